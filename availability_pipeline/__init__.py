@@ -1,0 +1,6 @@
+"""Availability of Binance futures files in the public archive, kept by a Dagster pipeline.
+
+Nothing is imported here, so that `import availability_pipeline.queries` costs no Dagster.
+"""
+
+__version__ = "0.1.0"

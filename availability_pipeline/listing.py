@@ -1,0 +1,364 @@
+"""Ask the archive which files there are: discovery of symbols, one windowed listing per symbol.
+
+Belongs here: the unsigned S3 client, paging, bounded concurrency, and the one error a failed
+listing raises. Does not belong here: names (`keys`), the XML of a page (`pages`), remembering
+(`store`). Source of facts: ListObjectsV2 of the bucket, 1,000 entries a page.
+
+    ArchiveError            anything that makes a listing no fact
+    ├── DiscoveryError      the symbol folders could not be listed
+    └── ListingError        some symbols could not be listed; `failures` has symbol -> reason
+
+The truth rule: a listing is whole or it raises. Nothing partial is ever returned.
+"""
+
+import datetime as dt
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pandas as pd
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+
+from availability_pipeline.client import make_client
+from availability_pipeline.keys import UM_KLINES_1M, Dataset
+from availability_pipeline.pages import MalformedPageError, Page
+from availability_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+GIVE_UP_AFTER = 20
+"""Failed symbols after which the rest is not asked: the run is lost and the archive in trouble."""
+
+PAGE_SIZE = 1000
+
+# What one bad answer can raise; anything else is a bug of ours and keeps its traceback.
+REQUEST_ERRORS = (ClientError, BotoCoreError, ResponseParserError, MalformedPageError)
+
+Progress = Callable[[int, int], None]
+
+
+class ArchiveError(Exception):
+    """The archive could not be listed; nothing was returned and nothing may be written."""
+
+
+class DiscoveryError(ArchiveError):
+    """The symbol folders could not be listed."""
+
+
+class ListingError(ArchiveError):
+    """One or more symbols could not be listed.
+
+    Attributes:
+        failures: symbol -> reason.
+        total: symbols that were to be listed.
+        start, end: first and last date asked for.
+    """
+
+    def __init__(
+        self, failures: Mapping[str, str], total: int, start: dt.date, end: dt.date
+    ) -> None:
+        self.failures, self.total, self.start, self.end = dict(failures), total, start, end
+        first = "; ".join(f"{s}: {r}" for s, r in sorted(failures.items())[:3])
+        more = f" and {len(failures) - 3} more" if len(failures) > 3 else ""
+        dates = f"{start}" if start == end else f"{start} to {end}"
+        super().__init__(
+            f"listing {dates} failed for {len(failures)} of {total} symbols ({first}{more}); "
+            "nothing was written, the next scheduled run repairs it"
+        )
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A whole listing of a range of dates.
+
+    Attributes:
+        start, end: first and last date, both included.
+        symbols: every symbol with a folder, sorted.
+        files: one row per file: `symbol` (category), `date` (datetime64, midnight),
+            `file_size_bytes` (int64), `last_modified` (datetime64, UTC).
+        requests: LIST requests made.
+        passed_over: names that match no grammar -> how often; never more than 100 names.
+        server_time: latest `Date` header of the answers (UTC), or None without one.
+    """
+
+    start: dt.date
+    end: dt.date
+    symbols: tuple[str, ...]
+    files: pd.DataFrame
+    requests: int
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+    server_time: dt.datetime | None = None
+
+
+class Archive(Protocol):
+    """What the assets need of an archive; `S3Archive` is it, tests bring their own."""
+
+    def discover(self) -> tuple[str, ...]:
+        """All symbols, sorted."""
+
+    def list_range(self, start: dt.date, end: dt.date, progress: Progress | None = None) -> Listing:
+        """All files of the dates from `start` to `end`, both included."""
+
+
+class S3Archive:
+    """The archive behind an S3 client.
+
+    Args:
+        client: from `make_client`; tests may stub it.
+        bucket: bucket to list.
+        dataset: branch of the archive.
+        concurrency: listings in flight.
+    """
+
+    def __init__(
+        self,
+        client: "S3Client",
+        bucket: str,
+        dataset: Dataset = UM_KLINES_1M,
+        concurrency: int = 32,
+    ) -> None:
+        self._client, self._bucket = client, bucket
+        self._dataset, self._concurrency = dataset, concurrency
+        self._lock = threading.Lock()
+        self._requests = 0
+        self._server_time: dt.datetime | None = None
+        self._passed_over: Counter[str] = Counter()
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "S3Archive":
+        """An archive as the settings say."""
+        return cls(make_client(settings), settings.s3_bucket, concurrency=settings.s3_concurrency)
+
+    def discover(self) -> tuple[str, ...]:
+        """All symbols with a folder, sorted; two requests for about 1,000.
+
+        Raises:
+            DiscoveryError: when a page fails, or when no symbol is there at all.
+        """
+        symbols: list[str] = []
+        try:
+            for page in self._pages(Prefix=self._dataset.prefix, Delimiter="/"):
+                for folder in page.folders:
+                    symbol = self._dataset.parse_folder(folder)
+                    if symbol is None:
+                        self._pass_over(folder)
+                    else:
+                        symbols.append(symbol)
+        except REQUEST_ERRORS as error:
+            raise DiscoveryError(
+                f"cannot list s3://{self._bucket}/{self._dataset.prefix} at "
+                f"{self._client.meta.endpoint_url}: {reason(error)}"
+            ) from error
+        if not symbols:
+            raise DiscoveryError(
+                f"s3://{self._bucket}/{self._dataset.prefix} at "
+                f"{self._client.meta.endpoint_url} lists no symbol at all: that is no archive; "
+                "check AVAILABILITY_S3_BUCKET and AVAILABILITY_S3_ENDPOINT"
+            )
+        return tuple(sorted(symbols))
+
+    def list_range(self, start: dt.date, end: dt.date, progress: Progress | None = None) -> Listing:
+        """All files of the dates from `start` to `end`: one listing per symbol.
+
+        Args:
+            start: first date.
+            end: last date, included.
+            progress: called with (symbols done, symbols in all) from the calling thread.
+
+        Raises:
+            DiscoveryError: the symbols could not be listed.
+            ListingError: at least one symbol could not be listed wholly.
+        """
+        self._requests, self._server_time, self._passed_over = 0, None, Counter()
+        symbols = self.discover()
+        span = [start + dt.timedelta(n) for n in range((end - start).days + 1)]
+        names = {day.isoformat(): n for n, day in enumerate(span)}
+        found: dict[str, _Found] = {}
+        failures: dict[str, str] = {}
+        todo = iter(symbols)
+        running: dict[Future[_Found], str] = {}
+        with ThreadPoolExecutor(self._concurrency, thread_name_prefix="listing") as pool:
+
+            def submit() -> None:
+                symbol = next(todo, None)
+                if symbol is not None:
+                    running[pool.submit(self._list_symbol, symbol, start, end, names)] = symbol
+
+            for _ in range(self._concurrency * 2):
+                submit()
+            try:
+                while running:
+                    done, _pending = wait(running, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        symbol = running.pop(future)
+                        try:
+                            found[symbol] = future.result()
+                        except REQUEST_ERRORS as error:
+                            failures[symbol] = reason(error)
+                        if len(failures) < GIVE_UP_AFTER:
+                            submit()
+                    if progress:
+                        progress(len(found) + len(failures), len(symbols))
+            except BaseException:
+                # Ctrl-C: the queued listings are dropped, those in flight end by themselves.
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        if failures:
+            raise ListingError(failures, len(symbols), start, end)
+        return Listing(
+            start=start,
+            end=end,
+            symbols=symbols,
+            files=_frame(symbols, found, span),
+            requests=self._requests,
+            passed_over=dict(self._passed_over),
+            server_time=self._server_time,
+        )
+
+    def _list_symbol(
+        self, symbol: str, start: dt.date, end: dt.date, names: dict[str, int]
+    ) -> "_Found":
+        """Files of one symbol; stops at the first page that reaches beyond `end`."""
+        found = _Found([], [], [])
+        prefix = self._dataset.file_prefix(symbol)
+        stop = self._dataset.checksum_key(symbol, end)
+        # Each date is two entries: the file, and its CHECKSUM folded into a common prefix, which
+        # halves the XML. One more tells us that the window is over.
+        size = min(PAGE_SIZE, 2 * len(names) + 1)
+        pages = self._pages(
+            Prefix=prefix,
+            # The day before's sibling sorts after its file and before our first.
+            StartAfter=self._dataset.checksum_key(symbol, start - dt.timedelta(1)),
+            Delimiter=".CHECKSUM",
+            MaxKeys=size,
+        )
+        at = len(prefix)
+        for page in pages:
+            for key, file_size, time in zip(page.keys, page.sizes, page.last_modified, strict=True):
+                day = names.get(key[at:-4])
+                if day is not None and key.endswith(".zip"):
+                    found.days.append(day)
+                    found.sizes.append(file_size)
+                    found.times.append(time)
+                elif key <= stop and self._dataset.parse_key(key) is None:
+                    self._pass_over(key)
+            if page.keys and page.keys[-1] > stop:
+                break
+        return found
+
+    def _pages(self, **request: Any) -> Iterator[Page]:
+        """Pages of one listing, in order.
+
+        Raises:
+            MalformedPageError: on a foreign or repeated entry, a repeated token, or no progress.
+        """
+        prefix, token = request["Prefix"], None
+        last = request.get("StartAfter", "")
+        tokens: set[str] = set()
+        while True:
+            extra: dict[str, str] = {"ContinuationToken": token} if token else {}
+            answer: Any = self._client.list_objects_v2(Bucket=self._bucket, **request, **extra)
+            self._note(answer)
+            page: Page = answer.get("Page") or _stubbed_page(answer)
+            names = [*page.keys[:1], *page.keys[-1:], *page.folders[:1], *page.folders[-1:]]
+            for name in names:
+                # A page is sorted (see `parse_page`), so its ends vouch for all between them.
+                if not name.startswith(prefix):
+                    raise MalformedPageError(f"{name[:120]!r} is not under {prefix!r}")
+            if (page.keys and page.keys[0] <= last) or (names and min(names) < last):
+                raise MalformedPageError(f"{min(names)[:120]!r} comes after {last[:120]!r}")
+            yield page
+            if page.next_token is None:
+                return
+            if not names:
+                raise MalformedPageError("a page is empty and yet claims that more follow")
+            if page.next_token in tokens:
+                raise MalformedPageError("a continuation token repeats")
+            tokens.add(page.next_token)
+            token, last = page.next_token, max(names)
+
+    def _note(self, answer: Any) -> None:
+        headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        date = headers.get("date")
+        with self._lock:
+            self._requests += 1
+            # Parsing 2,000 dates costs nothing beside 2,000 requests.
+            if date:
+                try:
+                    time = parsedate_to_datetime(date).astimezone(dt.UTC)
+                except ValueError:
+                    return
+                self._server_time = max(filter(None, (self._server_time, time)))
+
+    def _pass_over(self, name: str) -> None:
+        with self._lock:
+            if len(self._passed_over) < 100 or name in self._passed_over:
+                self._passed_over[name[:200]] += 1
+
+
+@dataclass(slots=True)
+class _Found:
+    """One symbol's files: offsets into the span of dates, bytes, ISO times."""
+
+    days: list[int]
+    sizes: list[int]
+    times: list[str]
+
+
+def reason(error: Exception) -> str:
+    """One line that says why a request failed, without the stack of library names."""
+    if isinstance(error, ClientError):
+        detail = error.response.get("Error", {})
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "?")
+        return f"HTTP {status} {detail.get('Code', '')}: {detail.get('Message', '')}".strip()[:300]
+    return f"{type(error).__name__.removesuffix('Error')}: {error}".replace("\n", " ")[:300]
+
+
+def _stubbed_page(answer: Any) -> Page:
+    """The page of an answer that did not come over HTTP (botocore's Stubber)."""
+    contents = answer.get("Contents", [])
+    truncated = answer.get("IsTruncated")
+    if truncated is None:
+        raise MalformedPageError("IsTruncated is missing")
+    return Page(
+        keys=[c["Key"] for c in contents],
+        sizes=[c["Size"] for c in contents],
+        last_modified=[
+            c["LastModified"].astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") for c in contents
+        ],
+        folders=[p["Prefix"] for p in answer.get("CommonPrefixes", [])],
+        next_token=answer["NextContinuationToken"] if truncated else None,
+    )
+
+
+def _frame(
+    symbols: tuple[str, ...], found: Mapping[str, _Found], span: list[dt.date]
+) -> pd.DataFrame:
+    codes: list[int] = []
+    days: list[int] = []
+    sizes: list[int] = []
+    times: list[str] = []
+    for code, symbol in enumerate(symbols):
+        one = found[symbol]
+        codes.extend([code] * len(one.days))
+        days.extend(one.days)
+        sizes.extend(one.sizes)
+        times.extend(one.times)
+    try:
+        last_modified = pd.to_datetime(pd.Series(times, dtype="str"), format="ISO8601", utc=True)
+    except ValueError as error:
+        raise ArchiveError(f"the archive lists an impossible LastModified: {error}") from None
+    return pd.DataFrame(
+        {
+            "symbol": pd.Categorical.from_codes(codes, categories=pd.Index(symbols)),
+            "date": pd.to_datetime(pd.Series(span)).iloc[days].to_numpy(),
+            "file_size_bytes": pd.array(sizes, dtype="int64"),
+            "last_modified": last_modified,
+        }
+    )

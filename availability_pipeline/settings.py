@@ -1,0 +1,125 @@
+"""Settings: the only reader of the environment.
+
+Belongs here: every knob, its default, its limits and the sentence a bad value gets. Does not
+belong here: anything that acts on them. Reading settings touches neither network nor disk.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+# Path style: the bucket's name has dots, so `https://data.binance.vision.s3...` fails TLS.
+REAL_ENDPOINT = "https://s3.ap-northeast-1.amazonaws.com"
+
+
+class SettingsError(ValueError):
+    """A setting is out of its range; the text names variable, value and remedy in one line."""
+
+
+class Settings(BaseSettings):
+    """All settings, from `AVAILABILITY_*` variables; each is optional.
+
+    Read with `load()`, which turns a bad value into one `SettingsError`.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="AVAILABILITY_", frozen=True, extra="forbid", env_ignore_empty=True
+    )
+
+    db: str = Field(
+        default="~/.cache/binance-futures/availability.duckdb",
+        description="The DuckDB file of the record.",
+    )
+    s3_endpoint: str = Field(
+        default=REAL_ENDPOINT,
+        description="S3 endpoint to list, path style; another for tests and mirrors.",
+    )
+    s3_bucket: str = Field(default="data.binance.vision", description="Bucket to list.")
+    s3_concurrency: int = Field(default=32, ge=1, le=256, description="Listings in flight.")
+    s3_attempts: int = Field(
+        default=1,
+        ge=1,
+        le=10,
+        description="HTTP attempts per request; 1 is the strict policy: no automatic retry.",
+    )
+    s3_timeout_seconds: float = Field(
+        default=30, gt=0, le=600, description="Seconds to wait for a connection or an answer."
+    )
+    settle_days: int = Field(
+        default=3,
+        ge=1,
+        le=60,
+        description="An absence is confirmed once looked at this many days after its date ended.",
+    )
+    lookback_days: int = Field(
+        default=20, ge=1, le=366, description="Window of the late-arrivals schedule, in days."
+    )
+    db_wait_seconds: float = Field(
+        default=60,
+        ge=0,
+        le=3600,
+        description="How long a reader or writer waits for another process's write.",
+    )
+    min_listed_share: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="A listing that finds less than this share of what is recorded is refused.",
+    )
+    max_clock_skew_minutes: int = Field(
+        default=60,
+        ge=0,
+        le=1440,
+        description="Refuse to write when clock and archive differ by more; 0 switches it off.",
+    )
+    slo_completeness: float = Field(
+        default=0.95, ge=0, le=1, description="Share of expected symbols each settled date needs."
+    )
+    slo_success_rate: float = Field(
+        default=0.95, ge=0, le=1, description="Share of scheduled updates that must succeed."
+    )
+    alert_urls: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(), description="Apprise URLs for alerts, separated by spaces."
+    )
+    publish_url: str | None = Field(
+        default=None, description="Where each update publishes Parquet: a folder or fsspec URL."
+    )
+    exchange_info_url: str | None = Field(
+        default=None, description="REST exchangeInfo address for the cross-check; off when unset."
+    )
+
+    @field_validator("alert_urls", mode="before")
+    @classmethod
+    def _split_urls(cls, value: object) -> object:
+        return tuple(value.split()) if isinstance(value, str) else value
+
+    @field_validator("s3_endpoint")
+    @classmethod
+    def _endpoint_is_http(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("give an address that starts with http:// or https://")
+        return value.rstrip("/")
+
+    @property
+    def db_path(self) -> Path:
+        """The database file, `~` expanded."""
+        return Path(self.db).expanduser()
+
+
+def load(**overrides: object) -> Settings:
+    """Settings from the environment.
+
+    Raises:
+        SettingsError: one line for the first bad value, with variable, value and remedy.
+    """
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "AVAILABILITY_" + str(first["loc"][0]).upper() if first["loc"] else "settings"
+        # Alert addresses hold passwords: the value is named for every setting but that one.
+        value = "" if "ALERT" in name else f"={first['input']!r}"
+        reason = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{name}{value}: {reason}; correct or unset it") from None
