@@ -262,7 +262,7 @@ class S3Archive:
         last = request.get("StartAfter", "")
         tokens: set[str] = set()
         while True:
-            extra: dict[str, str] = {"ContinuationToken": token} if token else {}
+            extra: dict[str, Any] = {"ContinuationToken": token} if token else {}
             answer: Any = self._client.list_objects_v2(Bucket=self._bucket, **request, **extra)
             self._note(answer)
             page: Page = answer.get("Page") or _stubbed_page(answer)

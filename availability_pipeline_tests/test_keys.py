@@ -100,7 +100,9 @@ def test_a_delivery_contract_names_its_delivery_date():
     assert delivery_date("BTCUSDT") is None
 
 
-names = st.text(st.sampled_from(string.ascii_uppercase + string.digits + "龙虾币"), min_size=1, max_size=20)
+names = st.text(
+    st.sampled_from(string.ascii_uppercase + string.digits + "龙虾币"), min_size=1, max_size=20
+)
 
 
 @given(names, st.sampled_from(["", "SETTLED", "_SETTLED", "_240329"]), st.dates())

@@ -1,0 +1,170 @@
+"""Listing: whole or an error. A 503 on the second page was once taken for the end of the list."""
+
+import datetime as dt
+from collections.abc import Iterator
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+from moto.server import ThreadedMotoServer
+
+from availability_pipeline import settings
+from availability_pipeline.client import make_client
+from availability_pipeline.keys import UM_KLINES_1M as DS
+from availability_pipeline.listing import DiscoveryError, ListingError, S3Archive
+
+BUCKET = "data.binance.vision"
+D = dt.date
+T = dt.datetime(2024, 1, 16, 7, 10, tzinfo=dt.UTC)
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    s3 = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1",
+                      aws_access_key_id="x", aws_secret_access_key="x")  # fmt: skip
+    s3.create_bucket(Bucket=BUCKET)
+    s3.create_bucket(Bucket="empty")
+    for symbol in ("BTCUSDT", "币安人生USDT"):
+        for day in range(1, 6):
+            key = DS.key(symbol, D(2024, 1, day))
+            s3.put_object(Bucket=BUCKET, Key=key, Body=b"x" * day)
+            s3.put_object(Bucket=BUCKET, Key=key + ".CHECKSUM", Body=b"sum")
+    s3.put_object(Bucket=BUCKET, Key=DS.folder("BTCUSDT") + "BTCUSDT-1m-2024-1-3.zip", Body=b"j")
+    s3.put_object(Bucket=BUCKET, Key=DS.prefix + "not a symbol/1m/x.zip", Body=b"j")
+    yield f"http://{host}:{port}"
+    s3.close()
+    server.stop()
+
+
+def archive(endpoint: str, **overrides: object) -> S3Archive:
+    return S3Archive.from_settings(settings.load(s3_endpoint=endpoint, **overrides))
+
+
+def test_a_window_holds_its_dates_and_no_others(endpoint):
+    got = archive(endpoint).list_range(D(2024, 1, 2), D(2024, 1, 4))
+    assert got.symbols == ("BTCUSDT", "币安人生USDT")
+    btc = got.files[got.files.symbol == "BTCUSDT"]
+    assert [d.date() for d in btc.date] == [D(2024, 1, 2), D(2024, 1, 3), D(2024, 1, 4)]
+    assert list(btc.file_size_bytes) == [2, 3, 4]
+    assert str(got.files.last_modified.dt.tz) == "UTC"
+    assert len(got.files) == 6
+    assert got.server_time is not None
+
+
+def test_what_matches_no_grammar_is_counted_and_named(endpoint):
+    got = archive(endpoint).list_range(D(2023, 12, 1), D(2024, 2, 1))
+    assert len(got.files) == 10
+    assert set(got.passed_over) == {DS.prefix + "not a symbol/"} | {
+        k for k in got.passed_over if k.endswith("2024-1-3.zip")
+    }
+
+
+def test_progress_reaches_the_number_of_symbols(endpoint):
+    seen = []
+    archive(endpoint).list_range(D(2024, 1, 1), D(2024, 1, 1), lambda *a: seen.append(a))
+    assert seen[-1] == (2, 2)
+
+
+def test_a_bucket_that_is_not_there_is_one_clear_line(endpoint):
+    with pytest.raises(DiscoveryError, match="HTTP 404 NoSuchBucket"):
+        archive(endpoint, s3_bucket="nowhere").discover()
+
+
+def test_an_archive_without_symbols_is_refused(endpoint):
+    with pytest.raises(DiscoveryError, match="no symbol at all"):
+        archive(endpoint, s3_bucket="empty").discover()
+
+
+def test_an_endpoint_that_does_not_answer_is_one_clear_line():
+    with pytest.raises(DiscoveryError, match="cannot list"):
+        archive("http://127.0.0.1:9").discover()
+
+
+def test_the_client_never_signs_whatever_the_environment_holds(endpoint, monkeypatch):
+    monkeypatch.setenv("AWS_PROFILE", "does-not-exist")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIASECRET")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    client = make_client(settings.load(s3_endpoint=endpoint))
+    sent = []
+    client.meta.events.register("before-send.s3", lambda request, **_: sent.append(request))
+    S3Archive(client, BUCKET).discover()
+    assert sent
+    assert not any("Authorization" in r.headers or "AKIA" in r.url for r in sent)
+
+
+def folders(*symbols: str) -> dict[str, object]:
+    prefixes = [{"Prefix": f"{DS.prefix}{s}/"} for s in symbols]
+    return {"IsTruncated": False, "CommonPrefixes": prefixes}
+
+
+def files(*days: int, token: str | None = None) -> dict[str, object]:
+    contents = [
+        {"Key": DS.key("BTCUSDT", D(2024, 1, d)), "Size": d, "LastModified": T} for d in days
+    ]
+    more = {"NextContinuationToken": token} if token else {}
+    return {"IsTruncated": token is not None, "Contents": contents, **more}
+
+
+def ask(start: D, end: D, token: str | None = None) -> dict[str, object]:
+    window = {
+        "Bucket": BUCKET,
+        "Prefix": DS.file_prefix("BTCUSDT"),
+        "StartAfter": DS.checksum_key("BTCUSDT", start - dt.timedelta(1)),
+        "Delimiter": ".CHECKSUM",
+        "MaxKeys": 2 * ((end - start).days + 1) + 1,
+    }
+    return window | ({"ContinuationToken": token} if token else {})
+
+
+@pytest.fixture
+def stubbed() -> Iterator[tuple[S3Archive, Stubber]]:
+    client = make_client(settings.load())
+    with Stubber(client) as stubber:
+        discovery = {"Bucket": BUCKET, "Prefix": DS.prefix, "Delimiter": "/"}
+        stubber.add_response("list_objects_v2", folders("BTCUSDT"), discovery)
+        yield S3Archive(client, BUCKET, concurrency=1), stubber
+    client.close()
+
+
+def test_the_last_partial_page_is_read(stubbed):
+    archive, stubber = stubbed
+    start, end = D(2024, 1, 1), D(2024, 1, 5)
+    stubber.add_response("list_objects_v2", files(1, 2, 3, token="t"), ask(start, end))
+    stubber.add_response("list_objects_v2", files(4), ask(start, end, "t"))
+    got = archive.list_range(start, end)
+    assert list(got.files.file_size_bytes) == [1, 2, 3, 4]
+    assert got.requests == 3
+
+
+def test_a_page_beyond_the_window_is_the_last_one_asked_for(stubbed):
+    archive, stubber = stubbed
+    start, end = D(2024, 1, 1), D(2024, 1, 2)
+    stubber.add_response("list_objects_v2", files(1, 2, 3, token="t"), ask(start, end))
+    assert list(archive.list_range(start, end).files.file_size_bytes) == [1, 2]
+
+
+def test_a_fault_on_the_second_page_fails_the_whole_listing(stubbed):
+    archive, stubber = stubbed
+    start, end = D(2024, 1, 1), D(2024, 1, 5)
+    stubber.add_response("list_objects_v2", files(1, 2, token="t"), ask(start, end))
+    stubber.add_client_error("list_objects_v2", "SlowDown", "Reduce your rate", 503)
+    with pytest.raises(ListingError, match=r"1 of 1 symbols \(BTCUSDT: HTTP 503 SlowDown") as e:
+        archive.list_range(start, end)
+    assert set(e.value.failures) == {"BTCUSDT"}
+
+
+@pytest.mark.parametrize(
+    ("second", "why"),
+    [(files(2, token="t"), "comes after"), (files(4, token="t"), "token repeats"),
+     (files(token="u"), "empty"), ({"Contents": []}, "IsTruncated")],
+)  # fmt: skip
+def test_pages_that_go_nowhere_end_as_an_error(stubbed, second, why):
+    archive, stubber = stubbed
+    start, end = D(2024, 1, 1), D(2024, 1, 9)
+    stubber.add_response("list_objects_v2", files(1, 2, 3, token="t"), ask(start, end))
+    stubber.add_response("list_objects_v2", second, ask(start, end, "t"))
+    with pytest.raises(ListingError, match=why):
+        archive.list_range(start, end)

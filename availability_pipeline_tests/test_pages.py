@@ -1,0 +1,84 @@
+"""A listing page is hostile bytes: exact rows or one clear error."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from availability_pipeline.pages import MAX_PAGE_BYTES, MalformedPageError, parse_page
+
+NS = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
+
+
+def entry(key, size="5", time="2024-01-16T07:10:11.000Z"):
+    return (
+        f"<Contents><Key>{key}</Key><LastModified>{time}</LastModified>"
+        f"<Size>{size}</Size></Contents>"
+    )
+
+
+def page(body, truncated="false", extra=""):
+    return (
+        f'<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult {NS}>'
+        f"<IsTruncated>{truncated}</IsTruncated>{extra}{body}</ListBucketResult>"
+    ).encode()
+
+
+def test_a_page_gives_its_rows_folders_and_token():
+    body = entry("a") + entry("b", "7") + "<CommonPrefixes><Prefix>c/</Prefix></CommonPrefixes>"
+    token = "<NextContinuationToken>t</NextContinuationToken><KeyCount>3</KeyCount>"
+    got = parse_page(page(body, "true", token))
+    assert (got.keys, got.sizes, got.folders, got.next_token) == (["a", "b"], [5, 7], ["c/"], "t")
+    assert got.last_modified[0] == "2024-01-16T07:10:11.000Z"
+
+
+def test_an_url_encoded_name_is_decoded():
+    got = parse_page(page(entry("%E9%BE%99+x"), extra="<EncodingType>url</EncodingType>"))
+    assert got.keys == ["龙 x"]
+
+
+BAD = {
+    "cut off": page(entry("a"))[:-20],
+    "empty": b"",
+    "html": b"<html></html>",
+    "an error": b"<Error><Code>SlowDown</Code></Error>",
+    "entities": b'<!DOCTYPE x [<!ENTITY a "aaaa">]>' + page(entry("&a;")),
+    "no end stated": page(entry("a"), "maybe"),
+    "truncated without token": page(entry("a"), "true"),
+    "unsorted": page(entry("b") + entry("a")),
+    "duplicate": page(entry("a") + entry("a")),
+    "count differs": page(entry("a"), extra="<KeyCount>2</KeyCount>"),
+    "negative size": page(entry("a", "-1")),
+    "huge size": page(entry("a", "9" * 40)),
+    "size in other digits": page(entry("a", "５")),
+    "no time": page(entry("a", time="yesterday")),
+    "local time": page(entry("a", time="2024-01-16T07:10:11+09:00")),
+    "no name": page(entry("")),
+    "too large": b" " * (MAX_PAGE_BYTES + 1),
+    "another encoding": page(entry("a")).decode().encode("utf-16"),
+}
+
+
+@pytest.mark.parametrize("body", BAD.values(), ids=BAD.keys())
+def test_a_bad_page_is_one_clear_error(body):
+    with pytest.raises(MalformedPageError) as caught:
+        parse_page(body)
+    assert len(str(caught.value)) < 400
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_get_another_error_than_ours(body):
+    with pytest.raises(MalformedPageError):
+        parse_page(body)
+
+
+@given(st.data())
+def test_a_damaged_page_never_gives_rows_that_were_not_in_it(data):
+    whole = page("".join(entry(f"k{n:02}") for n in range(8)))
+    at = data.draw(st.integers(0, len(whole) - 1))
+    damaged = whole[:at] + data.draw(st.binary(max_size=4)) + whole[at + 1 :]
+    try:
+        got = parse_page(damaged)
+    except MalformedPageError:
+        return
+    assert len(got.keys) <= 8
+    assert len(got.keys) == len(got.sizes) == len(got.last_modified)
