@@ -1,0 +1,147 @@
+"""The record's tables, their version, and the way from each earlier version to this one.
+
+Belongs here: DDL, migrations, and telling our database from anybody else's. Does not belong here:
+connections and writes (`store`), what is computed from the rows (`derived`).
+
+No primary key and no index: on 2.5 million rows they make the file ten times larger (175 MB
+against 16.5 MB) and no question faster. That (date, symbol) is unique is proved by a check.
+Instants are TIMESTAMPTZ: a zoned value would shift by the host's zone in a TIMESTAMP column.
+"""
+
+import duckdb
+
+SCHEMA_VERSION = 1
+
+
+class StoreError(Exception):
+    """Something about the record's database; the text is one line with the remedy."""
+
+
+class ForeignDatabaseError(StoreError):
+    """The file is no DuckDB database, or one that is not ours."""
+
+
+class NewerSchemaError(StoreError):
+    """The database was written by a newer version of this package."""
+
+
+# The end of a date plus the settling time, as an instant, whatever the session's time zone.
+_SETTLED_AT = """timezone('UTC', d.date::TIMESTAMP + to_days(
+    1 + (SELECT value::INTEGER FROM meta WHERE key = 'settle_days')))"""
+
+DDL = (
+    "CREATE TABLE meta (key VARCHAR NOT NULL, value VARCHAR NOT NULL)",
+    """CREATE TABLE daily_availability (
+        date DATE NOT NULL, symbol VARCHAR NOT NULL, available BOOLEAN NOT NULL,
+        file_size_bytes BIGINT, last_modified TIMESTAMPTZ, probe_timestamp TIMESTAMPTZ NOT NULL)""",
+    """CREATE TABLE symbols (
+        symbol VARCHAR NOT NULL, contract_type VARCHAR NOT NULL, base_asset VARCHAR,
+        quote_asset VARCHAR, first_seen TIMESTAMPTZ NOT NULL, last_seen TIMESTAMPTZ NOT NULL)""",
+    """CREATE TABLE probes (
+        date DATE NOT NULL, probed_at TIMESTAMPTZ NOT NULL, symbols BIGINT NOT NULL,
+        available BIGINT NOT NULL, run_id VARCHAR NOT NULL)""",
+    """CREATE TABLE revisions (
+        date DATE NOT NULL, symbol VARCHAR NOT NULL, observed_at TIMESTAMPTZ NOT NULL,
+        change VARCHAR NOT NULL, old_size BIGINT, new_size BIGINT,
+        old_last_modified TIMESTAMPTZ, new_last_modified TIMESTAMPTZ, run_id VARCHAR NOT NULL)""",
+    """CREATE TABLE symbol_listings (
+        symbol VARCHAR NOT NULL, contract_type VARCHAR, base_asset VARCHAR, quote_asset VARCHAR,
+        first_available DATE, last_available DATE, days_available BIGINT, hole_days BIGINT,
+        state VARCHAR)""",
+    """CREATE TABLE daily_summary (
+        date DATE NOT NULL, symbols_probed BIGINT, expected BIGINT, available BIGINT,
+        pending BIGINT, absent BIGINT, new_listings BIGINT, ended BIGINT, bytes BIGINT,
+        lag_p50_hours DOUBLE, lag_p95_hours DOUBLE)""",
+    # Our own text, no input of anybody's.
+    f"""CREATE VIEW availability AS
+        SELECT d.date, d.symbol, d.available, d.file_size_bytes, d.last_modified,
+            d.probe_timestamp,
+            CASE WHEN d.available THEN 'available'
+                 WHEN d.probe_timestamp < {_SETTLED_AT} THEN 'pending'
+                 ELSE 'absent' END AS status,
+            s.contract_type, s.base_asset, s.quote_asset,
+            'https://data.binance.vision/data/futures/um/daily/klines/' || url_encode(d.symbol)
+                || '/1m/' || url_encode(d.symbol) || '-1m-' || d.date || '.zip' AS url,
+            CASE WHEN d.available THEN 200 ELSE 404 END AS status_code
+        FROM daily_availability d LEFT JOIN symbols s USING (symbol)""",  # noqa: S608
+)
+
+# version -> statements that lead from the version before it.
+MIGRATIONS: dict[int, tuple[str, ...]] = {}
+
+
+def ensure_schema(con: duckdb.DuckDBPyConnection, settle_days: int) -> None:
+    """Create or migrate the tables, in one transaction; note how long a date takes to settle.
+
+    Raises:
+        ForeignDatabaseError, NewerSchemaError: see `check_schema`.
+    """
+    fresh = not _names(con)
+    if not fresh:
+        version = _version(con)
+        if version == SCHEMA_VERSION and get_meta(con, "settle_days") == str(settle_days):
+            return
+    con.execute("BEGIN")
+    try:
+        if fresh:
+            for statement in DDL:
+                con.execute(statement)
+        else:
+            for step in range(version + 1, SCHEMA_VERSION + 1):
+                for statement in MIGRATIONS[step]:
+                    con.execute(statement)
+        set_meta(con, "schema_version", str(SCHEMA_VERSION))
+        set_meta(con, "settle_days", str(settle_days))
+    except BaseException:
+        con.execute("ROLLBACK")
+        raise
+    con.execute("COMMIT")
+
+
+def check_schema(con: duckdb.DuckDBPyConnection) -> None:
+    """See that an open database can be read with this version.
+
+    Raises:
+        ForeignDatabaseError: not ours, or older than this version.
+        NewerSchemaError: of a later version.
+    """
+    if _version(con) < SCHEMA_VERSION:
+        raise ForeignDatabaseError(
+            "the database is of an older schema; the next update or backfill migrates it"
+        )
+
+
+def get_meta(con: duckdb.DuckDBPyConnection, key: str) -> str | None:
+    """A value of the `meta` table."""
+    # fetchall, not fetchone: DuckDB 2 refuses other work while a result is unfinished.
+    rows = con.execute("SELECT value FROM meta WHERE key = ?", [key]).fetchall()
+    return str(rows[0][0]) if rows else None
+
+
+def set_meta(con: duckdb.DuckDBPyConnection, key: str, value: str) -> None:
+    """Set a value of the `meta` table."""
+    con.execute("DELETE FROM meta WHERE key = ?", [key])
+    con.execute("INSERT INTO meta VALUES (?, ?)", [key, value])
+
+
+def _names(con: duckdb.DuckDBPyConnection) -> set[str]:
+    rows = con.execute(
+        "SELECT table_name FROM information_schema.tables WHERE table_catalog = current_database()"
+    ).fetchall()
+    return {row[0] for row in rows}
+
+
+def _version(con: duckdb.DuckDBPyConnection) -> int:
+    remedy = "choose another file with AVAILABILITY_DB"
+    if not {"meta", "daily_availability", "probes"} <= _names(con):
+        raise ForeignDatabaseError(f"the database holds other tables than ours; {remedy}")
+    try:
+        version = int(get_meta(con, "schema_version") or "")
+    except (duckdb.Error, ValueError):
+        raise ForeignDatabaseError(f"the database has no schema version; {remedy}") from None
+    if version > SCHEMA_VERSION:
+        raise NewerSchemaError(
+            f"the database has schema version {version}, this package knows up to "
+            f"{SCHEMA_VERSION}; upgrade binance-futures-availability"
+        )
+    return version

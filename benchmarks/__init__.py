@@ -1,0 +1,1 @@
+"""Measurements against a full-size local archive; see README.md for commands and numbers."""
