@@ -23,6 +23,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from email.utils import formatdate
+from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote
 from xml.sax.saxutils import escape
 
@@ -165,17 +166,10 @@ class Bucket:
             low, stop = folder.seek(start), folder.seek(prefix + _LAST)
             high = min(low + most, stop)
             # A prefix that reaches into ".CHECKSUM" leaves nothing to fold.
-            fold = (
-                delimiter == ".CHECKSUM"
-                and not prefix.startswith(folder.base + "2", 0)
-                and (len(prefix) <= len(folder.base))
-            )
-            if fold or delimiter != ".CHECKSUM":
-                cut = folder.folded if fold else folder.contents
-                body = cut(encoded, low, high)
-                return self._answer(
-                    query, encoded, most, high - low, body, folder.name(high) if high < stop else ""
-                )
+            fold = delimiter == ".CHECKSUM" and len(prefix) <= len(folder.base) + 14
+            body = (folder.folded if fold else folder.contents)(encoded, low, high)
+            following = folder.name(high) if high < stop else ""
+            return self._answer(query, encoded, most, high - low, body, following)
         key = (prefix, delimiter, start, str(most), str(encoded), query.get("start-after", ""),
                token or "")  # fmt: skip
         if key not in self._walked:
@@ -363,7 +357,7 @@ def running(
         command += ["--cpu", str(cpu)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        cwd=os.path.dirname(os.path.dirname(os.path.abspath(__file__))),  # noqa: PTH120, PTH100
+        cwd=Path(__file__).parents[1],
     ) as process:  # fmt: skip
         try:
             url = process.stdout.readline().strip()  # type: ignore[union-attr]

@@ -148,8 +148,8 @@ _GROWTH = (
     (dt.date(2022, 1, 1), 0.17),
     (dt.date(2023, 1, 1), 0.205),
     (dt.date(2024, 1, 1), 0.32),
-    (dt.date(2025, 1, 1), 0.52),
-    (dt.date(2026, 1, 1), 0.82),
+    (dt.date(2025, 1, 1), 0.49),
+    (dt.date(2026, 1, 1), 0.79),
 )
 
 
@@ -267,7 +267,7 @@ def _spans(count: int, last: int) -> list[tuple[str, tuple[int, int]]]:
     for n, base in enumerate(bases):
         first = int(np.interp(n / max(1, len(bases)), shares, dates))
         end = last
-        if n > 20 and rnd.random() < 0.24:
+        if n > 20 and rnd.random() < 0.30:
             end = min(last, first + rnd.randint(120, 1300))
         spans[f"{base}USDT"] = (first, end)
     # Python's clamp for archives that end early: no symbol starts after the last date.
