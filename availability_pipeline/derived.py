@@ -9,7 +9,7 @@ them from the rows when a write came after them, so an answer is never stale.
 
 import duckdb
 
-from availability_pipeline.schema import get_meta, set_meta
+from availability_pipeline.schema import get_meta, set_meta, transaction
 
 ENDED_AFTER_DATES = 3
 """Published dates on which a symbol must be absent after its last file to count as ended."""
@@ -44,7 +44,7 @@ SELECT f.symbol, s.contract_type, s.base_asset, s.quote_asset, f.first_available
 FROM files f LEFT JOIN symbols s USING (symbol) LEFT JOIN absences x USING (symbol)
 ORDER BY f.symbol"""  # noqa: S608 - the one value put in is a constant of ours
 
-SUMMARY_SQL = """
+_SUMMARY_SQL = """
 WITH counted AS (
     SELECT date, count(*) AS symbols_probed, count(*) FILTER (status = 'available') AS available,
         count(*) FILTER (status = 'pending') AS pending,
@@ -68,6 +68,8 @@ SELECT c.date, c.symbols_probed, coalesce(e.n, 0) AS expected, c.available, c.pe
 FROM counted c LEFT JOIN expected e USING (date) LEFT JOIN begun b USING (date)
 LEFT JOIN gone g USING (date) ORDER BY c.date"""
 
+SUMMARY_SQL = _SUMMARY_SQL.format(listings=LISTINGS_SQL)
+
 
 def refresh_listings(con: duckdb.DuckDBPyConnection) -> int:
     """Replace `symbol_listings` by what the rows say now; the number of symbols."""
@@ -76,8 +78,7 @@ def refresh_listings(con: duckdb.DuckDBPyConnection) -> int:
 
 def refresh_summary(con: duckdb.DuckDBPyConnection) -> int:
     """Replace `daily_summary` by what the rows say now; the number of dates."""
-    sql = SUMMARY_SQL.format(listings=f"FROM {listings_relation(con)}")
-    return _refresh(con, "daily_summary", sql)
+    return _refresh(con, "daily_summary", _summary_sql(con))
 
 
 def listings_relation(con: duckdb.DuckDBPyConnection) -> str:
@@ -87,9 +88,11 @@ def listings_relation(con: duckdb.DuckDBPyConnection) -> str:
 
 def summary_relation(con: duckdb.DuckDBPyConnection) -> str:
     """What to put after FROM for a current daily summary."""
-    if _current(con, "daily_summary"):
-        return "daily_summary"
-    return "(" + SUMMARY_SQL.format(listings=f"FROM {listings_relation(con)}") + ")"
+    return "daily_summary" if _current(con, "daily_summary") else f"({_summary_sql(con)})"
+
+
+def _summary_sql(con: duckdb.DuckDBPyConnection) -> str:
+    return _SUMMARY_SQL.format(listings=f"FROM {listings_relation(con)}")
 
 
 def _mark(con: duckdb.DuckDBPyConnection) -> str:
@@ -102,16 +105,8 @@ def _current(con: duckdb.DuckDBPyConnection, table: str) -> bool:
 
 
 def _refresh(con: duckdb.DuckDBPyConnection, table: str, sql: str) -> int:
-    con.execute("BEGIN")
-    try:
-        con.execute(f"CREATE OR REPLACE TEMP TABLE fresh AS {sql}")
-        con.execute(f"DELETE FROM {table}")  # noqa: S608
-        con.execute(f"INSERT INTO {table} FROM fresh")
-        con.execute("DROP TABLE fresh")
+    with transaction(con):
+        con.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
+        [(rows,)] = con.execute(f"INSERT INTO {table} {sql}").fetchall()
         set_meta(con, f"derived.{table}", _mark(con))
-        [(rows,)] = con.execute(f"SELECT count(*) FROM {table}").fetchall()  # noqa: S608
-    except BaseException:
-        con.execute("ROLLBACK")
-        raise
-    con.execute("COMMIT")
     return int(rows)

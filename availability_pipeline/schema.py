@@ -1,29 +1,30 @@
 """The record's tables, their version, and the way from each earlier version to this one.
 
-Belongs here: DDL, migrations, and telling our database from anybody else's. Does not belong here:
-connections and writes (`store`), what is computed from the rows (`derived`).
+Belongs here: DDL, migrations, the `meta` table, and telling our database from anybody else's.
+Does not belong here: opening files (`connections`), writing rows (`store`), what is computed from
+the rows (`derived`).
 
-No primary key and no index: on 2.5 million rows they make the file ten times larger (175 MB
+No primary key and no index: on 2.6 million rows they make the file ten times larger (175 MB
 against 16.5 MB) and no question faster. That (date, symbol) is unique is proved by a check.
 Instants are TIMESTAMPTZ: a zoned value would shift by the host's zone in a TIMESTAMP column.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 import duckdb
+
+from availability_pipeline.store_errors import (
+    ForeignDatabaseError,
+    MissingDatabaseError,
+    NewerSchemaError,
+    StoreError,
+)
 
 SCHEMA_VERSION = 1
 
-
-class StoreError(Exception):
-    """Something about the record's database; the text is one line with the remedy."""
-
-
-class ForeignDatabaseError(StoreError):
-    """The file is no DuckDB database, or one that is not ours."""
-
-
-class NewerSchemaError(StoreError):
-    """The database was written by a newer version of this package."""
-
+REMEDY_FOREIGN = "choose another file with AVAILABILITY_DB"
+REMEDY_MISSING = "run `binance-futures-availability backfill` or `update manual` first"
 
 # The end of a date plus the settling time, as an instant, whatever the session's time zone.
 _SETTLED_AT = """timezone('UTC', d.date::TIMESTAMP + to_days(
@@ -52,7 +53,7 @@ DDL = (
         date DATE NOT NULL, symbols_probed BIGINT, expected BIGINT, available BIGINT,
         pending BIGINT, absent BIGINT, new_listings BIGINT, ended BIGINT, bytes BIGINT,
         lag_p50_hours DOUBLE, lag_p95_hours DOUBLE)""",
-    # Our own text, no input of anybody's.
+    # The only interpolated part is our own constant above.
     f"""CREATE VIEW availability AS
         SELECT d.date, d.symbol, d.available, d.file_size_bytes, d.last_modified,
             d.probe_timestamp,
@@ -66,49 +67,69 @@ DDL = (
         FROM daily_availability d LEFT JOIN symbols s USING (symbol)""",  # noqa: S608
 )
 
-# version -> statements that lead from the version before it.
 MIGRATIONS: dict[int, tuple[str, ...]] = {}
+"""version -> statements that lead to it from the version before; never edit one that shipped."""
 
 
-def ensure_schema(con: duckdb.DuckDBPyConnection, settle_days: int) -> None:
+@contextlib.contextmanager
+def transaction(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """All or nothing, whatever is raised inside."""
+    con.execute("BEGIN")
+    try:
+        yield
+        con.execute("COMMIT")
+    except BaseException:
+        # A failed COMMIT or a full disk has already ended the transaction: the first error counts.
+        with contextlib.suppress(duckdb.Error):
+            con.execute("ROLLBACK")
+        raise
+
+
+def ensure_schema(con: duckdb.DuckDBPyConnection, settle_days: int = 3) -> None:
     """Create or migrate the tables, in one transaction; note how long a date takes to settle.
 
     Raises:
-        ForeignDatabaseError, NewerSchemaError: see `check_schema`.
+        ForeignDatabaseError: the database has tables, but not ours.
+        NewerSchemaError: it is of a later version.
     """
     fresh = not _names(con)
-    if not fresh:
-        version = _version(con)
-        if version == SCHEMA_VERSION and get_meta(con, "settle_days") == str(settle_days):
-            return
-    con.execute("BEGIN")
-    try:
-        if fresh:
-            for statement in DDL:
+    version = 0 if fresh else _version(con)
+    if version == SCHEMA_VERSION and get_meta(con, "settle_days") == str(settle_days):
+        return
+    with transaction(con):
+        steps = [DDL] if fresh else [MIGRATIONS[v] for v in range(version + 1, SCHEMA_VERSION + 1)]
+        for statements in steps:
+            for statement in statements:
                 con.execute(statement)
-        else:
-            for step in range(version + 1, SCHEMA_VERSION + 1):
-                for statement in MIGRATIONS[step]:
-                    con.execute(statement)
         set_meta(con, "schema_version", str(SCHEMA_VERSION))
         set_meta(con, "settle_days", str(settle_days))
-    except BaseException:
-        con.execute("ROLLBACK")
-        raise
-    con.execute("COMMIT")
 
 
 def check_schema(con: duckdb.DuckDBPyConnection) -> None:
     """See that an open database can be read with this version.
 
     Raises:
-        ForeignDatabaseError: not ours, or older than this version.
-        NewerSchemaError: of a later version.
+        MissingDatabaseError: it is empty: its first writer ended before it wrote anything.
+        ForeignDatabaseError: it has tables, but not ours.
+        NewerSchemaError: it is of a later version.
+        StoreError: it is of an earlier version, which only a writer may migrate.
     """
-    if _version(con) < SCHEMA_VERSION:
-        raise ForeignDatabaseError(
-            "the database is of an older schema; the next update or backfill migrates it"
+    if not _names(con):
+        raise MissingDatabaseError(f"{where(con)} is empty; {REMEDY_MISSING}")
+    version = _version(con)
+    if version < SCHEMA_VERSION:
+        raise StoreError(
+            f"{where(con)} has schema version {version}, this package reads {SCHEMA_VERSION}; "
+            "any update or backfill migrates it"
         )
+
+
+def where(con: duckdb.DuckDBPyConnection) -> str:
+    """Path of the open database, for messages."""
+    [(path,)] = con.execute(
+        "SELECT path FROM duckdb_databases() WHERE database_name = current_database()"
+    ).fetchall()
+    return str(path or "the database in memory")
 
 
 def get_meta(con: duckdb.DuckDBPyConnection, key: str) -> str | None:
@@ -132,16 +153,17 @@ def _names(con: duckdb.DuckDBPyConnection) -> set[str]:
 
 
 def _version(con: duckdb.DuckDBPyConnection) -> int:
-    remedy = "choose another file with AVAILABILITY_DB"
     if not {"meta", "daily_availability", "probes"} <= _names(con):
-        raise ForeignDatabaseError(f"the database holds other tables than ours; {remedy}")
+        raise ForeignDatabaseError(f"{where(con)} holds other tables than ours; {REMEDY_FOREIGN}")
     try:
         version = int(get_meta(con, "schema_version") or "")
     except (duckdb.Error, ValueError):
-        raise ForeignDatabaseError(f"the database has no schema version; {remedy}") from None
+        raise ForeignDatabaseError(
+            f"{where(con)} has no schema version; {REMEDY_FOREIGN}"
+        ) from None
     if version > SCHEMA_VERSION:
         raise NewerSchemaError(
-            f"the database has schema version {version}, this package knows up to "
+            f"{where(con)} has schema version {version}, this package knows up to "
             f"{SCHEMA_VERSION}; upgrade binance-futures-availability"
         )
     return version

@@ -153,9 +153,9 @@ def test_the_wait_is_bounded_and_ends_in_a_clear_line(path):
     write(path, {"AUSDT": flat(START, END)})
     with hold(path, 60) as process:
         try:
+            waiting = store.reader(path, wait_seconds=0.2)
             with pytest.raises(store.StoreBusyError, match="DB_WAIT_SECONDS"):
-                rows_now = store.reader(path, wait_seconds=0.2)
-                rows_now.__enter__()
+                waiting.__enter__()
         finally:
             process.kill()
 

@@ -1,0 +1,230 @@
+"""The data assets: from the archive to the record and what follows from it.
+
+Belongs here: fetching through resources, one call into the domain, metadata for the UI. Does not
+belong here: SQL that decides anything (`store`, `derived`), rules (`slo`), times (`automation`).
+"""
+
+import datetime as dt
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import dagster as dg
+import duckdb
+from dagster_duckdb import DuckDBResource
+
+from availability_pipeline import derived, slo, store
+from availability_pipeline.keys import UM_KLINES_1M
+from availability_pipeline.listing import Archive, ArchiveError
+from availability_pipeline.partitions import daily
+from availability_pipeline.resources import Clock, Reporter
+from availability_pipeline.settings import Settings
+
+POOL = "duckdb_writer"
+"""One writer at a time: the pool's limit of 1 stands in dagster.yaml."""
+
+vision_archive = dg.AssetSpec(
+    "vision_archive",
+    description=f"The public archive, s3://data.binance.vision/{UM_KLINES_1M.prefix}",
+    kinds={"s3"},
+    group_name="archive",
+    metadata={"prefix": UM_KLINES_1M.prefix, "docs": dg.MetadataValue.url(
+        "https://github.com/binance/binance-public-data")},
+)  # fmt: skip
+
+
+class ProbeConfig(dg.Config):
+    """Run configuration of a probe."""
+
+    accept_shrunken: bool = False
+
+
+@contextmanager
+def _one_line_failures() -> Iterator[None]:
+    """What is the archive's or the database's fault is shown as one line, not as a traceback."""
+    try:
+        yield
+    except (ArchiveError, store.StoreError) as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
+
+
+@dg.asset(
+    deps=[vision_archive],
+    group_name="archive",
+    kinds={"duckdb"},
+    pool=POOL,
+    description="Every symbol with a folder in the archive, classified by its name.",
+)
+def symbols(
+    duckdb: DuckDBResource, archive: dg.ResourceParam[Archive], clock: dg.ResourceParam[Clock]
+) -> dg.MaterializeResult:
+    """Discover all symbols; two LIST requests."""
+    now = clock.now()
+    with _one_line_failures():
+        names = archive.discover()
+        with duckdb.get_connection() as con:
+            store.write_symbols(con, names, now)
+            [(known,)] = con.execute("SELECT count(*) FROM symbols").fetchall()
+    return dg.MaterializeResult(
+        metadata={"symbols": len(names), "dagster/row_count": known},
+    )
+
+
+@dg.asset(
+    deps=[symbols],
+    partitions_def=daily,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    group_name="record",
+    kinds={"duckdb", "s3"},
+    pool=POOL,
+    description="Which files the archive holds: one row per date and known symbol.",
+    check_specs=[
+        dg.AssetCheckSpec(
+            "rows_are_unique",
+            asset="daily_availability",
+            description="Each date and symbol has one row.",
+        ),
+        dg.AssetCheckSpec(
+            "completeness",
+            asset="daily_availability",
+            description="Share of the expected symbols that are available; pending ones warn.",
+        ),
+    ],
+)
+def daily_availability(
+    context: dg.AssetExecutionContext,
+    config: ProbeConfig,
+    duckdb: DuckDBResource,
+    archive: dg.ResourceParam[Archive],
+    clock: dg.ResourceParam[Clock],
+    limits: dg.ResourceParam[Settings],
+    reporter: dg.ResourceParam[Reporter],
+) -> dg.MaterializeResult:
+    """List the whole range first, then write it in one short transaction."""
+    span = context.partition_key_range
+    start, end = dt.date.fromisoformat(span.start), dt.date.fromisoformat(span.end)
+    now = clock.now()
+    with _one_line_failures():
+        listing = archive.list_range(start, end, _log_progress(context, reporter))
+        with duckdb.get_connection() as con:
+            result = store.write_probe(
+                con,
+                listing,
+                probed_at=now,
+                run_id=context.run_id,
+                accept_shrunken=config.accept_shrunken,
+                min_listed_share=limits.min_listed_share,
+                max_clock_skew_minutes=limits.max_clock_skew_minutes,
+            )
+            rows = _by_date(con, start, end)
+            [(duplicates,)] = con.execute(
+                "SELECT count(*) - count(DISTINCT (date, symbol)) FROM daily_availability "
+                "WHERE date BETWEEN ? AND ?",
+                [start, end],
+            ).fetchall()
+    context.log.info(
+        f"Daily update completed: {result.symbols} symbols probed, {result.available} available, "
+        f"{result.pending} pending, {result.absent} absent on {len(rows)} dates; "
+        f"{result.appeared} appeared, {result.replaced} replaced, {result.vanished} vanished"
+    )
+    for row in rows:
+        context.add_asset_metadata(_metadata(row), partition_key=str(row["date"]))
+    dates = [(str(r["date"]), r["expected"], r["available"], r["pending"]) for r in rows]
+    return dg.MaterializeResult(
+        metadata={
+            "requests": listing.requests,
+            "appeared": result.appeared,
+            "replaced": result.replaced,
+            "vanished": result.vanished,
+            "passed_over": dict(listing.passed_over),
+        },
+        check_results=[
+            _check("rows_are_unique", slo.uniqueness(duplicates)),
+            _check("completeness", slo.completeness(dates, limits.slo_completeness)),
+        ],
+    )
+
+
+@dg.asset(
+    deps=[daily_availability],
+    group_name="record",
+    kinds={"duckdb"},
+    pool=POOL,
+    description="First and last file, days, holes and state of each symbol.",
+)
+def symbol_listings(duckdb: DuckDBResource) -> dg.MaterializeResult:
+    """Replace the table by what the rows say now."""
+    with _one_line_failures(), duckdb.get_connection() as con:
+        rows = derived.refresh_listings(con)
+        by_state = dict(
+            con.execute("SELECT state, count(*) FROM symbol_listings GROUP BY state").fetchall()
+        )
+        [(holes,)] = con.execute(
+            "SELECT coalesce(sum(hole_days), 0)::BIGINT FROM symbol_listings"
+        ).fetchall()
+    states = {s: by_state.get(s, 0) for s in ("live", "ended", "settled")}
+    return dg.MaterializeResult(metadata={"dagster/row_count": rows, "hole_days": holes, **states})
+
+
+@dg.asset(
+    deps=[daily_availability, symbol_listings],
+    group_name="record",
+    kinds={"duckdb"},
+    pool=POOL,
+    description="What each date holds: counts by status, new and ended listings, bytes, lag.",
+)
+def daily_summary(duckdb: DuckDBResource) -> dg.MaterializeResult:
+    """Replace the table by what the rows say now."""
+    with _one_line_failures(), duckdb.get_connection() as con:
+        rows = derived.refresh_summary(con)
+    return dg.MaterializeResult(metadata={"dagster/row_count": rows})
+
+
+def _log_progress(
+    context: dg.AssetExecutionContext, reporter: Reporter
+) -> Callable[[int, int], None]:
+    logged = 0
+
+    def report(done: int, total: int) -> None:
+        nonlocal logged
+        if done * 10 // total > logged:
+            logged = done * 10 // total
+            context.log.info(f"listed {done} of {total} symbols")
+        reporter.report(done, total)
+
+    return report
+
+
+def _by_date(con: duckdb.DuckDBPyConnection, start: dt.date, end: dt.date) -> list[dict[str, Any]]:
+    # Computed from the rows just written, about 0.9 s on 2.6 million of them.
+    cursor = con.execute(
+        f"SELECT * FROM {derived.summary_relation(con)} WHERE date BETWEEN ? AND ?",  # noqa: S608
+        [start, end],
+    )
+    names = [column[0] for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def _metadata(row: dict[str, Any]) -> dict[str, int | float]:
+    """Numbers of one partition, which the UI plots."""
+    wanted = ("symbols_probed", "expected", "available", "pending", "absent", "new_listings")
+    numbers: dict[str, int | float] = {name: row[name] for name in wanted}
+    for lag in ("lag_p50_hours", "lag_p95_hours"):
+        if row[lag] is not None:
+            numbers[lag] = round(row[lag], 2)
+    return numbers
+
+
+def _check(name: str, verdict: slo.Verdict) -> dg.AssetCheckResult:
+    warn = verdict.severity == "warn"
+    return dg.AssetCheckResult(
+        passed=verdict.passed,
+        check_name=name,
+        severity=dg.AssetCheckSeverity.WARN if warn else dg.AssetCheckSeverity.ERROR,
+        metadata={
+            "observed": verdict.observed,
+            "threshold": verdict.threshold,
+            "sample": list(verdict.sample),
+            "recovery": verdict.recovery,
+        },
+    )

@@ -1,0 +1,78 @@
+"""When what runs: jobs and schedules.
+
+Belongs here: selections and cron lines, each with its reason. Does not belong here: what a run
+does (`assets`). Missed ticks are lost in this version of Dagster, so repair never relies on one:
+each later schedule looks back over the dates of the earlier ones.
+"""
+
+import datetime as dt
+
+import dagster as dg
+
+from availability_pipeline import settings
+from availability_pipeline.keys import FIRST_DATE
+from availability_pipeline.partitions import range_tags, yesterday
+
+SELECTION = dg.AssetSelection.assets(
+    "symbols", "daily_availability", "symbol_listings", "daily_summary"
+)
+
+daily_update = dg.define_asset_job(
+    "daily_update", SELECTION, description="Probe one date, or a range of dates in one run."
+)
+late_arrivals = dg.define_asset_job(
+    "late_arrivals", SELECTION, description="Look again at the last dates, in one run."
+)
+full_reconcile = dg.define_asset_job(
+    "full_reconcile", SELECTION, description="Look again at all dates, in one run."
+)
+
+
+# 02:00: the date is over, and the probe makes its partition even though the files normally
+# appear only at 06:57-08:40 UTC; until then they are pending.
+@dg.schedule(
+    cron_schedule="0 2 * * *",
+    job=daily_update,
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def daily_update_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """Yesterday's partition."""
+    return dg.RunRequest(partition_key=_yesterday(context).isoformat())
+
+
+# 09:00 is after the usual 06:57-08:40 UTC; 15:00 and 21:00 catch the slow days, and 03:00 repairs
+# a daily update that failed an hour before.
+@dg.schedule(
+    cron_schedule="0 3,9,15,21 * * *",
+    job=late_arrivals,
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def late_arrivals_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """The last AVAILABILITY_LOOKBACK_DAYS partitions in one run; as cheap as one."""
+    end = _yesterday(context)
+    start = max(FIRST_DATE, end - dt.timedelta(settings.load().lookback_days - 1))
+    return dg.RunRequest(tags=range_tags(start, end))
+
+
+# Sunday, between the late-arrivals runs: files came up to 17 months late, and a relisting moves
+# all of a symbol's history. About 2,000 requests.
+@dg.schedule(
+    cron_schedule="0 5 * * 0",
+    job=full_reconcile,
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def full_reconcile_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """The whole history in one run."""
+    return dg.RunRequest(tags=range_tags(FIRST_DATE, _yesterday(context)))
+
+
+def _yesterday(context: dg.ScheduleEvaluationContext) -> dt.date:
+    # The tick's own time: a tick that is evaluated late still means its own day.
+    return yesterday(context.scheduled_execution_time)
+
+
+JOBS = (daily_update, late_arrivals, full_reconcile)
+SCHEDULES = (daily_update_schedule, late_arrivals_schedule, full_reconcile_schedule)

@@ -1,0 +1,141 @@
+"""Opening the DuckDB file: one writer or many readers, each waiting its turn.
+
+Belongs here: connecting, waiting, and the sentence for every way in which that fails. Does not
+belong here: the tables (`schema`) and what is written (`store`, which hands `reader` and `writer`
+on: import them from there).
+
+While one process has the file open for writing, no other can open it, not even to read; inside
+one process the two kinds of connection cannot coexist either. So a writer holds the file for one
+short transaction, and everybody else waits, bounded.
+"""
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from availability_pipeline.schema import (
+    REMEDY_FOREIGN,
+    REMEDY_MISSING,
+    check_schema,
+    ensure_schema,
+)
+from availability_pipeline.store_errors import (
+    ForeignDatabaseError,
+    MissingDatabaseError,
+    StoreBusyError,
+    UnwritableDatabaseError,
+)
+
+_MAGIC = b"DUCK"  # at byte 8 of every DuckDB file
+
+
+@contextmanager
+def writer(
+    path: str | Path, wait_seconds: float = 60, settle_days: int = 3
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A read-write connection; makes folder, file and tables where they are missing.
+
+    Args:
+        path: the DuckDB file.
+        wait_seconds: how long to wait for others to let go of it.
+        settle_days: days after which an absence counts as confirmed; kept in the file.
+
+    Raises:
+        StoreError: as one of its subclasses; see `store_errors`.
+    """
+    path = Path(path).expanduser()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnwritableDatabaseError(
+            f"cannot make the folder of {path}: {error.strerror}; {REMEDY_FOREIGN}"
+        ) from None
+    con = _connect(path, read_only=False, wait_seconds=wait_seconds)
+    try:
+        ensure_schema(con, settle_days)
+        yield con
+    finally:
+        con.close()
+
+
+@contextmanager
+def reader(path: str | Path, wait_seconds: float = 60) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A read-only connection; never creates a file.
+
+    Args:
+        path: the DuckDB file.
+        wait_seconds: how long to wait for a writer to finish.
+
+    Raises:
+        StoreError: as one of its subclasses; see `store_errors`.
+    """
+    path = Path(path).expanduser()
+    if not _exists(path):
+        raise MissingDatabaseError(f"there is no database at {path}; {REMEDY_MISSING}")
+    con = _connect(path, read_only=True, wait_seconds=wait_seconds)
+    try:
+        check_schema(con)
+        yield con
+    finally:
+        con.close()
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a folder we may not look into: let the connection say so
+        return True
+
+
+def _connect(path: Path, *, read_only: bool, wait_seconds: float) -> duckdb.DuckDBPyConnection:
+    _refuse_foreign(path)
+    deadline = time.monotonic() + wait_seconds
+    pause = 0.01
+    while True:
+        try:
+            con = duckdb.connect(str(path), read_only=read_only)
+        except (duckdb.IOException, duckdb.ConnectionException) as error:
+            if not _is_busy(error):
+                raise _explained(path, error) from None
+        else:
+            con.execute("SET TimeZone = 'UTC'")
+            return con
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise StoreBusyError(
+                f"{path} was kept open by another process for more than {wait_seconds:g} s; "
+                "try again later, or raise AVAILABILITY_DB_WAIT_SECONDS"
+            )
+        # A write takes 0.1 s for a day and some seconds for all history; the jitter keeps twenty
+        # waiting processes from knocking at the same moment.
+        time.sleep(min(left, pause * random.uniform(0.5, 1.5)))  # noqa: S311 - not cryptography
+        pause = min(pause * 1.5, 0.5)
+
+
+def _refuse_foreign(path: Path) -> None:
+    # Asked to open a SQLite file, DuckDB would go and download an extension for it.
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError:
+        return  # missing, a folder, not ours to read: connecting says which
+    if len(head) == 12 and head[8:] != _MAGIC:
+        raise ForeignDatabaseError(f"{path} is no DuckDB database; {REMEDY_FOREIGN}")
+
+
+def _is_busy(error: duckdb.Error) -> bool:
+    # Whole phrases: the message quotes the path, and a path may well contain the word "lock".
+    text = str(error)
+    return "Could not set lock on file" in text or "with a different configuration" in text
+
+
+def _explained(path: Path, error: duckdb.Error) -> Exception:
+    text = str(error)
+    if "not a valid DuckDB" in text:
+        return ForeignDatabaseError(f"{path} is no DuckDB database; {REMEDY_FOREIGN}")
+    reason = text.splitlines()[0].removeprefix("IO Error: ")[:300]
+    return UnwritableDatabaseError(f"cannot open {path}: {reason}; {REMEDY_FOREIGN}")

@@ -1,0 +1,26 @@
+"""The one partitions definition everybody imports, and the dates it leads to."""
+
+import datetime as dt
+
+import dagster as dg
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+)
+
+from availability_pipeline.keys import FIRST_DATE
+
+daily = dg.DailyPartitionsDefinition(start_date=FIRST_DATE.isoformat(), timezone="UTC")
+
+
+def yesterday(now: dt.datetime) -> dt.date:
+    """The last UTC date that is over at `now` (aware)."""
+    return now.astimezone(dt.UTC).date() - dt.timedelta(1)
+
+
+def range_tags(start: dt.date, end: dt.date) -> dict[str, str]:
+    """Run tags that make one run cover all partitions from `start` to `end`, both included."""
+    return {
+        ASSET_PARTITION_RANGE_START_TAG: start.isoformat(),
+        ASSET_PARTITION_RANGE_END_TAG: end.isoformat(),
+    }

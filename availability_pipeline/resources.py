@@ -1,0 +1,72 @@
+"""What the assets depend on at run time: archive, database, clock, settings, progress.
+
+Belongs here: Dagster resources that hand out plain domain objects, so that a test puts an
+ordinary class in their place. Does not belong here: asset logic. The environment is read when a
+run begins, not at import.
+"""
+
+import datetime as dt
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+import duckdb
+from dagster_duckdb import DuckDBResource
+
+from availability_pipeline import settings, store
+from availability_pipeline.listing import Progress, S3Archive
+
+
+class SettingsResource(dg.ConfigurableResource[settings.Settings]):
+    """The settings, read from the environment at the start of a run."""
+
+    def create_resource(self, context: dg.InitResourceContext) -> settings.Settings:  # noqa: ARG002
+        """Read them."""
+        return settings.load()
+
+
+class ArchiveResource(dg.ConfigurableResource[S3Archive]):
+    """The archive behind an unsigned S3 client."""
+
+    def create_resource(self, context: dg.InitResourceContext) -> S3Archive:  # noqa: ARG002
+        """Make the client; asks nothing yet."""
+        return S3Archive.from_settings(settings.load())
+
+
+class AvailabilityDuckDB(DuckDBResource):
+    """dagster-duckdb's resource on our store.
+
+    The stock one leaves the connection open when its body raises, and the process then keeps
+    the file locked against all others. Ours waits for other processes, makes the schema, and
+    closes in any case. Without `database`, AVAILABILITY_DB says where the file is.
+    """
+
+    database: str = ""
+
+    @contextmanager
+    def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A read-write connection to the record."""
+        s = settings.load()
+        path = self.database or s.db
+        with store.writer(path, s.db_wait_seconds, s.settle_days) as con:
+            yield con
+
+
+class Clock:
+    """The time, as an argument."""
+
+    def now(self) -> dt.datetime:
+        """Now, aware, UTC."""
+        return dt.datetime.now(dt.UTC)
+
+
+class Reporter:
+    """Where a listing's progress goes besides the run's log; the CLI brings its own."""
+
+    def __init__(self, progress: Progress | None = None) -> None:
+        self._progress = progress
+
+    def report(self, done: int, total: int) -> None:
+        """Symbols listed so far, of how many."""
+        if self._progress:
+            self._progress(done, total)

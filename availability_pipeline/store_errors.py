@@ -1,0 +1,56 @@
+"""What can go wrong with the record, and what to do about it.
+
+Belongs here: the error classes of the store, nothing else; `store` hands them on, so import them
+from there. Each is raised with one line that names the database and the remedy.
+
+    StoreError
+    ├── MissingDatabaseError      nothing has been recorded yet
+    ├── ForeignDatabaseError      not a DuckDB file, or not ours
+    ├── NewerSchemaError          written by a newer version of this package
+    ├── UnwritableDatabaseError   the path cannot be opened or created
+    ├── StoreBusyError            somebody kept it open for longer than the wait
+    └── RefusedProbeError         the listing contradicts the record; nothing was written
+        ├── ClockWentBackError    the clock is behind what is recorded
+        ├── ClockSkewError        the clock differs from the archive's
+        └── ShrunkenArchiveError  far less is listed than is recorded
+"""
+
+
+class StoreError(Exception):
+    """Something about the record's database; the text is one line with the remedy."""
+
+
+class MissingDatabaseError(StoreError):
+    """There is no database yet."""
+
+
+class ForeignDatabaseError(StoreError):
+    """The file is no DuckDB database, or one that is not ours."""
+
+
+class NewerSchemaError(StoreError):
+    """The database was written by a newer version of this package."""
+
+
+class UnwritableDatabaseError(StoreError):
+    """The path cannot be opened or created."""
+
+
+class StoreBusyError(StoreError):
+    """Somebody kept the database open for longer than the wait."""
+
+
+class RefusedProbeError(StoreError):
+    """A listing that must not become a fact; nothing was written."""
+
+
+class ClockWentBackError(RefusedProbeError):
+    """The clock is behind the last look at these dates."""
+
+
+class ClockSkewError(RefusedProbeError):
+    """The clock differs from the archive's by more than allowed."""
+
+
+class ShrunkenArchiveError(RefusedProbeError):
+    """The archive lists far less than is recorded."""

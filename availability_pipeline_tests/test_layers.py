@@ -1,0 +1,173 @@
+"""The package keeps its shape: who imports whom, who reads the environment, what an import does.
+
+Breaking one of these costs little at first and everything later: a domain module that imports
+Dagster makes every `query` 1.5 s slower, and one that reads the environment at import cannot be
+tested with other settings.
+"""
+
+import ast
+import io
+import os
+import subprocess
+import sys
+import tokenize
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "availability_pipeline"
+
+# A module imports only from its own layer and those before it.
+LAYERS = (
+    {"__init__"},
+    {"keys", "slo", "pages"},
+    {
+        *("settings", "client", "listing", "schema", "store", "derived", "queries", "validation"),
+        *("connections", "store_errors"),
+    },
+    {
+        *("resources", "partitions", "assets", "checks", "automation", "alerts"),
+        *("dagster_storage", "launch"),
+    },
+    {"definitions"},
+    {"sample_archive", "demo", "cli"},  # and every cli_*
+)
+DAGSTER_LAYERS = LAYERS[3] | LAYERS[4]
+MAX_CODE_LINES = 300
+
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
+by_module = pytest.mark.parametrize("module", MODULES)
+
+
+def tree(module: str) -> ast.Module:
+    return ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+
+
+def layer(module: str) -> int:
+    name = "cli" if module.startswith("cli_") else module
+    return next((n for n, names in enumerate(LAYERS) if name in names), 2)
+
+
+def test_every_module_stands_in_a_layer() -> None:
+    placed = set().union(*LAYERS) | {m for m in MODULES if m.startswith("cli_")}
+    assert not set(MODULES) - placed, "say in LAYERS of this test where these belong"
+
+
+def imports(module: str, *, at_import_only: bool = False) -> set[str]:
+    """Dotted names a module imports, those for type checkers left out."""
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for child in node.orelse:
+                visit(child)
+            return
+        if at_import_only and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}.py line {node.lineno}: write imports in full"
+            found.add(str(node.module))
+            if node.module == PACKAGE.name:
+                found.update(f"{node.module}.{alias.name}" for alias in node.names)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(tree(module))
+    return found
+
+
+def ours(names: set[str]) -> set[str]:
+    return {n.split(".")[1] for n in names if n.startswith(f"{PACKAGE.name}.")} & set(MODULES)
+
+
+@by_module
+def test_a_module_imports_only_from_its_own_layer_and_those_before(module: str) -> None:
+    wrong = {other for other in ours(imports(module)) if layer(other) > layer(module)}
+    assert not wrong, f"{module} imports {sorted(wrong)}, which stand(s) in a later layer"
+
+
+@by_module
+def test_the_domain_never_imports_dagster(module: str) -> None:
+    if module in DAGSTER_LAYERS:
+        pytest.skip("a Dagster part")
+    names = {name.split(".")[0] for name in imports(module, at_import_only=layer(module) == 5)}
+    assert not {n for n in names if n.startswith("dagster")}
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if layer(m) == 5])
+def test_commands_import_dagster_only_when_they_run_it(module: str) -> None:
+    """`--help`, `query` and shell completion must answer without the 1.5 s of `import dagster`."""
+    at_import = ours(imports(module, at_import_only=True))
+    assert not at_import & DAGSTER_LAYERS
+    if module.startswith("cli"):
+        assert "demo" not in at_import
+
+
+@by_module
+def test_only_settings_reads_the_environment(module: str) -> None:
+    """`demo` and `launch` may set it for their children, and Dagster's own variables there."""
+    if module in {"settings", "demo", "launch"}:
+        pytest.skip("may")
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Attribute) and ast.unparse(node).startswith("os."):
+            assert node.attr not in {"environ", "environb", "getenv", "getenvb", "putenv"}, (
+                f"{module}.py line {node.lineno}: read it in settings.py"
+            )
+        if isinstance(node, ast.ImportFrom) and node.module == "os":
+            assert not {a.name for a in node.names} & {"environ", "getenv"}
+
+
+@by_module
+def test_a_module_has_a_contract_and_one_job(module: str) -> None:
+    """The limit counts lines of code: docstrings, comments and blank lines are free."""
+    parsed = tree(module)
+    assert ast.get_docstring(parsed), f"{module}.py needs a docstring: what belongs in, what not"
+    assert code_lines(module) <= MAX_CODE_LINES, f"{module}.py does too much: split it"
+
+
+def code_lines(module: str) -> int:
+    source = (PACKAGE / f"{module}.py").read_text(encoding="utf-8")
+    free = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in free | {tokenize.ENDMARKER}:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(source)):
+        is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if is_text and isinstance(node.value.value, str):
+            lines.difference_update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return len(lines)
+
+
+IMPORT_ALL = """
+import importlib, os, sys
+def watch(event, args):
+    if event in {"socket.connect", "socket.bind", "socket.getaddrinfo", "socket.sendto"}:
+        raise SystemExit(f"{module} reaches for the network at import: {event} {args[1:]}")
+    if event in {"os.mkdir", "os.rename", "os.remove", "subprocess.Popen", "os.posix_spawn"}:
+        raise SystemExit(f"{module} acts at import: {event} {args}")
+    if event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR):
+        if args[0] != os.devnull:
+            raise SystemExit(f"{module} opens {args[0]} for writing at import")
+module = sys.argv[1]
+sys.addaudithook(watch)
+for module in sys.argv[1:]:
+    importlib.import_module(module)
+"""
+
+
+def test_importing_touches_neither_network_nor_disk(tmp_path: Path) -> None:
+    """The code server imports everything at each start, also where nothing can be reached."""
+    names = [f"{PACKAGE.name}.{m}" for m in MODULES if not m.startswith("__")]
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL, *names],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
