@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from availability_pipeline import __version__, queries, settings, store
+from availability_pipeline import __version__, connections, queries, settings
 from availability_pipeline.cli_output import (
     Date,
     form_options,
@@ -78,7 +78,7 @@ def _run(start: dt.date, end: dt.date, *, accept_shrunken: bool) -> None:
     with one_line_errors():
         s = settings.load()
         # A database that cannot be written is found before 1,000 requests, not after.
-        with store.writer(s.db, s.db_wait_seconds, s.settle_days):
+        with connections.writer(s.db, s.db_wait_seconds, s.settle_days):
             pass
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
@@ -104,7 +104,7 @@ def _run(start: dt.date, end: dt.date, *, accept_shrunken: bool) -> None:
             raise click.ClickException(str(error)) from None
     if not outcome.success:
         raise click.ClickException(f"{outcome.error_line} (run {outcome.run_id})")
-    with one_line_errors(), store.reader(s.db, s.db_wait_seconds) as con:
+    with one_line_errors(), connections.reader(s.db, s.db_wait_seconds) as con:
         last = queries.counts(con, end)
     click.echo(
         f"{what} written by run {outcome.run_id[:8]}; on {end}: {last['available']} available, "
@@ -130,7 +130,7 @@ def snapshot(date: dt.date, form: str | None) -> None:
     """
     with one_line_errors():
         s = settings.load()
-        with store.reader(s.db, s.db_wait_seconds) as con:
+        with connections.reader(s.db, s.db_wait_seconds) as con:
             found = queries.snapshot(con, date)
             count = queries.counts(con, date)
     title = f"{date}: {count['available']} available, {count['pending']} pending, "
@@ -152,7 +152,7 @@ def timeline(symbol: str, start: dt.date | None, end: dt.date | None, form: str 
     symbol = text_argument(symbol)
     with one_line_errors():
         s = settings.load()
-        with store.reader(s.db, s.db_wait_seconds) as con:
+        with connections.reader(s.db, s.db_wait_seconds) as con:
             found = queries.timeline(con, symbol, start, end)
     print_rows(found, form or "table", symbol)
 
@@ -167,7 +167,7 @@ def holes(symbol: str | None, form: str | None) -> None:
     """
     with one_line_errors():
         s = settings.load()
-        with store.reader(s.db, s.db_wait_seconds) as con:
+        with connections.reader(s.db, s.db_wait_seconds) as con:
             found = queries.holes(con, text_argument(symbol) if symbol else None)
     print_rows(found, form or "table", f"{len(found.rows)} holes")
 
@@ -182,7 +182,7 @@ def revisions(since: dt.date | None, form: str | None) -> None:
     """
     with one_line_errors():
         s = settings.load()
-        with store.reader(s.db, s.db_wait_seconds) as con:
+        with connections.reader(s.db, s.db_wait_seconds) as con:
             found = queries.revisions(con, since)
     print_rows(found, form or "table", f"{len(found.rows)} revisions")
 
@@ -196,7 +196,7 @@ def status(as_json: bool) -> None:
     """
     with one_line_errors():
         s = settings.load()
-        with store.reader(s.db, s.db_wait_seconds) as con:
+        with connections.reader(s.db, s.db_wait_seconds) as con:
             found = queries.coverage(con, today_utc())
     answer: dict[str, Any] = {"database": str(s.db_path), **found, "next": _next_step(found)}
     if as_json:

@@ -18,11 +18,11 @@ import click
 
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline.queries import QueryError, Rows
-from availability_pipeline.schema import StoreError
 from availability_pipeline.settings import SettingsError
+from availability_pipeline.store_errors import StoreError
 
 
-class Date(click.ParamType):
+class Date(click.ParamType[dt.date]):
     """A UTC date YYYY-MM-DD from 2019-09-25 to yesterday; anything else is wrong usage."""
 
     name = "date"

@@ -1,0 +1,197 @@
+"""The commands as a user runs them: in a shell, against a local archive, through Dagster."""
+
+import datetime as dt
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from availability_pipeline.cli import cli
+from availability_pipeline_tests.helpers import days
+from availability_pipeline_tests.s3 import local_archive
+
+ROOT = Path(__file__).parent.parent
+YESTERDAY = dt.datetime.now(dt.UTC).date() - dt.timedelta(1)
+FIRST = YESTERDAY - dt.timedelta(11)
+HOLE = YESTERDAY - dt.timedelta(8)
+
+
+class Shell:
+    def __init__(self, home, endpoint):
+        self.env = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("AVAILABILITY", "LC_"))},
+            "AVAILABILITY_DB": str(home / "record.duckdb"),
+            "AVAILABILITY_S3_ENDPOINT": endpoint,
+            "DAGSTER_HOME": str(home),
+            "LANG": "C",
+        }
+        self.home = home
+
+    def __call__(self, *args, **env):
+        return subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", "availability_pipeline.cli", *map(str, args)],
+            env=self.env | env,
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+            timeout=120,
+        )
+
+    def ok(self, *args):
+        done = self(*args)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    shutil.copy(ROOT / "dagster.yaml", home)
+    with local_archive() as archive:
+        archive.put("BTCUSDT", days(FIRST, YESTERDAY))
+        archive.put("龙虾USDT", [d for d in days(FIRST, YESTERDAY) if d != HOLE])
+        shell = Shell(home, archive.endpoint)
+        done = shell("backfill", "--start", FIRST, "--end", YESTERDAY)
+        assert done.returncode == 0, done.stderr
+        assert "written by run" in done.stdout
+        yield shell
+
+
+pytestmark = pytest.mark.xdist_group("cli")  # one archive and one backfill for all
+
+
+def test_a_snapshot_has_the_shape_of_the_contract(shell):
+    got = json.loads(shell.ok("query", "snapshot", YESTERDAY, "--json"))
+    assert [set(row) for row in got] == [{"symbol", "file_size_bytes", "last_modified"}] * 2
+    assert [row["symbol"] for row in got] == ["BTCUSDT", "龙虾USDT"]
+
+
+def test_a_timeline_takes_a_name_that_is_not_ascii_also_with_lang_c(shell):
+    got = json.loads(shell.ok("query", "timeline", "龙虾USDT", "--json"))
+    assert len(got) == 12
+    assert set(got[0]) == {"date", "available", "status", "file_size_bytes", "status_code"}
+    missing = [row for row in got if not row["available"]]
+    assert [(r["date"], r["status"], r["status_code"]) for r in missing] == [
+        (HOLE.isoformat(), "absent", 404)
+    ]
+
+
+def test_holes_and_revisions_print_as_table_json_and_csv(shell):
+    assert "龙虾USDT" in shell.ok("query", "holes")
+    assert json.loads(shell.ok("query", "holes", "BTCUSDT", "--json")) == []
+    lines = shell.ok("query", "holes", "--csv").splitlines()
+    assert lines[0] == "symbol,date,url"
+    assert lines[1].startswith(f"龙虾USDT,{HOLE},https://")
+    assert json.loads(shell.ok("query", "revisions", "--json")) == []
+
+
+def test_status_says_what_is_unknown_and_what_to_do(shell):
+    got = json.loads(shell.ok("status", "--json"))
+    assert (got["dates"], got["symbols"], got["holes"]) == (12, 2, 1)
+    assert got["unknown_dates"] > 2000
+    assert "backfill --start 2019-09-25" in got["next"]
+    assert "backfill" in shell.ok("status")
+
+
+def test_update_without_a_date_probes_yesterday_and_is_in_the_history(shell):
+    assert f"{YESTERDAY} written by run" in shell.ok("update", "manual")
+    assert (shell.home / "history" / "runs" / "index.db").exists()
+
+
+def test_a_bad_listing_is_one_line_with_exit_1_and_changes_nothing(shell):
+    before = shell.ok("query", "snapshot", YESTERDAY, "--json")
+    for env, words in (
+        ({"AVAILABILITY_S3_BUCKET": "nowhere"}, "HTTP 404 NoSuchBucket"),
+        ({"AVAILABILITY_S3_ENDPOINT": "http://127.0.0.1:9"}, "cannot list"),
+    ):
+        done = shell("update", "manual", **env)
+        assert done.returncode == 1
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+    assert shell.ok("query", "snapshot", YESTERDAY, "--json") == before
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("query", "snapshot", "2024-13-01"), "YYYY-MM-DD"),
+        (("query", "snapshot", "2999-01-01"), "is not over"),
+        (("query", "snapshot", "2019-09-24"), "before 2019-09-25"),
+        (("backfill", "--start", "2024-01-02", "--end", "2024-01-01"), "swap them"),
+        (("update", "manual", "--date", "yesterday"), "YYYY-MM-DD"),
+        (("query", "timeline"), "SYMBOL"),
+    ],
+)
+def test_wrong_usage_is_one_clear_line_with_exit_2(shell, args, words):
+    done = shell(*args)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_bad_setting_is_wrong_usage(shell):
+    done = shell("status", AVAILABILITY_SETTLE_DAYS="0")
+    assert done.returncode == 2
+    assert "AVAILABILITY_SETTLE_DAYS='0'" in done.stderr
+
+
+def test_an_unknown_symbol_names_the_nearest(shell):
+    done = shell("query", "timeline", "BTCUSD")
+    assert done.returncode == 1
+    assert "did you mean BTCUSDT" in done.stderr
+
+
+def test_a_date_never_looked_at_is_not_an_empty_list(shell):
+    done = shell("query", "snapshot", "2024-01-01", "--json")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "was not probed" in done.stderr
+
+
+def test_a_database_that_cannot_be_used_is_one_line_with_the_remedy(shell, tmp_path):
+    foreign = tmp_path / "foreign.duckdb"
+    foreign.write_text("x" * 5000)
+    for path in (tmp_path / "none.duckdb", foreign, foreign / "below.duckdb"):
+        for args in (("status",), ("update", "manual")):
+            if args == ("update", "manual") and path.name == "none.duckdb":
+                continue
+            done = shell(*args, AVAILABILITY_DB=str(path))
+            assert done.returncode == 1, (args, path)
+            assert done.stderr.startswith("Error: ")
+            assert "Traceback" not in done.stderr
+    assert foreign.read_text() == "x" * 5000
+
+
+def test_a_closed_pipe_ends_quietly(shell):
+    command = f"{sys.executable} -m availability_pipeline.cli query timeline BTCUSDT | head -1"
+    done = subprocess.run(
+        command, shell=True, env=shell.env, capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+
+
+def test_read_commands_import_neither_dagster_nor_pandas(shell):
+    code = (
+        "import sys; from availability_pipeline.cli import cli\n"
+        "cli(['query', 'timeline', 'BTCUSDT', '--json'], standalone_mode=False)\n"
+        "print({'dagster', 'pandas', 'boto3'} & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=shell.env, capture_output=True, text=True, check=True
+    )
+    assert done.stderr.strip() == "set()"
+
+
+def commands(group, path=()):
+    for name, command in group.commands.items():
+        yield (*path, name), command
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+
+
+@pytest.mark.parametrize(("path", "command"), list(commands(cli)), ids=lambda v: str(v))
+def test_every_command_has_help_with_an_example(path, command):
+    assert "Example: binance-futures-availability " + path[0] in command.help

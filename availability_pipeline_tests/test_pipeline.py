@@ -1,0 +1,188 @@
+"""The assets on a real instance and a real database, the archive being an ordinary class."""
+
+import datetime as dt
+
+import dagster as dg
+import duckdb
+import pytest
+
+from availability_pipeline import store
+from availability_pipeline.automation import (
+    daily_update_schedule,
+    full_reconcile_schedule,
+    late_arrivals_schedule,
+)
+from availability_pipeline.definitions import build_defs, defs
+from availability_pipeline.listing import ListingError
+from availability_pipeline.partitions import range_tags
+from availability_pipeline.resources import AvailabilityDuckDB
+from availability_pipeline_tests.helpers import D, flat, make_listing
+
+START, END = D(2024, 1, 1), D(2024, 1, 10)
+RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+
+
+class FakeArchive:
+    def __init__(self, files):
+        self.files, self.fails = files, False
+
+    def discover(self):
+        return tuple(sorted(self.files))
+
+    def list_range(self, start, end, progress=None):
+        if self.fails:
+            raise ListingError({"AUSDT": "HTTP 503 SlowDown"}, len(self.files), start, end)
+        if progress:
+            progress(len(self.files), len(self.files))
+        return make_listing(start, end, self.files)
+
+
+class FakeClock:
+    def __init__(self, time):
+        self.time = time
+
+    def now(self):
+        self.time += dt.timedelta(minutes=1)
+        return self.time
+
+
+class World:
+    """One archive, one clock, one database and one instance."""
+
+    def __init__(self, folder, instance):
+        self.path, self.instance = folder / "record.duckdb", instance
+        self.archive = FakeArchive({"AUSDT": flat(START, END), "BUSDT": flat(START, END)})
+        self.clock = FakeClock(dt.datetime(2024, 2, 1, 2, tzinfo=dt.UTC))
+
+    def run(self, start=START, end=END, job="daily_update"):
+        resources = {
+            "archive": self.archive,
+            "clock": self.clock,
+            "duckdb": AvailabilityDuckDB(database=str(self.path)),
+        }
+        return (
+            build_defs(resources=resources)
+            .resolve_job_def(job)
+            .execute_in_process(
+                instance=self.instance, tags=range_tags(start, end), raise_on_error=False
+            )
+        )
+
+    def rows(self, sql):
+        with store.reader(self.path) as con:
+            return con.execute(sql).fetchall()
+
+
+@pytest.fixture
+def world(tmp_path):
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield World(tmp_path, instance)
+
+
+def test_a_range_of_partitions_is_one_run_with_metadata_for_each(world):
+    assert world.run().success
+    assert world.rows("SELECT count(*) FROM availability WHERE available") == [(20,)]
+    key = dg.AssetKey("daily_availability")
+    assert len(world.instance.get_materialized_partitions(key)) == 10
+    events = world.instance.fetch_materializations(key, limit=20).records
+    one = next(e for e in events if e.partition_key == "2024-01-05").asset_materialization.metadata
+    numbers = {k: one[k].value for k in ("symbols_probed", "available", "pending", "absent")}
+    assert numbers == {"symbols_probed": 2, "available": 2, "pending": 0, "absent": 0}
+    assert one["lag_p50_hours"].value == 8.0
+
+
+def test_a_failed_listing_fails_the_run_in_one_line_and_leaves_the_rows_alone(world):
+    world.run()
+    before = world.rows("FROM daily_availability ORDER BY ALL")
+    world.archive.files = {"AUSDT": {}}
+    world.archive.fails = True
+    result = world.run()
+    assert not result.success
+    failed = [e for e in result.all_events if e.is_step_failure]
+    text = failed[0].step_failure_data.user_failure_data.description
+    assert "failed for 1 of 1 symbols (AUSDT: HTTP 503 SlowDown)" in text
+    assert world.rows("FROM daily_availability ORDER BY ALL") == before
+
+
+def test_a_failed_run_leaves_the_database_open_to_others(world):
+    world.run()
+    world.clock.time -= dt.timedelta(days=9)
+    assert not world.run().success  # refused inside the write
+    with duckdb.connect(str(world.path)) as con:
+        assert con.execute("SELECT count(*) FROM revisions").fetchall() == [(0,)]
+
+
+def checks(result):
+    return {e.check_name: e for e in result.get_asset_check_evaluations()}
+
+
+def test_both_checks_ride_on_the_partition(world):
+    got = checks(world.run())
+    assert {n: c.passed for n, c in got.items()} == {"rows_are_unique": True, "completeness": True}
+
+
+def test_pending_files_are_a_warning_and_missing_ones_an_error(world):
+    world.archive.files["BUSDT"] = flat(START, D(2024, 1, 5)) | flat(D(2024, 1, 7), END)
+    got = checks(world.run())["completeness"]
+    assert (got.passed, got.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert got.metadata["sample"].value == ["2024-01-06"]
+    world.clock.time = dt.datetime(2024, 2, 5, tzinfo=dt.UTC)
+    world.archive.files = {s: flat(START, D(2024, 2, 3)) for s in ("AUSDT", "BUSDT")}
+    got = checks(world.run(D(2024, 2, 4), D(2024, 2, 4)))["completeness"]
+    assert (got.passed, got.severity) == (False, dg.AssetCheckSeverity.WARN)
+
+
+def test_definitions_are_exactly_these():
+    graph = defs.resolve_asset_graph()
+    assert {k.to_user_string() for k in graph.get_all_asset_keys()} == {
+        "vision_archive", "symbols", "daily_availability", "symbol_listings", "daily_summary",
+    }  # fmt: skip
+    jobs = {"daily_update", "late_arrivals", "full_reconcile"}
+    assert {j.name for j in defs.resolve_all_job_defs() if not j.name.startswith("__")} == jobs
+    schedules = {s.name: s.cron_schedule for s in defs.schedules or ()}
+    assert schedules == {
+        "daily_update_schedule": "0 2 * * *",
+        "late_arrivals_schedule": "0 3,9,15,21 * * *",
+        "full_reconcile_schedule": "0 5 * * 0",
+    }
+    assert {s.default_status for s in defs.schedules or ()} == {dg.DefaultScheduleStatus.RUNNING}
+    assert {s.execution_timezone for s in defs.schedules or ()} == {"UTC"}
+    daily = graph.get(dg.AssetKey("daily_availability"))
+    assert daily.partitions_def.get_first_partition_key() == "2019-09-25"
+    assert daily.backfill_policy == dg.BackfillPolicy.single_run()
+
+
+def tick(schedule, *when):
+    context = dg.build_schedule_context(
+        scheduled_execution_time=dt.datetime(*when, tzinfo=dt.UTC),
+        repository_def=defs.get_repository_def(),
+    )
+    [request] = schedule.evaluate_tick(context).run_requests
+    return request
+
+
+@pytest.mark.parametrize(
+    ("when", "partition"),
+    [((2024, 3, 1, 2), "2024-02-29"), ((2025, 1, 1, 2), "2024-12-31"),
+     ((2023, 3, 1, 2), "2023-02-28")],
+)  # fmt: skip
+def test_the_daily_update_asks_for_the_day_before_its_tick(when, partition):
+    assert tick(daily_update_schedule, *when).partition_key == partition
+
+
+def test_late_arrivals_looks_back_over_twenty_days_in_one_run():
+    tags = tick(late_arrivals_schedule, 2024, 3, 1, 9).tags
+    assert [tags[name] for name in RANGE] == ["2024-02-10", "2024-02-29"]
+    tags = tick(late_arrivals_schedule, 2025, 1, 1, 21).tags
+    assert [tags[name] for name in RANGE] == ["2024-12-12", "2024-12-31"]
+
+
+def test_the_look_back_is_a_setting_and_never_reaches_before_the_record(monkeypatch):
+    monkeypatch.setenv("AVAILABILITY_LOOKBACK_DAYS", "366")
+    tags = tick(late_arrivals_schedule, 2019, 10, 1, 9).tags
+    assert [tags[name] for name in RANGE] == ["2019-09-25", "2019-09-30"]
+
+
+def test_the_full_reconcile_covers_all_history_in_one_run():
+    tags = tick(full_reconcile_schedule, 2024, 3, 3, 5).tags
+    assert [tags[name] for name in RANGE] == ["2019-09-25", "2024-03-02"]
