@@ -111,7 +111,7 @@ def daily_availability(
                 con,
                 listing,
                 probed_at=now,
-                run_id=context.run_id,
+                run_id=context.run.run_id,
                 accept_shrunken=config.accept_shrunken,
                 min_listed_share=limits.min_listed_share,
                 max_clock_skew_minutes=limits.max_clock_skew_minutes,
