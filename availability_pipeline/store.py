@@ -147,8 +147,17 @@ def write_probe(
         ).fetchall()
         # `derived` compares this with what its tables were made from.
         set_meta(con, "writes", str(int(get_meta(con, "writes") or 0) + 1))
-    revisions = (changes.get(change, 0) for change in ("appeared", "replaced", "vanished"))
-    return WriteResult(*counts, *revisions, symbols=counts[0] // _days(listing))
+    rows, available, pending, absent = counts
+    return WriteResult(
+        rows=rows,
+        available=available,
+        pending=pending,
+        absent=absent,
+        appeared=changes.get("appeared", 0),
+        replaced=changes.get("replaced", 0),
+        vanished=changes.get("vanished", 0),
+        symbols=rows // _days(listing),
+    )
 
 
 def _look(con: duckdb.DuckDBPyConnection, listing: Listing) -> None:

@@ -1,58 +1,54 @@
-"""What several tests need: listings made by hand, a clock's instants, a filled database."""
+"""Listings made by hand, for tests that need no archive."""
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import pandas as pd
 
 from availability_pipeline.listing import Listing
 
-Files = Mapping[str, Mapping[dt.date, tuple[int, dt.datetime]]]
+D = dt.date
+
+Files = Mapping[dt.date, tuple[int, dt.datetime]]
+"""One symbol's files: date -> (size in bytes, last modified)."""
 
 
 def make_listing(
     start: dt.date,
     end: dt.date,
-    files: Files,
-    *,
+    files: Mapping[str, Files],
     server_time: dt.datetime | None = None,
 ) -> Listing:
-    """A listing as `S3Archive.list_range` returns it, from {symbol: {date: (size, time)}}.
+    """A whole listing as `S3Archive.list_range` returns it; files out of its range are left out.
 
-    Every key is a symbol with a folder, also one without any file.
+    Every key of `files` is a symbol with a folder, also one without any file.
     """
     symbols = tuple(sorted(files))
-    found = [
-        (symbols.index(symbol), date, size, time)
-        for symbol in symbols
+    rows = [
+        (code, date, size, time)
+        for code, symbol in enumerate(symbols)
         for date, (size, time) in sorted(files[symbol].items())
+        if start <= date <= end
     ]
-    codes, dates, sizes, times = ([row[n] for row in found] for n in range(4))
-    return Listing(
-        start=start,
-        end=end,
-        symbols=symbols,
-        files=pd.DataFrame(
-            {
-                "symbol": pd.Categorical.from_codes(codes, categories=pd.Index(symbols)),
-                "date": pd.to_datetime(pd.Series(dates, dtype="datetime64[us]")),
-                "file_size_bytes": pd.array(sizes, dtype="int64"),
-                "last_modified": pd.to_datetime(
-                    pd.Series([t.isoformat() for t in times], dtype="str"),
-                    format="ISO8601",
-                    utc=True,
-                ),
-            }
-        ),
-        requests=len(symbols) + 1,
-        server_time=server_time,
+    codes, dates, sizes, times = ([row[n] for row in rows] for n in range(4))
+    frame = pd.DataFrame(
+        {
+            "symbol": pd.Categorical.from_codes(codes, categories=pd.Index(symbols)),
+            "date": pd.Series(dates, dtype="datetime64[us]"),
+            "file_size_bytes": pd.array(sizes, dtype="int64"),
+            "last_modified": pd.to_datetime(
+                pd.Series([time.isoformat() for time in times], dtype="str"),
+                format="ISO8601",
+                utc=True,
+            ),
+        }
     )
+    return Listing(start, end, symbols, frame, requests=1, server_time=server_time)
 
 
-def published(date: dt.date, size: int = 1000, hours: float = 8) -> tuple[int, dt.datetime]:
-    """(size, last_modified) of a file that came `hours` after its date ended."""
-    midnight = dt.datetime(date.year, date.month, date.day, tzinfo=dt.UTC)
-    return size, midnight + dt.timedelta(days=1, hours=hours)
+def published(date: dt.date, hour: int = 8) -> dt.datetime:
+    """When the archive usually publishes a date: the next day at about 8:00 UTC."""
+    return dt.datetime.combine(date + dt.timedelta(1), dt.time(hour), dt.UTC)
 
 
 def days(start: dt.date, end: dt.date) -> list[dt.date]:
@@ -60,6 +56,6 @@ def days(start: dt.date, end: dt.date) -> list[dt.date]:
     return [start + dt.timedelta(n) for n in range((end - start).days + 1)]
 
 
-def steady(dates: Iterable[dt.date], size: int = 1000) -> dict[dt.date, tuple[int, dt.datetime]]:
-    """Files of a symbol that published on each of `dates`."""
-    return {date: published(date, size) for date in dates}
+def flat(start: dt.date, end: dt.date, size: int = 100) -> dict[dt.date, tuple[int, dt.datetime]]:
+    """A file for each date, published as usual."""
+    return {date: (size, published(date)) for date in days(start, end)}
