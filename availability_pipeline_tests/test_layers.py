@@ -27,7 +27,7 @@ LAYERS = (
     },
     {"resources", "partitions", "assets", "checks", "automation", "alerts", "dagster_storage"},
     {"definitions", "launch"},
-    {"sample_archive", "demo", "cli"},  # and every cli_*
+    {"sample_archive", "demo", "demo_ui", "cli"},  # and every cli_*
 )
 DAGSTER_LAYERS = LAYERS[3] | LAYERS[4]
 MAX_CODE_LINES = 300

@@ -1,0 +1,129 @@
+"""The Dagster UI as a process group that is certain to end.
+
+Belongs here: starting `dagster dev`, waiting until it answers, ending all it started. Does not
+belong here: what it shows (`definitions`), what is said about it (`demo`).
+
+`dagster dev` is four processes or more. Killed alone it leaves webserver and daemon behind; on a
+taken port it leaves a daemon; started in the background it ignores SIGINT. So: a free port first,
+a session of its own, and an end for the whole group.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+STARTS_WITHIN = 90
+"""Seconds; it takes 10 on two cores."""
+
+ENDS_WITHIN = 15
+"""Seconds from SIGTERM to SIGKILL."""
+
+
+class UIError(RuntimeError):
+    """The UI cannot be shown; the text is one line with the remedy."""
+
+
+def require_free(port: int) -> None:
+    """See that the loopback port can be used.
+
+    Raises:
+        UIError: it cannot.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise UIError(
+                f"port {port} cannot be used ({error.strerror}); choose another with --port"
+            ) from None
+
+
+@contextmanager
+def serving(log: Path, port: int) -> Iterator[str]:
+    """The Dagster UI on the environment's DAGSTER_HOME; yields its address once it answers.
+
+    Raises:
+        UIError: it did not start.
+    """
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "dagster", "dev", "-m", "availability_pipeline.definitions"]
+    command += ["-h", "127.0.0.1", "-p", str(port)]
+    with log.open("wb") as out:
+        # Ctrl-C reaches us alone, and we end the whole group.
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
+            command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True
+        )
+    try:
+        _await(f"{address}/server_info", process, log)
+        yield address
+    finally:
+        _end_group(process)
+
+
+def wait_for_ctrl_c() -> None:
+    """Return when Ctrl-C (or SIGTERM, see `sigterm_as_ctrl_c`) comes."""
+    with suppress(KeyboardInterrupt):
+        threading.Event().wait()
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt, so that every `finally` runs.
+
+    SIGINT too: a shell without job control starts background commands with it ignored.
+    """
+    before = {n: signal.signal(n, _interrupt) for n in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _await(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + STARTS_WITHIN
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(OSError), urllib.request.urlopen(url, timeout=2):  # noqa: S310 - loopback
+            return
+        time.sleep(0.3)
+    raise UIError(f"the Dagster UI did not start; its log is {log}")
+
+
+def _end_group(process: "subprocess.Popen[bytes]") -> None:
+    """End a process and all it started: politely, then at once."""
+    # A second Ctrl-C must not leave half of it running.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + ENDS_WITHIN
+        while time.monotonic() < deadline and _group_lives(process):
+            time.sleep(0.1)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _group_lives(process: "subprocess.Popen[bytes]") -> bool:
+    process.poll()  # takes the ended leader off the process table
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
