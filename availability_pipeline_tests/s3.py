@@ -1,6 +1,7 @@
 """A local S3 server with files in it, for tests from end to end."""
 
 import datetime as dt
+import urllib.request
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -40,6 +41,9 @@ def local_archive() -> Iterator[LocalArchive]:
     server.start()
     try:
         host, port = server.get_host_and_port()
+        # moto keeps its buckets for the whole process: begin with none.
+        reset = urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
+        urllib.request.urlopen(reset, timeout=10).close()
         archive = LocalArchive(f"http://{host}:{port}")
         archive.client.list_buckets()
         yield archive

@@ -3,40 +3,31 @@
 import datetime as dt
 from collections.abc import Iterator
 
-import boto3
 import pytest
 from botocore.stub import Stubber
-from moto.server import ThreadedMotoServer
 
 from availability_pipeline import settings
 from availability_pipeline.client import make_client
 from availability_pipeline.keys import UM_KLINES_1M as DS
 from availability_pipeline.listing import DiscoveryError, ListingError, S3Archive
+from availability_pipeline_tests.s3 import BUCKET, local_archive
 
-BUCKET = "data.binance.vision"
 D = dt.date
 T = dt.datetime(2024, 1, 16, 7, 10, tzinfo=dt.UTC)
 
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    s3 = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1",
-                      aws_access_key_id="x", aws_secret_access_key="x")  # fmt: skip
-    s3.create_bucket(Bucket=BUCKET)
-    s3.create_bucket(Bucket="empty")
-    for symbol in ("BTCUSDT", "币安人生USDT"):
+    with local_archive() as local:
+        s3 = local.client
+        s3.create_bucket(Bucket="empty")
         for day in range(1, 6):
-            key = DS.key(symbol, D(2024, 1, day))
-            s3.put_object(Bucket=BUCKET, Key=key, Body=b"x" * day)
-            s3.put_object(Bucket=BUCKET, Key=key + ".CHECKSUM", Body=b"sum")
-    s3.put_object(Bucket=BUCKET, Key=DS.folder("BTCUSDT") + "BTCUSDT-1m-2024-1-3.zip", Body=b"j")
-    s3.put_object(Bucket=BUCKET, Key=DS.prefix + "not a symbol/1m/x.zip", Body=b"j")
-    yield f"http://{host}:{port}"
-    s3.close()
-    server.stop()
+            for symbol in ("BTCUSDT", "币安人生USDT"):
+                local.put(symbol, [D(2024, 1, day)], b"x" * day)
+        junk = DS.folder("BTCUSDT") + "BTCUSDT-1m-2024-1-3.zip"
+        for key in (junk, DS.prefix + "not a symbol/1m/x.zip"):
+            s3.put_object(Bucket=BUCKET, Key=key, Body=b"j")
+        yield local.endpoint
 
 
 def archive(endpoint: str, **overrides: object) -> S3Archive:
