@@ -24,9 +24,11 @@ from availability_pipeline.schema import (
     ensure_schema,
 )
 from availability_pipeline.store_errors import (
+    DamagedDatabaseError,
     ForeignDatabaseError,
     MissingDatabaseError,
     StoreBusyError,
+    StoreError,
     UnwritableDatabaseError,
 )
 
@@ -54,12 +56,9 @@ def writer(
         raise UnwritableDatabaseError(
             f"cannot make the folder of {path}: {error.strerror}; {REMEDY_FOREIGN}"
         ) from None
-    con = _connect(path, read_only=False, wait_seconds=wait_seconds)
-    try:
+    with _connected(path, read_only=False, wait_seconds=wait_seconds) as con:
         ensure_schema(con, settle_days)
         yield con
-    finally:
-        con.close()
 
 
 @contextmanager
@@ -76,12 +75,9 @@ def reader(path: str | Path, wait_seconds: float = 60) -> Iterator[duckdb.DuckDB
     path = Path(path).expanduser()
     if not _exists(path):
         raise MissingDatabaseError(f"there is no database at {path}; {REMEDY_MISSING}")
-    con = _connect(path, read_only=True, wait_seconds=wait_seconds)
-    try:
+    with _connected(path, read_only=True, wait_seconds=wait_seconds) as con:
         check_schema(con)
         yield con
-    finally:
-        con.close()
 
 
 def _exists(path: Path) -> bool:
@@ -91,19 +87,33 @@ def _exists(path: Path) -> bool:
         return True
 
 
+@contextmanager
+def _connected(
+    path: Path, *, read_only: bool, wait_seconds: float
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    con = _connect(path, read_only=read_only, wait_seconds=wait_seconds)
+    try:
+        con.execute("SET TimeZone = 'UTC'")
+        yield con
+    except duckdb.Error as error:
+        # DuckDB proves a block's checksum when it first reads it, maybe in the middle of a query.
+        if _is_damaged(error):
+            raise _explained(path, error) from None
+        raise
+    finally:
+        con.close()
+
+
 def _connect(path: Path, *, read_only: bool, wait_seconds: float) -> duckdb.DuckDBPyConnection:
     _refuse_foreign(path)
     deadline = time.monotonic() + wait_seconds
     pause = 0.01
     while True:
         try:
-            con = duckdb.connect(str(path), read_only=read_only)
-        except (duckdb.IOException, duckdb.ConnectionException) as error:
+            return duckdb.connect(str(path), read_only=read_only)
+        except duckdb.Error as error:
             if not _is_busy(error):
                 raise _explained(path, error) from None
-        else:
-            con.execute("SET TimeZone = 'UTC'")
-            return con
         left = deadline - time.monotonic()
         if left <= 0:
             raise StoreBusyError(
@@ -133,9 +143,18 @@ def _is_busy(error: duckdb.Error) -> bool:
     return "Could not set lock on file" in text or "with a different configuration" in text
 
 
-def _explained(path: Path, error: duckdb.Error) -> Exception:
+def _is_damaged(error: duckdb.Error) -> bool:
     text = str(error)
-    if "not a valid DuckDB" in text:
+    return "Corrupt database file" in text or "Could not read enough bytes" in text
+
+
+def _explained(path: Path, error: duckdb.Error) -> StoreError:
+    reason = str(error).splitlines()[0].removeprefix("IO Error: ")[:300]
+    if _is_damaged(error):
+        return DamagedDatabaseError(
+            f"{path} is damaged ({reason}); `binance-futures-availability restore` a backup, or "
+            "move the file away and backfill"
+        )
+    if "not a valid DuckDB" in reason:
         return ForeignDatabaseError(f"{path} is no DuckDB database; {REMEDY_FOREIGN}")
-    reason = text.splitlines()[0].removeprefix("IO Error: ")[:300]
     return UnwritableDatabaseError(f"cannot open {path}: {reason}; {REMEDY_FOREIGN}")

@@ -157,7 +157,7 @@ def _version(con: duckdb.DuckDBPyConnection) -> int:
         raise ForeignDatabaseError(f"{where(con)} holds other tables than ours; {REMEDY_FOREIGN}")
     try:
         version = int(get_meta(con, "schema_version") or "")
-    except (duckdb.Error, ValueError):
+    except (duckdb.BinderException, ValueError):  # a `meta` table without our columns
         raise ForeignDatabaseError(
             f"{where(con)} has no schema version; {REMEDY_FOREIGN}"
         ) from None

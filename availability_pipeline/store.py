@@ -24,6 +24,7 @@ from availability_pipeline.schema import get_meta, set_meta, transaction
 from availability_pipeline.store_errors import (
     ClockSkewError,
     ClockWentBackError,
+    DamagedDatabaseError,
     ForeignDatabaseError,
     MissingDatabaseError,
     NewerSchemaError,
@@ -37,6 +38,7 @@ from availability_pipeline.store_errors import (
 __all__ = [
     "ClockSkewError",
     "ClockWentBackError",
+    "DamagedDatabaseError",
     "ForeignDatabaseError",
     "MissingDatabaseError",
     "NewerSchemaError",
@@ -123,7 +125,7 @@ def write_probe(
         if not accept_shrunken:
             refuse_shrunken(con, listing, min_listed_share)
         _upsert_symbols(con, probed_at)
-        _look(con, listing)
+        symbols = _look(con, listing)
         changes = _write_revisions(con, span, probed_at, run_id)
         con.execute("DELETE FROM daily_availability WHERE date BETWEEN ? AND ?", span)
         con.execute(
@@ -139,7 +141,7 @@ def write_probe(
             [probed_at, run_id],
         )
         con.execute("DROP TABLE looked")
-        [counts] = con.execute(
+        [(rows, available, pending, absent)] = con.execute(
             """SELECT count(*), count(*) FILTER (status = 'available'),
                 count(*) FILTER (status = 'pending'), count(*) FILTER (status = 'absent')
             FROM availability WHERE date BETWEEN ? AND ?""",
@@ -147,7 +149,6 @@ def write_probe(
         ).fetchall()
         # `derived` compares this with what its tables were made from.
         set_meta(con, "writes", str(int(get_meta(con, "writes") or 0) + 1))
-    rows, available, pending, absent = counts
     return WriteResult(
         rows=rows,
         available=available,
@@ -156,12 +157,12 @@ def write_probe(
         appeared=changes.get("appeared", 0),
         replaced=changes.get("replaced", 0),
         vanished=changes.get("vanished", 0),
-        symbols=rows // _days(listing),
+        symbols=symbols,
     )
 
 
-def _look(con: duckdb.DuckDBPyConnection, listing: Listing) -> None:
-    """What was seen, one row for each date and known symbol, as the temporary table `looked`."""
+def _look(con: duckdb.DuckDBPyConnection, listing: Listing) -> int:
+    """Make `looked`: what was seen, one row for each date and known symbol. Counts the symbols."""
     con.execute(
         """CREATE TEMP TABLE looked AS
         SELECT d.date, s.symbol, f.symbol IS NOT NULL AS available,
@@ -176,11 +177,13 @@ def _look(con: duckdb.DuckDBPyConnection, listing: Listing) -> None:
     [(rows, known, available)] = con.execute(
         "SELECT count(*), count(DISTINCT symbol), count(*) FILTER (available) FROM looked"
     ).fetchall()
-    if rows != known * _days(listing) or available != len(listing.files):
+    dates = (listing.end - listing.start).days + 1
+    if rows != known * dates or available != len(listing.files):
         raise ValueError(
             f"the listing of {listing.start} to {listing.end} names a file twice, or one outside "
             f"its own dates and symbols ({len(listing.files)} files); nothing was written"
         )
+    return int(known)
 
 
 def _write_revisions(
@@ -216,14 +219,14 @@ def _write_revisions(
 
 def _upsert_symbols(con: duckdb.DuckDBPyConnection, seen_at: dt.datetime) -> None:
     con.execute(
-        "UPDATE symbols SET last_seen = greatest(last_seen, ?) "
-        "WHERE symbol IN (SELECT symbol FROM seen)",
-        [seen_at],
+        """UPDATE symbols SET last_seen = greatest(last_seen, $at)
+        WHERE symbol IN (SELECT symbol FROM seen)""",
+        {"at": seen_at},
     )
     con.execute(
-        "INSERT INTO symbols SELECT *, ?, ? FROM seen "
-        "WHERE symbol NOT IN (SELECT symbol FROM symbols) ORDER BY symbol",
-        [seen_at, seen_at],
+        """INSERT INTO symbols SELECT *, $at, $at FROM seen
+        WHERE symbol NOT IN (SELECT symbol FROM symbols) ORDER BY symbol""",
+        {"at": seen_at},
     )
 
 
@@ -243,10 +246,6 @@ def _registered(con: duckdb.DuckDBPyConnection, name: str, frame: pd.DataFrame) 
         yield
     finally:
         con.unregister(name)
-
-
-def _days(listing: Listing) -> int:
-    return (listing.end - listing.start).days + 1
 
 
 def _aware(time: dt.datetime) -> dt.datetime:

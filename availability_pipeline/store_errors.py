@@ -6,6 +6,7 @@ from there. Each is raised with one line that names the database and the remedy.
     StoreError
     ├── MissingDatabaseError      nothing has been recorded yet
     ├── ForeignDatabaseError      not a DuckDB file, or not ours
+    ├── DamagedDatabaseError      ours or not, its content cannot be read
     ├── NewerSchemaError          written by a newer version of this package
     ├── UnwritableDatabaseError   the path cannot be opened or created
     ├── StoreBusyError            somebody kept it open for longer than the wait
@@ -26,6 +27,10 @@ class MissingDatabaseError(StoreError):
 
 class ForeignDatabaseError(StoreError):
     """The file is no DuckDB database, or one that is not ours."""
+
+
+class DamagedDatabaseError(StoreError):
+    """The file is a DuckDB database, but cut off or changed on the disk."""
 
 
 class NewerSchemaError(StoreError):
