@@ -217,7 +217,13 @@ def _next_step(found: dict[str, Any]) -> str:
 
 @cli.command()
 @click.option("--ui/--no-ui", default=True, help="Open the Dagster UI afterwards, or end.")
-@click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535))
+@click.option(
+    "--port",
+    default=3000,
+    show_default=True,
+    type=click.IntRange(1, 65535),
+    help="Loopback port of the UI.",
+)
 def demo(ui: bool, port: int) -> None:
     """Run everything on a sample archive: no network, nothing kept.
 

@@ -18,8 +18,8 @@ from availability_pipeline.keys import UM_KLINES_1M, Dataset
 
 BUCKET = "data.binance.vision"
 
-DAYS = 90
-"""Dates the sample holds, the last one yesterday."""
+DAYS = 120
+"""Dates the sample holds, the last one yesterday; as many as the UI's plots show."""
 
 RELISTED = "AERGOUSDT"
 HOLED = "NMRUSDT"
@@ -36,13 +36,13 @@ _LIVES: dict[str, tuple[int, int | None]] = {
     HOLED: (0, None),
     "ETHBTC": (0, None),
     "1000PEPEUSDT": (12, None),
-    "BTCUSDC": (20, None),
+    "BTCUSDC": (35, None),
     f"{RELISTED}SETTLED": (3, 41),  # the first contract's files were moved when it was relisted
-    RELISTED: (55, None),
-    "MATICUSDT": (0, 61),  # ended
-    "币安人生USDT": (48, None),
-    "TSLAUSDT": (66, None),
-    "BTCU": (84, None),  # a new listing
+    RELISTED: (70, None),
+    "MATICUSDT": (0, 91),  # ended
+    "币安人生USDT": (78, None),
+    "TSLAUSDT": (96, None),
+    "BTCU": (114, None),  # a new listing
 }
 
 # Not there at the first look, and there at the second.
@@ -116,7 +116,7 @@ def sample_files(now: dt.datetime) -> Sample:
 def _lives(first: dt.date) -> dict[str, tuple[int, int | None]]:
     """Each symbol's days, with two delivery contracts: one delivered, one trading."""
     # Contracts are delivered on Fridays.
-    delivered = 50 + (4 - (first + dt.timedelta(50)).weekday()) % 7
+    delivered = 60 + (4 - (first + dt.timedelta(60)).weekday()) % 7
     trading = DAYS + 30 + (4 - (first + dt.timedelta(DAYS + 30)).weekday()) % 7
     return {
         **_LIVES,

@@ -1,0 +1,75 @@
+"""What a person sees: the Dagster UI on the demo's data, in a real browser."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+from availability_pipeline_tests.demo_process import demo_with_ui
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = [
+    "--no-sandbox",  # root has none
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+]
+GROUPS = "%2C".join(f"global%40global%3A{name}" for name in ("archive", "record"))
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.xdist_group("browser"),  # one demo for all of them
+    pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc"),
+]
+
+
+@pytest.fixture(scope="module")
+def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if not CHROMIUM.exists():
+        pytest.fail(f"{CHROMIUM} is missing: apt-get install chromium, or pytest -m 'not browser'")
+    with demo_with_ui(tmp_path_factory.mktemp("browser")) as (address, _lines):
+        yield address
+
+
+@pytest.fixture
+def page(ui: str) -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1640, "height": 900})
+        page.set_default_timeout(60_000)
+        yield page
+        browser.close()
+
+
+def test_the_asset_graph_shows_every_asset(ui: str, page: Page) -> None:
+    page.goto(f"{ui}/asset-groups?expanded={GROUPS}")
+    for name in (
+        "vision_archive",
+        "symbols",
+        "daily_availability",
+        "symbol_listings",
+        "daily_summary",
+    ):
+        page.get_by_text(name, exact=True).first.wait_for()
+    assert not page.get_by_text("Join the Dagster community").is_visible()
+
+
+def test_no_partition_is_missing(ui: str, page: Page) -> None:
+    page.goto(f"{ui}/assets/daily_availability?view=partitions")
+    page.get_by_text("Missing (0)").wait_for()
+    page.get_by_text("Failed (0)").wait_for()
+
+
+def test_the_numbers_of_each_partition_are_plotted(ui: str, page: Page) -> None:
+    page.goto(f"{ui}/assets/daily_availability?view=overview")
+    page.get_by_text("Plots", exact=True).click()
+    for name in ("available", "pending", "absent", "lag_p50_hours"):
+        page.get_by_text(name, exact=True).first.wait_for()
+    page.locator("canvas").first.wait_for()
+
+
+def test_the_schedules_run_by_default(ui: str, page: Page) -> None:
+    page.goto(f"{ui}/automation")
+    page.get_by_text("daily_update_schedule").first.wait_for()
