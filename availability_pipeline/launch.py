@@ -6,6 +6,7 @@ run something: `import dagster` takes 1.5 s.
 
 import datetime as dt
 import os
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,13 +79,22 @@ def run_range(
         # The run's log is in its history; the terminal gets the progress and one line.
         "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
     }
+    run_id = str(uuid.uuid4())
     with dg.DagsterInstance.get() as instance:
-        result = job.execute_in_process(
-            instance=instance,
-            run_config=config,
-            tags={**range_tags(start, end), **(tags or {})},
-            raise_on_error=False,
-        )
+        try:
+            result = job.execute_in_process(
+                instance=instance,
+                run_id=run_id,
+                run_config=config,
+                tags={**range_tags(start, end), **(tags or {})},
+                raise_on_error=False,
+            )
+        except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
+            # Otherwise the history would show it as running for ever.
+            run = instance.get_run_by_id(run_id)
+            if run and not run.is_finished:
+                instance.report_run_canceled(run, message="interrupted by the user")
+            raise KeyboardInterrupt from None
     return RunOutcome(result.run_id, result.success, None if result.success else _why(result))
 
 

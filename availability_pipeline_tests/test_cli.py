@@ -4,8 +4,13 @@ import datetime as dt
 import json
 import os
 import shutil
+import signal
+import sqlite3
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -100,6 +105,33 @@ def test_status_says_what_is_unknown_and_what_to_do(shell):
 def test_update_without_a_date_probes_yesterday_and_is_in_the_history(shell):
     assert f"{YESTERDAY} written by run" in shell.ok("update", "manual")
     assert (shell.home / "history" / "runs" / "index.db").exists()
+
+
+def test_commands_launched_at_once_wait_their_turn_and_readers_never_fail(shell):
+    with ThreadPoolExecutor(3) as pool:
+        writers = [pool.submit(shell, "update", "manual", "--date", d) for d in (FIRST, HOLE, HOLE)]
+        while not all(w.done() for w in writers):
+            shell.ok("query", "snapshot", YESTERDAY)
+    assert [w.result().returncode for w in writers] == [0, 0, 0], [w.result() for w in writers]
+
+
+def test_ctrl_c_ends_a_run_as_failed_and_not_as_started_for_ever(shell):
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", "availability_pipeline.cli", "backfill",
+         "--start", "2019-09-25", "--end", str(YESTERDAY)],
+        env=shell.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    runs = shell.home / "history" / "runs"
+    before = set(runs.iterdir())
+    deadline = time.monotonic() + 60
+    while set(runs.iterdir()) == before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    with closing(sqlite3.connect(shell.home / "history" / "runs.db")) as con:
+        statuses = {row[0] for row in con.execute("SELECT status FROM runs")}
+    assert statuses <= {"SUCCESS", "FAILURE", "CANCELED"}
 
 
 def test_a_bad_listing_is_one_line_with_exit_1_and_changes_nothing(shell):

@@ -5,20 +5,24 @@ import datetime as dt
 import dagster as dg
 import duckdb
 import pytest
+from botocore.stub import Stubber
 
-from availability_pipeline import store
+from availability_pipeline import settings, store
 from availability_pipeline.automation import (
     daily_update_schedule,
     full_reconcile_schedule,
     late_arrivals_schedule,
 )
+from availability_pipeline.client import make_client
 from availability_pipeline.definitions import build_defs, defs
-from availability_pipeline.listing import ListingError
+from availability_pipeline.keys import UM_KLINES_1M as DS
+from availability_pipeline.listing import ListingError, S3Archive
 from availability_pipeline.partitions import range_tags
 from availability_pipeline.resources import AvailabilityDuckDB
 from availability_pipeline_tests.helpers import D, flat, make_listing
 
 START, END = D(2024, 1, 1), D(2024, 1, 10)
+NOW = dt.datetime(2024, 2, 1, tzinfo=dt.UTC)
 RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 
@@ -101,6 +105,25 @@ def test_a_failed_listing_fails_the_run_in_one_line_and_leaves_the_rows_alone(wo
     failed = [e for e in result.all_events if e.is_step_failure]
     text = failed[0].step_failure_data.user_failure_data.description
     assert "failed for 1 of 1 symbols (AUSDT: HTTP 503 SlowDown)" in text
+    assert world.rows("FROM daily_availability ORDER BY ALL") == before
+
+
+def test_a_fault_on_the_second_page_of_one_symbol_leaves_the_rows_alone(world):
+    """A 503 there was once taken for the end of the list."""
+    world.run()
+    before = world.rows("FROM daily_availability ORDER BY ALL")
+    client = make_client(settings.load())
+    with Stubber(client) as stubber:
+        page = {"IsTruncated": False, "CommonPrefixes": [{"Prefix": f"{DS.prefix}AUSDT/"}]}
+        for _ in ("symbols", "daily_availability"):
+            stubber.add_response("list_objects_v2", page)
+        contents = [{"Key": DS.key("AUSDT", START), "Size": 7, "LastModified": NOW}]
+        first = {"IsTruncated": True, "NextContinuationToken": "t", "Contents": contents}
+        stubber.add_response("list_objects_v2", first)
+        stubber.add_client_error("list_objects_v2", "SlowDown", "Reduce your rate", 503)
+        world.archive = S3Archive(client, "data.binance.vision", concurrency=1)
+        assert not world.run().success
+        stubber.assert_no_pending_responses()
     assert world.rows("FROM daily_availability ORDER BY ALL") == before
 
 
