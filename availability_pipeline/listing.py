@@ -178,7 +178,7 @@ class S3Archive:
         self._requests, self._server_time, self._passed_over = 0, None, Counter()
         symbols = self.discover()
         span = [start + dt.timedelta(n) for n in range((end - start).days + 1)]
-        names = {day.isoformat(): n for n, day in enumerate(span)}
+        names = {f"{day.isoformat()}.zip": n for n, day in enumerate(span)}
         found: dict[str, _Found] = {}
         failures: dict[str, str] = {}
         todo = iter(symbols)
@@ -241,8 +241,8 @@ class S3Archive:
         at = len(prefix)
         for page in pages:
             for key, file_size, time in zip(page.keys, page.sizes, page.last_modified, strict=True):
-                day = names.get(key[at:-4])
-                if day is not None and key.endswith(".zip"):
+                day = names.get(key[at:])
+                if day is not None:
                     found.days.append(day)
                     found.sizes.append(file_size)
                     found.times.append(time)

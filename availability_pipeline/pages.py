@@ -5,11 +5,16 @@ for pages (`listing`). The bytes come from the network and are treated as hostil
 
 Why not botocore's own parser: for the full history (737,000 files in 2,021 pages, one core) it
 needs 337 s, most of it for turning every LastModified into a datetime through dateutil. Reading
-the page here, in a `before-parse` hook, needs about 6 s and keeps boto3's client, endpoint,
-retry and error handling.
+the page here, in a `before-parse` hook, needs 2 s and keeps boto3's client, endpoint, retry and
+error handling.
+
+Two readers, one meaning: entries in S3's own spelling are cut out by a pattern that must cover
+them to the last byte, and only what is left goes through the XML parser; any other spelling goes
+through it whole (five times slower).
 """
 
 import itertools
+import operator
 import re
 from dataclasses import dataclass
 from urllib.parse import unquote_plus
@@ -18,10 +23,21 @@ from xml.etree import ElementTree as ET  # documents with a DTD are refused befo
 MAX_PAGE_BYTES = 8 * 2**20
 """A full page of 1,000 entries is about 400 kB; more than 8 MiB is no listing."""
 
+_MARK = "EntriesWereHere"
 _NS = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 _LAST_MODIFIED = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?Z"
 )
+# S3's own spelling of entries. `[^<]` is matched ten times faster than a class of characters;
+# what the names hold is looked at afterwards, all at once.
+_CONTENTS = re.compile(
+    "<Contents><Key>([^<]+)</Key><LastModified>([0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
+    r"T[0-9][0-9]:[0-9][0-9]:[0-9][0-9](?:\.[0-9]{1,6})?Z)</LastModified>"
+    "(?:<ETag>[^<]*</ETag>)?(?:<ChecksumAlgorithm>[^<]*</ChecksumAlgorithm>)?"
+    "(?:<ChecksumType>[^<]*</ChecksumType>)?"
+    "<Size>([0-9]{1,15})</Size>(?:<StorageClass>[^<]*</StorageClass>)?</Contents>"
+)
+_FOLDER_START, _FOLDER_END = "<CommonPrefixes><Prefix>", "</Prefix></CommonPrefixes>"
 
 
 class MalformedPageError(ValueError):
@@ -47,10 +63,12 @@ def parse_page(body: bytes) -> Page:
     """
     if len(body) > MAX_PAGE_BYTES:
         raise MalformedPageError(f"the answer has {len(body):,} bytes, more than any listing page")
-    if b"<!DOCTYPE" in body or b"<!ENTITY" in body or b"\x00" in body:
+    quick = _cut_out(body)
+    rest, entries, folders = quick or (body, [], [])
+    if b"<!DOCTYPE" in rest or b"<!ENTITY" in rest or b"\x00" in rest:
         raise MalformedPageError("the answer declares a document type, which S3 never does")
     try:
-        root = ET.fromstring(body)  # noqa: S314 - no DTD can be in it, see above
+        root = ET.fromstring(rest)  # noqa: S314 - no DTD can be in it, see above
     except (ET.ParseError, ValueError, LookupError) as error:
         raise MalformedPageError(f"the answer is cut off or no XML ({error})") from None
     ns = _NS if root.tag.startswith("{") else ""
@@ -58,16 +76,19 @@ def parse_page(body: bytes) -> Page:
         raise MalformedPageError(
             f"the answer is a <{root.tag.rpartition('}')[2][:40]}>, no listing"
         )
-    decode = unquote_plus if root.findtext(f"{ns}EncodingType") == "url" else str
-
-    contents = root.findall(f"{ns}Contents")
-    keys = [decode(c.findtext(f"{ns}Key") or "") for c in contents]
-    times = [c.findtext(f"{ns}LastModified") or "" for c in contents]
-    folders = [decode(p.findtext(f"{ns}Prefix") or "") for p in root.findall(f"{ns}CommonPrefixes")]
-    sizes = [_size(c.findtext(f"{ns}Size")) for c in contents]
-    for time in times:
-        if not _LAST_MODIFIED.fullmatch(time):
-            raise MalformedPageError(f"LastModified {time[:40]!r} is no UTC time")
+    if quick and len(root.findall(f"{ns}{_MARK}")) != 1:
+        # The entries stood in a comment or an inner element.
+        raise MalformedPageError("the entries are not directly in the listing")
+    if not quick:
+        for c in root.findall(f"{ns}Contents"):
+            texts = (c.findtext(f"{ns}{tag}") or "" for tag in ("Key", "LastModified", "Size"))
+            entries.extend(texts)
+        folders = [p.findtext(f"{ns}Prefix") or "" for p in root.findall(f"{ns}CommonPrefixes")]
+    keys, times, sizes = entries[0::3], entries[1::3], entries[2::3]
+    if not quick:
+        _check_texts(times, sizes)
+    if root.findtext(f"{ns}EncodingType") == "url":
+        keys, folders = _decoded(keys), _decoded(folders)
     _check_order(keys)
     _check_order(folders)
     count = root.findtext(f"{ns}KeyCount")
@@ -75,7 +96,7 @@ def parse_page(body: bytes) -> Page:
         raise MalformedPageError(
             f"KeyCount is {count[:20]} but {len(keys) + len(folders)} entries are there"
         )
-    return Page(keys, sizes, times, folders, _next_token(root, ns))
+    return Page(keys, list(map(int, sizes)), times, folders, _next_token(root, ns))
 
 
 def _next_token(root: ET.Element, ns: str) -> str | None:
@@ -91,16 +112,60 @@ def _next_token(root: ET.Element, ns: str) -> str | None:
     return token
 
 
-def _size(text: str | None) -> int:
-    if text is None or not text.isascii() or not text.isdigit() or len(text) > 15:
-        raise MalformedPageError(f"Size {str(text)[:40]!r} is no number of bytes")
-    return int(text)
+def _cut_out(body: bytes) -> tuple[bytes, list[str], list[str]] | None:
+    """Page without its entries, (key, time, size) in turns, folders; None when spelt otherwise."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return None
+    start, end = text.find("<Contents>"), text.rfind("</Contents>") + len("</Contents>")
+    if start < 0 or end < start:
+        return None
+    # Splitting gives what is between the matches too, and there must be nothing.
+    entries = _CONTENTS.split(text[start:end])
+    if any(entries[::4]):
+        return None
+    del entries[::4]
+    folders: list[str] = []
+    last = end
+    if text.startswith(_FOLDER_START, end):
+        last = text.rfind(_FOLDER_END) + len(_FOLDER_END)
+        inner = text[end + len(_FOLDER_START) : last - len(_FOLDER_END)]
+        folders = inner.split(_FOLDER_END + _FOLDER_START)
+    rest = f"{text[:start]}<{_MARK}/>{text[last:]}"
+    # No entry may be left over, and no name may need the parser.
+    if last < end or "<Co" in rest.replace("<ContinuationToken", ""):
+        return None
+    if not (_is_plain(entries[0::3]) and _is_plain(folders)):
+        return None
+    return rest.encode(), entries, folders
+
+
+def _is_plain(names: list[str]) -> bool:
+    """Whether no name needs the XML parser: printable ASCII without markup or references."""
+    joined = "".join(names)
+    return joined.isascii() and joined.isprintable() and not any(c in joined for c in "<>&")
+
+
+def _check_texts(times: list[str], sizes: list[str]) -> None:
+    for time in times:
+        if not _LAST_MODIFIED.fullmatch(time):
+            raise MalformedPageError(f"LastModified {time[:40]!r} is no UTC time")
+    for size in sizes:
+        if not size.isascii() or not size.isdigit() or len(size) > 15:
+            raise MalformedPageError(f"Size {size[:40]!r} is no number of bytes")
+
+
+def _decoded(names: list[str]) -> list[str]:
+    # One look over all of them: hardly any symbol needs it, and unquoting 1,000 names takes 1 ms.
+    joined = "".join(names)
+    return list(map(unquote_plus, names)) if "%" in joined or "+" in joined else names
 
 
 def _check_order(names: list[str]) -> None:
     # S3 orders by UTF-8 bytes, which is the order of code points, which is Python's for str.
-    for before, after in itertools.pairwise(names):
-        if before >= after:
-            raise MalformedPageError(f"{after[:120]!r} comes after {before[:120]!r}")
+    if not all(map(operator.lt, names, itertools.islice(names, 1, None))):
+        before, after = next(p for p in itertools.pairwise(names) if p[0] >= p[1])
+        raise MalformedPageError(f"{after[:120]!r} comes after {before[:120]!r}")
     if names and not names[0]:
         raise MalformedPageError("an entry has no name")

@@ -82,3 +82,34 @@ def test_a_damaged_page_never_gives_rows_that_were_not_in_it(data):
         return
     assert len(got.keys) <= 8
     assert len(got.keys) == len(got.sizes) == len(got.last_modified)
+
+
+FULL = (
+    "<Contents><Key>{key}</Key><LastModified>2024-01-16T07:10:11.000Z</LastModified>"
+    "<ETag>&quot;0f-2&quot;</ETag><Size>5</Size><StorageClass>STANDARD</StorageClass></Contents>"
+)
+FOLDER = "<CommonPrefixes><Prefix>{}</Prefix></CommonPrefixes>"
+
+
+@pytest.mark.parametrize("gap", ["", "\n", "<Owner/>", "<!-- -->"])
+@pytest.mark.parametrize("key", ["a", "&#97;", "%61"])
+def test_both_readers_read_the_same(gap, key):
+    body = gap.join([FULL.format(key=key), FULL.format(key="b"), FOLDER.format("c"),
+                     FOLDER.format("d"), ""])  # fmt: skip
+    got = parse_page(page(body, extra="<KeyCount>4</KeyCount><EncodingType>url</EncodingType>"))
+    assert (got.keys, got.sizes, got.folders) == (["a", "b"], [5, 5], ["c", "d"])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"<!-- {FULL.format(key='a')} -->",
+        f"<Inner>{FULL.format(key='a')}</Inner>",
+        f"<![CDATA[{FULL.format(key='a')}]]>",
+        FULL.format(key="a") + "<EntriesWereHere/>",
+        FULL.format(key="a") + FOLDER.format("c<d/>").replace("<d/>", "<"),
+    ],
+)
+def test_entries_that_are_not_directly_in_the_listing_are_refused(body):
+    with pytest.raises(MalformedPageError):
+        parse_page(page(body, extra="<KeyCount>1</KeyCount>"))

@@ -112,20 +112,20 @@ class _Folder:
                 ".zip.CHECKSUM</Prefix></CommonPrefixes>",
             )
             return [f"{head}{iso}{tail}".encode() for iso in isos]
-        times = [f"{t}.000Z" for t in self._files.modified.astype("datetime64[s]").astype(str)]
+        stamps = [f"{t}.000Z" for t in self._files.modified.astype("datetime64[s]").astype(str)]
         sizes = self._files.sizes.tolist()
         small = len(self.base) + 8
         end = "</Size><StorageClass>STANDARD</StorageClass></Contents>"
         fragments = []
-        for n, (iso, time, size) in enumerate(zip(isos, times, sizes, strict=True)):
+        for n, (iso, stamp, size) in enumerate(zip(isos, stamps, sizes, strict=True)):
             fragments.append(
-                f"<Contents><Key>{base}{iso}.zip</Key><LastModified>{time}</LastModified>"
+                f"<Contents><Key>{base}{iso}.zip</Key><LastModified>{stamp}</LastModified>"
                 f"<ETag>&quot;{self._etag(2 * n)}&quot;</ETag><Size>{size}{end}".encode()
             )
             if kind == "all":
                 fragments.append(
                     f"<Contents><Key>{base}{iso}.zip.CHECKSUM</Key>"
-                    f"<LastModified>{time}</LastModified>"
+                    f"<LastModified>{stamp}</LastModified>"
                     f"<ETag>&quot;{self._etag(2 * n + 1)}&quot;</ETag><Size>{small}{end}".encode()
                 )
         return fragments

@@ -24,7 +24,7 @@ from botocore.config import Config
 
 from availability_pipeline import settings
 from availability_pipeline.client import make_client
-from availability_pipeline.keys import FIRST_DATE, UM_KLINES_1M
+from availability_pipeline.keys import DOWNLOAD_HOST, FIRST_DATE, UM_KLINES_1M
 from availability_pipeline.listing import S3Archive
 from benchmarks import archive_server, synthetic
 from benchmarks.common import Row, Timing, cores, parser, pin, show, timed
@@ -141,7 +141,7 @@ def main() -> None:
         head_share = 1 if arguments.full else 2 if quick else 5
         span = [twenty + dt.timedelta(n) for n in range(20)]
         heads = [
-            f"{url}/{archive_server.BUCKET}{UM_KLINES_1M.url(name, day)[len('https://data.binance.vision') :]}"
+            UM_KLINES_1M.url(name, day).replace(DOWNLOAD_HOST, f"{url}/{archive_server.BUCKET}/")
             for name in names[::head_share]
             for day in span
         ]
@@ -157,12 +157,15 @@ def main() -> None:
     against_head = head.wall / window.wall
     rows = [
         Row("full history, ours", str(full), f"{found.requests:,} pages, {archive.files:,} files"),
-        Row("the same pages, urllib3, unparsed", str(bare), f"ours takes {against_bare:.1f} times",
+        Row("the same pages, urllib3, unparsed", str(bare),
+            f"ours takes {against_bare:.1f} times",
             "at most 4 times", against_bare <= 4),
-        Row(f"plain boto3 paginator{scaled}", str(plain), f"ours is {against_plain:.1f} times faster",
+        Row(f"plain boto3 paginator{scaled}", str(plain),
+            f"ours is {against_plain:.1f} times faster",
             "at least 10 times", against_plain >= 10),
         Row("one day, ours", str(one_day), f"{len(names):,} symbols"),
-        Row("20 days, ours", str(window), f"{requests:,} pages, {window.wall / one_day.wall:.2f} x one day",
+        Row("20 days, ours", str(window),
+            f"{requests:,} pages, {window.wall / one_day.wall:.2f} x one day",
             "within 30 %", days <= 0.3),
         Row(f"20 days of HEADs, {HEAD_THREADS} threads{head_scaled}", str(head),
             f"{len(names) * 20:,} requests, {against_head:.1f} times the window",
