@@ -116,7 +116,7 @@ def daily_availability(
                 min_listed_share=limits.min_listed_share,
                 max_clock_skew_minutes=limits.max_clock_skew_minutes,
             )
-            rows = _by_date(con, start, end)
+            rows = _by_date(con, start, end, context.run.run_id)
             [(duplicates,)] = con.execute(
                 "SELECT count(*) - count(DISTINCT (date, symbol)) FROM daily_availability "
                 "WHERE date BETWEEN ? AND ?",
@@ -127,17 +127,13 @@ def daily_availability(
         f"{result.pending} pending, {result.absent} absent on {len(rows)} dates; "
         f"{result.appeared} appeared, {result.replaced} replaced, {result.vanished} vanished"
     )
+    context.log.info(
+        f"{listing.requests} LIST requests; passed over: {dict(listing.passed_over) or 'nothing'}"
+    )
     for row in rows:
         context.add_asset_metadata(_metadata(row), partition_key=str(row["date"]))
     dates = [(str(r["date"]), r["expected"], r["available"], r["pending"]) for r in rows]
     return dg.MaterializeResult(
-        metadata={
-            "requests": listing.requests,
-            "appeared": result.appeared,
-            "replaced": result.replaced,
-            "vanished": result.vanished,
-            "passed_over": dict(listing.passed_over),
-        },
         check_results=[
             _check("rows_are_unique", slo.uniqueness(duplicates)),
             _check("completeness", slo.completeness(dates, limits.slo_completeness)),
@@ -195,11 +191,21 @@ def _log_progress(
     return report
 
 
-def _by_date(con: duckdb.DuckDBPyConnection, start: dt.date, end: dt.date) -> list[dict[str, Any]]:
-    # Computed from the rows just written, about 0.9 s on 2.6 million of them.
+def _by_date(
+    con: duckdb.DuckDBPyConnection, start: dt.date, end: dt.date, run_id: str
+) -> list[dict[str, Any]]:
+    """Each date's summary, and how many files this run saw change on it."""
+    # Computed from the rows just written, about 0.5 s on 2.6 million of them.
     cursor = con.execute(
-        f"SELECT * FROM {derived.summary_relation(con)} WHERE date BETWEEN ? AND ?",  # noqa: S608
-        [start, end],
+        f"""SELECT s.*, coalesce(r.appeared, 0) AS appeared, coalesce(r.replaced, 0) AS replaced,
+            coalesce(r.vanished, 0) AS vanished
+        FROM {derived.summary_relation(con)} s LEFT JOIN (
+            SELECT date, count(*) FILTER (change = 'appeared') AS appeared,
+                count(*) FILTER (change = 'replaced') AS replaced,
+                count(*) FILTER (change = 'vanished') AS vanished
+            FROM revisions WHERE run_id = $1 GROUP BY date) r USING (date)
+        WHERE date BETWEEN $2 AND $3""",  # noqa: S608 - our own relation
+        [run_id, start, end],
     )
     names = [column[0] for column in cursor.description or ()]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
@@ -207,7 +213,10 @@ def _by_date(con: duckdb.DuckDBPyConnection, start: dt.date, end: dt.date) -> li
 
 def _metadata(row: dict[str, Any]) -> dict[str, int | float]:
     """Numbers of one partition, which the UI plots."""
-    wanted = ("symbols_probed", "expected", "available", "pending", "absent", "new_listings")
+    wanted = [
+        *("symbols_probed", "expected", "available", "pending", "absent", "new_listings"),
+        *("appeared", "replaced", "vanished"),
+    ]
     numbers: dict[str, int | float] = {name: row[name] for name in wanted}
     for lag in ("lag_p50_hours", "lag_p95_hours"):
         if row[lag] is not None:

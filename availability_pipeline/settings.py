@@ -5,10 +5,9 @@ belong here: anything that acts on them. Reading settings touches neither networ
 """
 
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # Path style: the bucket's name has dots, so `https://data.binance.vision.s3...` fails TLS.
 REAL_ENDPOINT = "https://s3.ap-northeast-1.amazonaws.com"
@@ -77,23 +76,6 @@ class Settings(BaseSettings):
     slo_completeness: float = Field(
         default=0.95, ge=0, le=1, description="Share of expected symbols each settled date needs."
     )
-    slo_success_rate: float = Field(
-        default=0.95, ge=0, le=1, description="Share of scheduled updates that must succeed."
-    )
-    alert_urls: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        default=(), description="Apprise URLs for alerts, separated by spaces."
-    )
-    publish_url: str | None = Field(
-        default=None, description="Where each update publishes Parquet: a folder or fsspec URL."
-    )
-    exchange_info_url: str | None = Field(
-        default=None, description="REST exchangeInfo address for the cross-check; off when unset."
-    )
-
-    @field_validator("alert_urls", mode="before")
-    @classmethod
-    def _split_urls(cls, value: object) -> object:
-        return tuple(value.split()) if isinstance(value, str) else value
 
     @field_validator("s3_endpoint")
     @classmethod
@@ -119,7 +101,5 @@ def load(**overrides: object) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = "AVAILABILITY_" + str(first["loc"][0]).upper() if first["loc"] else "settings"
-        # Alert addresses hold passwords: the value is named for every setting but that one.
-        value = "" if "ALERT" in name else f"={first['input']!r}"
         reason = first["msg"].removeprefix("Value error, ")
-        raise SettingsError(f"{name}{value}: {reason}; correct or unset it") from None
+        raise SettingsError(f"{name}={first['input']!r}: {reason}; correct or unset it") from None

@@ -95,6 +95,18 @@ def test_a_range_of_partitions_is_one_run_with_metadata_for_each(world):
     assert one["lag_p50_hours"].value == 8.0
 
 
+def test_a_change_is_counted_on_its_own_partition_and_no_other(world):
+    world.run()
+    world.archive.files["AUSDT"] = flat(START, D(2024, 1, 9))
+    assert world.run().success
+    key = dg.AssetKey("daily_availability")
+    found = {
+        r.partition_key: r.asset_materialization.metadata["vanished"].value
+        for r in world.instance.fetch_materializations(key, limit=10).records
+    }
+    assert [d for d, n in found.items() if n] == ["2024-01-10"]
+
+
 def test_a_failed_listing_fails_the_run_in_one_line_and_leaves_the_rows_alone(world):
     world.run()
     before = world.rows("FROM daily_availability ORDER BY ALL")

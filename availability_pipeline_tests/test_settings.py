@@ -14,7 +14,6 @@ BAD = {
     "AVAILABILITY_MIN_LISTED_SHARE": ["-0.1", "1.1"],
     "AVAILABILITY_MAX_CLOCK_SKEW_MINUTES": ["-1", "1441"],
     "AVAILABILITY_SLO_COMPLETENESS": ["1.5"],
-    "AVAILABILITY_SLO_SUCCESS_RATE": ["-1"],
     "AVAILABILITY_S3_ENDPOINT": ["localhost:9000"],
 }
 
@@ -28,7 +27,6 @@ def test_the_defaults_are_those_of_the_contract(monkeypatch):
     assert (s.settle_days, s.lookback_days) == (3, 20)
     assert s.db_path.name == "availability.duckdb"
     assert "~" not in str(s.db_path)
-    assert s.alert_urls == ()
 
 
 @pytest.mark.parametrize(("name", "value"), [(n, v) for n, vs in BAD.items() for v in vs])
@@ -40,14 +38,6 @@ def test_a_bad_value_is_refused_in_one_line(monkeypatch, name, value):
     assert name in text
     assert value in text
     assert "\n" not in text
-
-
-def test_alert_urls_are_split_and_never_shown(monkeypatch):
-    monkeypatch.setenv("AVAILABILITY_ALERT_URLS", "json://user:hunter2@host  mailto://a:b@c.d")
-    s = settings.load()
-    assert len(s.alert_urls) == 2
-    assert "hunter2" not in repr(s)
-    assert s.alert_urls[0].get_secret_value() == "json://user:hunter2@host"
 
 
 def test_an_empty_variable_is_an_unset_one(monkeypatch):
