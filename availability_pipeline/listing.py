@@ -12,6 +12,7 @@ The truth rule: a listing is whole or it raises. Nothing partial is ever returne
 """
 
 import datetime as dt
+import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -240,14 +241,16 @@ class S3Archive:
         )
         at = len(prefix)
         for page in pages:
-            for key, file_size, time in zip(page.keys, page.sizes, page.last_modified, strict=True):
-                day = names.get(key[at:])
-                if day is not None:
-                    found.days.append(day)
-                    found.sizes.append(file_size)
-                    found.times.append(time)
-                elif key <= stop and self._dataset.parse_key(key) is None:
-                    self._pass_over(key)
+            days = [names.get(key[at:]) for key in page.keys]
+            if None in days:
+                for key, day in zip(page.keys, days, strict=True):
+                    if day is None and key <= stop and self._dataset.parse_key(key) is None:
+                        self._pass_over(key)
+            # Column by column: a loop over rows takes a fifth of a full listing's time.
+            there = [day is not None for day in days]
+            found.days.extend(day for day in days if day is not None)
+            found.sizes.extend(itertools.compress(page.sizes, there))
+            found.times.extend(itertools.compress(page.last_modified, there))
             if page.keys and page.keys[-1] > stop:
                 break
         return found
