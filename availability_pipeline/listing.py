@@ -246,7 +246,6 @@ class S3Archive:
                 for key, day in zip(page.keys, days, strict=True):
                     if day is None and key <= stop and self._dataset.parse_key(key) is None:
                         self._pass_over(key)
-            # Column by column: a loop over rows takes a fifth of a full listing's time.
             there = [day is not None for day in days]
             found.days.extend(day for day in days if day is not None)
             found.sizes.extend(itertools.compress(page.sizes, there))

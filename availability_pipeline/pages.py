@@ -10,7 +10,7 @@ error handling.
 
 Two readers, one meaning: entries in S3's own spelling are cut out by a pattern that must cover
 them to the last byte, and only what is left goes through the XML parser; any other spelling goes
-through it whole (five times slower).
+through it whole, which is several times slower.
 """
 
 import itertools
@@ -28,8 +28,8 @@ _NS = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 _LAST_MODIFIED = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?Z"
 )
-# S3's own spelling of entries. `[^<]` is matched ten times faster than a class of characters;
-# what the names hold is looked at afterwards, all at once.
+# S3's own spelling of entries. `[^<]` is matched faster than a class of characters (0.23 against
+# 0.57 ms a page); what the names hold is looked at afterwards, all at once.
 _CONTENTS = re.compile(
     "<Contents><Key>([^<]+)</Key><LastModified>([0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
     r"T[0-9][0-9]:[0-9][0-9]:[0-9][0-9](?:\.[0-9]{1,6})?Z)</LastModified>"
@@ -147,7 +147,7 @@ def _is_plain(names: list[str]) -> bool:
     joined = "".join(names)
     if not joined.isascii():
         return False
-    # 20 times faster than isprintable().
+    # isprintable() looks every character up, which showed in a profile.
     return len(joined.encode().translate(None, _NOT_PLAIN)) == len(joined)
 
 
