@@ -1,29 +1,24 @@
-"""The commands of `binance-futures-availability`.
+"""The program `binance-futures-availability`, and the commands that run something.
 
-Belongs here: arguments, and which function answers. Does not belong here: SQL (`queries`),
-printing (`cli_output`). Dagster is imported only inside the commands that run it: 1.5 s that no
-question should cost.
+Belongs here: `update`, `backfill`, `demo`. Does not belong here: questions (`cli_query`), looking
+after it (`cli_operate`), printing (`cli_output`). Dagster is imported only inside the commands
+that run it: 1.5 s that no question should cost.
 """
 
 import datetime as dt
 import sys
-from typing import Any
 
 import click
 
 from availability_pipeline import __version__, connections, queries, settings
+from availability_pipeline.cli_operate import status
 from availability_pipeline.cli_output import (
     Date,
-    form_options,
     one_line_errors,
-    print_json,
-    print_rows,
-    table,
-    text_argument,
     today_utc,
     utf8_streams,
 )
-from availability_pipeline.keys import FIRST_DATE
+from availability_pipeline.cli_query import query
 
 DATE = Date()
 
@@ -112,109 +107,6 @@ def _run(start: dt.date, end: dt.date, *, accept_shrunken: bool) -> None:
     )
 
 
-@cli.group()
-def query() -> None:
-    """Ask the record. These commands read only, and work while an update is writing.
-
-    Example: binance-futures-availability query timeline BTCUSDT --json
-    """
-
-
-@query.command()
-@click.argument("date", type=DATE)
-@form_options
-def snapshot(date: dt.date, form: str | None) -> None:
-    """The files of one UTC date, by symbol.
-
-    Example: binance-futures-availability query snapshot 2024-01-15 --json
-    """
-    with one_line_errors():
-        s = settings.load()
-        with connections.reader(s.db, s.db_wait_seconds) as con:
-            found = queries.snapshot(con, date)
-            count = queries.counts(con, date)
-    title = f"{date}: {count['available']} available, {count['pending']} pending, "
-    print_rows(found, form or "table", title + f"{count['absent']} absent")
-
-
-@query.command()
-@click.argument("symbol")
-@click.option("--start", type=DATE, help="First UTC date; the first recorded when left out.")
-@click.option("--end", type=DATE, help="Last UTC date; the last recorded when left out.")
-@form_options
-def timeline(symbol: str, start: dt.date | None, end: dt.date | None, form: str | None) -> None:
-    """One symbol's dates with their status; dates never looked at are `unknown`.
-
-    Example: binance-futures-availability query timeline SOLUSDT --json
-    """
-    if start and end and end < start:
-        raise click.UsageError(f"--end {end} is before --start {start}; swap them")
-    symbol = text_argument(symbol)
-    with one_line_errors():
-        s = settings.load()
-        with connections.reader(s.db, s.db_wait_seconds) as con:
-            found = queries.timeline(con, symbol, start, end)
-    print_rows(found, form or "table", symbol)
-
-
-@query.command()
-@click.argument("symbol", required=False)
-@form_options
-def holes(symbol: str | None, form: str | None) -> None:
-    """Confirmed absences between a symbol's first and last file.
-
-    Example: binance-futures-availability query holes SOLUSDT
-    """
-    with one_line_errors():
-        s = settings.load()
-        with connections.reader(s.db, s.db_wait_seconds) as con:
-            found = queries.holes(con, text_argument(symbol) if symbol else None)
-    print_rows(found, form or "table", f"{len(found.rows)} holes")
-
-
-@query.command()
-@click.option("--since", type=DATE, help="Only what was seen on this UTC date or later.")
-@form_options
-def revisions(since: dt.date | None, form: str | None) -> None:
-    """Files that appeared late, were replaced or vanished.
-
-    Example: binance-futures-availability query revisions --since 2024-01-15
-    """
-    with one_line_errors():
-        s = settings.load()
-        with connections.reader(s.db, s.db_wait_seconds) as con:
-            found = queries.revisions(con, since)
-    print_rows(found, form or "table", f"{len(found.rows)} revisions")
-
-
-@cli.command()
-@click.option("--json", "as_json", is_flag=True, help="JSON, UTF-8.")
-def status(as_json: bool) -> None:
-    """What the record covers, and what to do next.
-
-    Example: binance-futures-availability status
-    """
-    with one_line_errors():
-        s = settings.load()
-        with connections.reader(s.db, s.db_wait_seconds) as con:
-            found = queries.coverage(con, today_utc())
-    answer: dict[str, Any] = {"database": str(s.db_path), **found, "next": _next_step(found)}
-    if as_json:
-        print_json(answer)
-    else:
-        table(queries.Rows(("what", "is"), [(k, str(v)) for k, v in answer.items()]), "Status")
-
-
-def _next_step(found: dict[str, Any]) -> str:
-    yesterday = today_utc() - dt.timedelta(1)
-    if found["unknown_dates"]:
-        return (
-            f"{found['unknown_dates']} dates were never looked at: binance-futures-availability "
-            f"backfill --start {FIRST_DATE} --end {yesterday}"
-        )
-    return "nothing: every date up to yesterday was looked at"
-
-
 @cli.command()
 @click.option("--ui/--no-ui", default=True, help="Open the Dagster UI afterwards, or end.")
 @click.option(
@@ -232,6 +124,10 @@ def demo(ui: bool, port: int) -> None:
     from availability_pipeline import demo as sample
 
     sys.exit(sample.run(ui=ui, port=port))
+
+
+for _command in (query, status):
+    cli.add_command(_command)
 
 
 def main() -> None:
