@@ -76,6 +76,30 @@ class Settings(BaseSettings):
     slo_completeness: float = Field(
         default=0.95, ge=0, le=1, description="Share of expected symbols each settled date needs."
     )
+    slo_hole_share: float = Field(
+        default=0.005, ge=0, le=1, description="Share of symbol-days that may be holes."
+    )
+    slo_new_hole_days: int = Field(
+        default=7, ge=1, le=366, description="A hole warns for this many days once confirmed."
+    )
+    slo_lag_hours: float = Field(
+        default=6,
+        gt=0,
+        le=8760,
+        description="Hours by which a date's publication lag may always differ from the usual.",
+    )
+    slo_success_rate: float = Field(
+        default=0.95,
+        ge=0,
+        le=1,
+        description="Share of the last 30 days' scheduled updates that must succeed.",
+    )
+    slo_freshness_minutes: int = Field(
+        default=150,
+        ge=1,
+        le=1439,
+        description="Minutes after midnight UTC by which yesterday must have been looked at.",
+    )
 
     @field_validator("s3_endpoint")
     @classmethod

@@ -23,7 +23,7 @@ LAYERS = (
     {"keys", "slo", "pages"},
     {
         *("settings", "client", "listing", "schema", "store", "derived", "queries", "validation"),
-        *("connections", "store_errors", "refusals"),
+        *("connections", "store_errors", "refusals", "standing"),
     },
     {"resources", "partitions", "assets", "checks", "automation", "alerts", "dagster_storage"},
     {"definitions", "launch"},

@@ -1,0 +1,134 @@
+"""What should hold of the whole record: fetch the numbers, apply the rules of `slo`.
+
+Belongs here: SQL that counts, one function a check, `(con, now, settings) -> Verdict`. Does not
+belong here: what counts as kept (`slo`), Dagster's own records (`health`), telling (`checks`).
+
+`settled` means the same as in the view: a date was looked at at least `settle_days` days after it
+had ended. Nothing that is pending breaches anything.
+"""
+
+import datetime as dt
+from collections.abc import Callable
+
+import duckdb
+
+from availability_pipeline import derived, slo
+from availability_pipeline.keys import FIRST_DATE
+from availability_pipeline.settings import Settings
+from availability_pipeline.slo import Verdict
+
+Check = Callable[[duckdb.DuckDBPyConnection, dt.datetime, Settings], Verdict]
+
+# All rows of a date carry the time of its last look, so the date settles as a whole. How many
+# days that takes stands in the database, as the view has it: a reader may not change it.
+_SETTLED = """(SELECT date FROM probes WHERE probed_at >= timezone('UTC', date::TIMESTAMP
+    + to_days(1 + (SELECT value::INTEGER FROM meta WHERE key = 'settle_days'))))"""
+
+
+def continuity(con: duckdb.DuckDBPyConnection, now: dt.datetime, settings: Settings) -> Verdict:
+    """No date without rows from 2019-09-25 to the last one due at `now` (aware).
+
+    Yesterday is due once the daily update had its time (`slo_freshness_minutes`).
+    """
+    stored = stored_dates(con)
+    due = (slo.due_date(_aware(now), settings.slo_freshness_minutes) - FIRST_DATE).days + 1
+    dates = (FIRST_DATE + dt.timedelta(n) for n in range(due))
+    return slo.continuity([date for date in dates if date not in stored])
+
+
+def completeness_slo(
+    con: duckdb.DuckDBPyConnection, now: dt.datetime, settings: Settings
+) -> Verdict:
+    """Every settled date has `slo_completeness` of the symbols expected on it."""
+    _aware(now)
+    return slo.completeness_slo(date_counts(con), settings.slo_completeness)
+
+
+def symbol_holes(con: duckdb.DuckDBPyConnection, now: dt.datetime, settings: Settings) -> Verdict:
+    """Holes stay below `slo_hole_share`; those of the last `slo_new_hole_days` days warn.
+
+    New is a hole whose date settled, or whose file was seen to vanish, within those days.
+    """
+    since = _aware(now) - dt.timedelta(settings.slo_new_hole_days)
+    listings = derived.listings_relation(con)
+    [(holes, expected)] = con.execute(
+        f"""SELECT coalesce(sum(hole_days), 0)::BIGINT,
+            coalesce(sum(days_available + hole_days), 0)::BIGINT FROM {listings}"""  # noqa: S608
+    ).fetchall()
+    worst = con.execute(
+        f"""SELECT symbol, hole_days FROM {listings} WHERE hole_days > 0
+        ORDER BY hole_days DESC, symbol"""  # noqa: S608
+    ).fetchall()
+    recent = con.execute(
+        f"""SELECT a.date, a.symbol FROM availability a
+        JOIN (SELECT * FROM {listings} WHERE hole_days > 0) l USING (symbol)
+        LEFT JOIN (SELECT DISTINCT date, symbol FROM revisions
+            WHERE change = 'vanished' AND observed_at > $1) v
+          ON v.date = a.date AND v.symbol = a.symbol
+        WHERE a.status = 'absent' AND a.date > l.first_available AND a.date < l.last_available
+            AND (v.date IS NOT NULL OR timezone('UTC', a.date::TIMESTAMP + to_days(
+                1 + (SELECT value::INTEGER FROM meta WHERE key = 'settle_days'))) > $1)
+        ORDER BY a.date, a.symbol""",  # noqa: S608 - our own relation
+        [since],
+    ).fetchall()
+    return slo.symbol_holes(
+        holes,
+        expected,
+        settings.slo_hole_share,
+        worst=[f"{symbol}: {days} days" for symbol, days in worst],
+        recent=[f"{date} {symbol}" for date, symbol in recent],
+        recent_days=settings.slo_new_hole_days,
+    )
+
+
+def publication_lag(
+    con: duckdb.DuckDBPyConnection, now: dt.datetime, settings: Settings
+) -> Verdict:
+    """The median lag of each of the last 30 days' settled dates is near that of those before."""
+    today = _aware(now).date()
+    # Twice the dates judged, and as many again for dates on which nothing was published.
+    since = today - dt.timedelta(4 * slo.LAG_DATES)
+    lags = con.execute(
+        f"""SELECT date, lag_p50_hours FROM {derived.summary_relation(con)}
+        WHERE date >= $1 AND lag_p50_hours IS NOT NULL AND date IN {_SETTLED}
+        ORDER BY date""",  # noqa: S608 - our own relations
+        [since],
+    ).fetchall()
+    return slo.publication_lag(lags, today, settings.slo_lag_hours)
+
+
+def stored_dates(con: duckdb.DuckDBPyConnection) -> set[dt.date]:
+    """Dates with rows: those in the table itself, not those the record says it looked at."""
+    rows = con.execute("SELECT DISTINCT date FROM daily_availability").fetchall()
+    return {row[0] for row in rows}
+
+
+def date_counts(con: duckdb.DuckDBPyConnection) -> list[slo.DateCount]:
+    """Expected, available and surely missing symbols of each settled date, by date."""
+    listings = derived.listings_relation(con)
+    rows = con.execute(
+        f"""WITH holes AS (
+            SELECT d.date, count(*) AS n FROM daily_availability d
+            JOIN (SELECT * FROM {listings} WHERE hole_days > 0) l USING (symbol)
+            WHERE NOT d.available AND d.date > l.first_available AND d.date < l.last_available
+            GROUP BY d.date)
+        SELECT s.date, s.expected, s.available, coalesce(h.n, 0)
+        FROM {derived.summary_relation(con)} s LEFT JOIN holes h USING (date)
+        WHERE s.date IN {_SETTLED} ORDER BY s.date"""  # noqa: S608 - our own relations
+    ).fetchall()
+    return [slo.DateCount(*row) for row in rows]
+
+
+def _aware(now: dt.datetime) -> dt.datetime:
+    if now.tzinfo is None:
+        raise ValueError(f"{now} has no time zone; give an aware datetime in UTC")
+    return now.astimezone(dt.UTC)
+
+
+ALL: dict[str, Check] = {
+    "continuity": continuity,
+    "completeness_slo": completeness_slo,
+    "symbol_holes": symbol_holes,
+    "publication_lag": publication_lag,
+}
+"""The checks that need the record alone, by name."""
