@@ -17,6 +17,7 @@ from availability_pipeline.definitions import build_defs
 from availability_pipeline.listing import Progress
 from availability_pipeline.partitions import range_tags
 from availability_pipeline.resources import Reporter
+from availability_pipeline.vanished import own_tags, watching
 
 BATCHING = {
     # One transaction for up to 500 events, see `dagster_storage`.
@@ -82,13 +83,14 @@ def run_range(
     run_id = str(uuid.uuid4())
     with dg.DagsterInstance.get() as instance:
         try:
-            result = job.execute_in_process(
-                instance=instance,
-                run_id=run_id,
-                run_config=config,
-                tags={**range_tags(start, end), **(tags or {})},
-                raise_on_error=False,
-            )
+            with watching(instance):
+                result = job.execute_in_process(
+                    instance=instance,
+                    run_id=run_id,
+                    run_config=config,
+                    tags={**range_tags(start, end), **own_tags(), **(tags or {})},
+                    raise_on_error=False,
+                )
         except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
             # Otherwise the history would show it as running for ever.
             run = instance.get_run_by_id(run_id)

@@ -25,7 +25,10 @@ LAYERS = (
         *("settings", "client", "listing", "schema", "store", "derived", "queries", "validation"),
         *("connections", "store_errors", "refusals", "standing"),
     },
-    {"resources", "partitions", "assets", "checks", "automation", "alerts", "dagster_storage"},
+    {
+        *("resources", "partitions", "assets", "checks", "automation", "alerts"),
+        *("dagster_storage", "vanished"),
+    },
     {"definitions", "launch"},
     {"sample_archive", "demo", "demo_ui", "cli"},  # and every cli_*
 )

@@ -1,0 +1,144 @@
+"""Runs whose process vanished: noticed, marked as failed, their place in the pool given back.
+
+Belongs here: telling a dead process from a living one, and what `dagster.yaml` and the CLI need
+for it. Does not belong here: starting runs (`launch`).
+
+Dagster's run monitoring asks the launcher whether a started run is still alive, but the stock
+launcher cannot say: a run whose process was killed (power cut, out of memory, `kill -9` of a CLI
+command) would stay STARTED and keep the one writer's place until `max_runtime_seconds`. The
+launcher here can say. Where no daemon runs, the CLI looks for itself, see `watching`.
+
+A process is known by host and process id, and by having started before its run did, so that an
+id given to another process, or a reboot, does not bring a run back to life. A run of another
+host, or one without our tag, is left alone: `max_runtime_seconds` ends it.
+"""
+
+import os
+import platform
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
+from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
+from sqlalchemy.exc import SQLAlchemyError
+
+HOST_TAG, PID_TAG = "availability/host", "availability/pid"
+SWEEP_SECONDS = 5
+"""How often a waiting CLI command looks whether the one before it is dead."""
+
+_SLACK_SECONDS = 2  # the kernel's boot time is rounded to the second
+
+
+def own_tags() -> dict[str, str]:
+    """Tags for a run that this process executes."""
+    return {HOST_TAG: platform.node(), PID_TAG: str(os.getpid())}
+
+
+def is_alive(pid: int, before: float) -> bool:
+    """Whether the process is there and had started at `before` (seconds since 1970)."""
+    proc = Path("/proc")
+    try:
+        if (proc / "stat").exists():
+            # After the command, which may hold spaces and brackets: state, then 18 fields to the
+            # start in ticks since boot.
+            fields = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
+            if fields[0] in "ZX":  # a zombie
+                return False
+            [boot] = (
+                line for line in (proc / "stat").read_text().splitlines() if "btime" in line
+            )
+            started = int(boot.split()[1]) + int(fields[19]) / os.sysconf("SC_CLK_TCK")
+            return started <= before + _SLACK_SECONDS
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    # macOS: without the start time, so an id used again looks alive until `max_runtime_seconds`.
+    state = subprocess.run(  # noqa: S603 - our own arguments
+        ["/bin/ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return bool(state) and not state.startswith("Z")
+
+
+def vanished(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Whether the run's process is known to be gone; False when that cannot be told."""
+    record = instance.get_run_record_by_id(run_id)
+    if record is None or record.dagster_run.tags.get(HOST_TAG) != platform.node():
+        return False
+    pid = record.dagster_run.tags.get(PID_TAG)
+    if pid:
+        return not is_alive(int(pid), record.create_timestamp.timestamp())
+    # Launched by daemon or UI: the process says who it is in its first event.
+    for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
+        data = entry.get_dagster_event().engine_event_data
+        found = data.metadata.get("pid")
+        if found is not None:
+            return not is_alive(int(str(found.value)), entry.timestamp)
+    return False
+
+
+def fail_vanished(instance: dg.DagsterInstance) -> list[str]:
+    """Mark runs whose process is gone as failed and free their places; their ids."""
+    started = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    running = instance.get_runs(dg.RunsFilter(statuses=started))
+    gone = [run for run in running if vanished(instance, run.run_id)]
+    for run in gone:
+        instance.report_run_failed(run, "its process vanished (killed, or the machine went down)")
+    # Also of runs that somebody else, the daemon, has marked meanwhile.
+    log = instance.event_log_storage
+    if log.supports_global_concurrency_limits:
+        for run_id in log.get_concurrency_run_ids():
+            waiting = instance.get_run_by_id(run_id)
+            if waiting is None or (waiting.is_finished and vanished(instance, run_id)):
+                log.free_concurrency_slots_for_run(run_id)
+    return [run.run_id for run in gone]
+
+
+@contextmanager
+def watching(instance: dg.DagsterInstance) -> Iterator[None]:
+    """Look for vanished runs at once and every `SWEEP_SECONDS`, while the body runs.
+
+    A command that waits for its turn would otherwise wait for a dead one for ever where no
+    daemon runs.
+    """
+    ended = threading.Event()
+
+    def look() -> None:
+        # A history that is busy for once is looked at again.
+        with suppress(SQLAlchemyError):
+            fail_vanished(instance)
+
+    def sweep() -> None:
+        while not ended.wait(SWEEP_SECONDS):
+            look()
+
+    look()
+    thread = threading.Thread(target=sweep, name="vanished runs", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+class WatchfulRunLauncher(DefaultRunLauncher):
+    """Dagster's default launcher, which can also say whether a run's process is alive."""
+
+    @property
+    def supports_check_run_worker_health(self) -> bool:
+        """Yes; the stock one cannot."""
+        return True
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        """Launch as usual, and note on which host."""
+        self._instance.add_run_tags(context.dagster_run.run_id, {HOST_TAG: platform.node()})
+        super().launch_run(context)
+
+    def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
+        """What run monitoring asks about each started run, the CLI's included."""
+        if vanished(self._instance, run.run_id):
+            return CheckRunHealthResult(WorkerStatus.FAILED, "its process vanished")
+        return CheckRunHealthResult(WorkerStatus.RUNNING)

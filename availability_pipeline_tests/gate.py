@@ -1,0 +1,60 @@
+"""An S3 endpoint that holds back its answers until told: runs can be met in the middle."""
+
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Gate:
+    """In front of another endpoint; `open` lets requests through, `waiting` were held back."""
+
+    def __init__(self, behind: str) -> None:
+        self.open, self.waiting = threading.Event(), threading.Event()
+        gate = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                gate.waiting.set()
+                gate.open.wait()
+                try:
+                    with urllib.request.urlopen(behind + self.path, timeout=20) as answer:
+                        body, status = answer.read(), answer.status
+                except urllib.error.HTTPError as error:
+                    body, status = error.read(), error.code
+                try:
+                    self.send_response(status)
+                    self.send_header("Content-Length", str(len(body)))
+                    self.end_headers()
+                    self.wfile.write(body)
+                except OSError:
+                    pass  # whoever asked was killed meanwhile
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.endpoint = f"http://127.0.0.1:{self.server.server_port}"
+
+    def close(self) -> None:
+        """Hold back requests again."""
+        self.open.clear()
+        self.waiting.clear()
+
+
+@contextmanager
+def gate(behind: str) -> Iterator[Gate]:
+    """A gate, closed at first."""
+    made = Gate(behind)
+    thread = threading.Thread(target=made.server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield made
+    finally:
+        made.open.set()
+        made.server.shutdown()
+        made.server.server_close()
+        thread.join()

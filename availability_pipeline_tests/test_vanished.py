@@ -1,0 +1,121 @@
+"""A killed run gives its place back. Otherwise one power cut ends all updates, silently."""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+from availability_pipeline import store
+from availability_pipeline.vanished import is_alive
+from availability_pipeline_tests.gate import gate
+from availability_pipeline_tests.helpers import days
+from availability_pipeline_tests.s3 import local_archive
+from availability_pipeline_tests.test_cli import YESTERDAY, Shell
+from availability_pipeline_tests.test_daemon import END, START, Ui
+
+ROOT = Path(__file__).parents[1]
+UPDATE = ("update", "manual", "--date", YESTERDAY)
+
+RUN = """mutation($tags: [ExecutionTag!]) { launchRun(executionParams: {
+    selector: {repositoryLocationName: "availability_pipeline.definitions",
+      repositoryName: "__repository__",
+      jobName: "daily_update"}, runConfigData: {}, executionMetadata: {tags: $tags}})
+  { __typename ... on PythonError { message } ... on RunConfigValidationInvalid { pipelineName } } }
+"""
+
+
+def statuses(home):
+    with closing(sqlite3.connect(home / "history" / "runs.db", timeout=30)) as con:
+        return dict(con.execute("SELECT run_id, status FROM runs").fetchall())
+
+
+def start(shell):
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", "availability_pipeline.cli", *map(str, UPDATE)],
+        env=shell.env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_a_process_is_alive_while_it_runs_and_only_for_runs_that_began_after_it():
+    now = time.time()
+    assert is_alive(os.getpid(), now)
+    assert not is_alive(os.getpid(), now - 10 * 24 * 3600)  # the id was another's then
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    while is_alive(child.pid, time.time() + 5):
+        time.sleep(0.05)  # becomes a zombie, which is dead too
+    child.wait()
+    assert not is_alive(child.pid, time.time() + 5)
+
+
+def test_the_command_after_a_killed_one_takes_its_place(tmp_path):
+    """No daemon: nobody but the next command can notice. A waiting one notices, too."""
+    shutil.copy(ROOT / "dagster.yaml", tmp_path)
+    with local_archive() as archive, gate(archive.endpoint) as door:
+        archive.put("BTCUSDT", [YESTERDAY])
+        shell = Shell(tmp_path, door.endpoint)
+        first = start(shell)
+        assert door.waiting.wait(60)
+        second = start(shell)  # waits for the place of the first, which is alive
+        deadline = time.monotonic() + 60
+        while len(statuses(tmp_path)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(3)  # the second asks for the place
+        first.kill()
+        first.communicate()
+        door.open.set()
+        _, errors = second.communicate(timeout=120)
+        assert second.returncode == 0, errors
+        assert sorted(statuses(tmp_path).values()) == ["FAILURE", "SUCCESS"]
+        door.close()
+        third = start(shell)
+        assert door.waiting.wait(60)
+        third.kill()
+        third.communicate()
+        door.open.set()
+        done = shell(*UPDATE)
+        assert done.returncode == 0, done.stderr
+        assert sorted(statuses(tmp_path).values()) == ["FAILURE"] * 2 + ["SUCCESS"] * 2
+
+
+def launch(ui, day):
+    tags = [{"key": "dagster/partition", "value": day.isoformat()}]
+    answer = ui.ask(RUN, tags=tags)["launchRun"]
+    assert answer["__typename"] == "LaunchRunSuccess", answer
+
+
+def test_run_monitoring_frees_the_places_of_killed_runs_by_itself(tmp_path):
+    """One run that worked and one that waited, of UI and CLI, and the daemon, all killed."""
+    configuration = (ROOT / "dagster.yaml").read_text()
+    for name in ("poll_interval_seconds", "free_slots_after_run_end_seconds"):
+        assert f"{name}: 15" in configuration
+        configuration = configuration.replace(f"{name}: 15", f"{name}: 2")
+    (tmp_path / "dagster.yaml").write_text(configuration)
+    with local_archive() as archive, gate(archive.endpoint) as door:
+        archive.put("BTCUSDT", days(START, END))
+        ui = Ui(tmp_path, door.endpoint)
+        try:
+            ui.wait(90, lambda state: state)
+            launch(ui, START)
+            assert door.waiting.wait(120)
+            command = start(Shell(tmp_path, door.endpoint))
+            ui.wait(60, lambda _: list(statuses(tmp_path).values()) == ["STARTED"] * 2)
+            killed = set(statuses(tmp_path))
+            command.kill()
+            command.communicate()
+            ui.stop()  # kills everything: UI, daemon, code server and the run's process
+            ui = Ui(tmp_path, door.endpoint)
+            ui.wait(90, lambda state: state)
+            door.open.set()
+            launch(ui, END)
+            ui.wait(240, lambda _: "SUCCESS" in statuses(tmp_path).values())
+        finally:
+            ui.stop()
+    after = statuses(tmp_path)
+    assert {after.pop(run) for run in killed} == {"FAILURE"}
+    assert list(after.values()) == ["SUCCESS"]
+    with store.reader(tmp_path / "record.duckdb") as con:
+        assert con.execute("SELECT DISTINCT date FROM daily_availability").fetchall() == [(END,)]
