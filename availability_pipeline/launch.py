@@ -13,6 +13,8 @@ from pathlib import Path
 
 import dagster as dg
 
+from availability_pipeline import settings
+from availability_pipeline.dagster_logs import failure_reason
 from availability_pipeline.definitions import build_defs
 from availability_pipeline.listing import Progress
 from availability_pipeline.partitions import range_tags
@@ -46,16 +48,12 @@ def home() -> Path:
     Raises:
         HomeError: DAGSTER_HOME is not set and this is no checkout.
     """
-    given = os.environ.get("DAGSTER_HOME")
-    checkout = Path(__file__).resolve().parent.parent
-    if given:
-        folder = Path(given).expanduser().resolve()
-        if not folder.is_dir():
-            raise HomeError(f"DAGSTER_HOME={given} is no folder; make it or unset the variable")
-        return folder
-    if (checkout / "dagster.yaml").exists():
-        return checkout
-    raise HomeError("set DAGSTER_HOME to a folder that holds the project's dagster.yaml")
+    folder = settings.dagster_home()
+    if folder is None:
+        raise HomeError("set DAGSTER_HOME to a folder that holds the project's dagster.yaml")
+    if not folder.is_dir():
+        raise HomeError(f"DAGSTER_HOME={folder} is no folder; make it or unset the variable")
+    return folder
 
 
 def run_range(
@@ -103,10 +101,5 @@ def run_range(
 def _why(result: dg.ExecuteInProcessResult) -> str:
     for event in result.all_events:
         if event.is_step_failure:
-            data = event.step_failure_data
-            if data.user_failure_data and data.user_failure_data.description:
-                return data.user_failure_data.description
-            if data.error:
-                cause = data.error.cause or data.error
-                return cause.message.strip().splitlines()[-1]
+            return failure_reason(event)
     return "the run failed; its log is in the Dagster UI"

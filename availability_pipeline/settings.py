@@ -4,6 +4,7 @@ Belongs here: every knob, its default, its limits and the sentence a bad value g
 belong here: anything that acts on them. Reading settings touches neither network nor disk.
 """
 
+import os
 from pathlib import Path
 
 from pydantic import Field, ValidationError, field_validator
@@ -101,6 +102,11 @@ class Settings(BaseSettings):
         description="Minutes after midnight UTC by which yesterday must have been looked at.",
     )
 
+    log_file: str | None = Field(
+        default=None,
+        description="Log of what runs did; `logs/availability.log` in DAGSTER_HOME when unset.",
+    )
+
     @field_validator("s3_endpoint")
     @classmethod
     def _endpoint_is_http(cls, value: str) -> str:
@@ -127,3 +133,18 @@ def load(**overrides: object) -> Settings:
         name = "AVAILABILITY_" + str(first["loc"][0]).upper() if first["loc"] else "settings"
         reason = first["msg"].removeprefix("Value error, ")
         raise SettingsError(f"{name}={first['input']!r}: {reason}; correct or unset it") from None
+
+
+def dagster_home() -> Path | None:
+    """The folder of `dagster.yaml`: DAGSTER_HOME, else the checkout, else None."""
+    if given := os.environ.get("DAGSTER_HOME"):
+        return Path(given).expanduser().resolve()
+    checkout = Path(__file__).resolve().parent.parent
+    return checkout if (checkout / "dagster.yaml").exists() else None
+
+
+def log_path(settings: Settings) -> Path:
+    """Where runs log to: AVAILABILITY_LOG_FILE, else `logs/availability.log` in Dagster's home."""
+    if settings.log_file:
+        return Path(settings.log_file).expanduser().absolute()
+    return (dagster_home() or Path.cwd()) / "logs" / "availability.log"

@@ -24,10 +24,12 @@ LAYERS = (
     {
         *("settings", "client", "listing", "schema", "store", "derived", "queries", "validation"),
         *("connections", "store_errors", "refusals", "standing"),
+        *("logs",),
     },
     {
         *("resources", "partitions", "assets", "checks", "automation", "alerts"),
         *("dagster_storage", "vanished"),
+        *("dagster_logs",),
     },
     {"definitions", "launch"},
     {"sample_archive", "demo", "demo_ui", "cli"},  # and every cli_*
@@ -143,7 +145,7 @@ def code_lines(module: str) -> int:
 
 
 IMPORT_ALL = """
-import importlib, os, sys
+import importlib, os, sys, tempfile
 def watch(event, args):
     # urllib3 binds ::1 to learn whether there is IPv6; that reaches nothing.
     own = event == "socket.bind" and args[1][:2] == ("::1", 0)
@@ -158,6 +160,7 @@ def watch(event, args):
         if args[0] != os.devnull:
             raise SystemExit(f"{module} opens {args[0]} for writing at import")
 module = sys.argv[1]
+tempfile.gettempdir()  # a dependency asks for it at import, and the first answer tries the folder
 sys.addaudithook(watch)
 for module in sys.argv[1:]:
     importlib.import_module(module)
