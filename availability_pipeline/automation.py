@@ -9,12 +9,15 @@ import datetime as dt
 
 import dagster as dg
 
-from availability_pipeline import settings
+from availability_pipeline import checks, settings
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline.partitions import range_tags, yesterday
 
-SELECTION = dg.AssetSelection.assets(
-    "symbols", "daily_availability", "symbol_listings", "daily_summary"
+STANDING = dg.AssetSelection.checks(*checks.STANDING)
+# An asset's checks come with it, but the standing ones judge the whole record, once a day.
+SELECTION = (
+    dg.AssetSelection.assets("symbols", "daily_availability", "symbol_listings", "daily_summary")
+    - STANDING
 )
 
 daily_update = dg.define_asset_job(
@@ -25,6 +28,9 @@ late_arrivals = dg.define_asset_job(
 )
 full_reconcile = dg.define_asset_job(
     "full_reconcile", SELECTION, description="Look again at all dates, in one run."
+)
+slo_checks = dg.define_asset_job(
+    "slo_checks", STANDING, description="Judge the whole record; reads only."
 )
 
 
@@ -69,10 +75,27 @@ def full_reconcile_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequ
     return dg.RunRequest(tags=range_tags(FIRST_DATE, _yesterday(context)))
 
 
+# After the 09:00 look at late arrivals, so that what came this morning is not called late. Daily
+# and not hourly: a breach said every hour is a noise that people learn to ignore.
+slo_schedule = dg.ScheduleDefinition(
+    name="slo_schedule",
+    job=slo_checks,
+    cron_schedule="30 9 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="The standing checks.",
+)
+
+
 def _yesterday(context: dg.ScheduleEvaluationContext) -> dt.date:
     # The tick's own time: a tick that is evaluated late still means its own day.
     return yesterday(context.scheduled_execution_time)
 
 
-JOBS = (daily_update, late_arrivals, full_reconcile)
-SCHEDULES = (daily_update_schedule, late_arrivals_schedule, full_reconcile_schedule)
+JOBS = (daily_update, late_arrivals, full_reconcile, slo_checks)
+SCHEDULES = (
+    daily_update_schedule,
+    late_arrivals_schedule,
+    full_reconcile_schedule,
+    slo_schedule,
+)

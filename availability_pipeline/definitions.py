@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from availability_pipeline import assets, automation
+from availability_pipeline import assets, automation, checks
 from availability_pipeline.resources import (
     ArchiveResource,
     AvailabilityDuckDB,
@@ -24,6 +24,7 @@ def build_defs(*, resources: Mapping[str, object] | None = None) -> dg.Definitio
             assets.symbol_listings,
             assets.daily_summary,
         ],
+        asset_checks=checks.STANDING,
         jobs=automation.JOBS,
         schedules=automation.SCHEDULES,
         resources={

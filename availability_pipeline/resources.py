@@ -51,6 +51,13 @@ class AvailabilityDuckDB(DuckDBResource):
         with store.writer(path, s.db_wait_seconds, s.settle_days) as con:
             yield con
 
+    @contextmanager
+    def get_reader(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A read-only connection to the record; waits for a writer, makes no file."""
+        s = settings.load()
+        with store.reader(self.database or s.db, s.db_wait_seconds) as con:
+            yield con
+
 
 class Clock:
     """The time, as an argument."""

@@ -70,6 +70,14 @@ class Verdict:
         """It did not pass, and that is a fact and not only a warning."""
         return not self.passed and self.severity == "error"
 
+    @property
+    def text(self) -> str:
+        """What was found and what to do, in a sentence or two."""
+        if self.passed:
+            return self.note or "As it should be."
+        named = "; ".join(self.sample) + ("; and more" if self.sample_truncated else "")
+        return ". ".join(part for part in (named, self.note, self.recovery) if part)
+
 
 @dataclass(frozen=True, slots=True)
 class DateCount:
@@ -80,12 +88,14 @@ class DateCount:
         expected: symbols between their first and last file on it, or live.
         available: those whose file is there.
         holes: those that are surely missing it: they have files before and after it.
+        pending: those not there, where the date has not settled; then `holes` are pending too.
     """
 
     date: dt.date
     expected: int
     available: int
     holes: int
+    pending: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,58 +121,41 @@ def uniqueness(duplicates: int) -> Verdict:
     )
 
 
-def completeness(dates: Sequence[tuple[str, int, int, int]], threshold: float) -> Verdict:
-    """Share of the expected symbols that are available, over the worst date.
+def completeness(dates: Sequence[DateCount], threshold: float) -> Verdict:
+    """Each date has `threshold` of its expected symbols.
 
-    Args:
-        dates: (date, expected, available, pending) of each date. Dates on which nothing is
-            expected (before 2019-12-31) are complete.
-        threshold: share needed.
-
-    Returns:
-        A verdict whose `observed` is the lowest share. Dates that are short only because files
-        are pending make it a warning: they are not late yet.
-    """
-    shares = {d: (min(1.0, a / e) if e else 1.0, p) for d, e, a, p in dates}
-    short = sorted(d for d, (share, _) in shares.items() if share < threshold)
-    confirmed = [d for d in short if shares[d][1] == 0]
-    named = confirmed or short
-    return Verdict(
-        passed=not short,
-        observed=min((share for share, _ in shares.values()), default=1.0),
-        threshold=threshold,
-        sample=tuple(named[:SAMPLE]),
-        recovery=REPAIRED_BY_SCHEDULE,
-        severity="error" if confirmed else "warn",
-        count=len(named),
-        sample_truncated=len(named) > SAMPLE,
-    )
-
-
-def completeness_slo(dates: Sequence[DateCount], threshold: float) -> Verdict:
-    """Every settled date has `threshold` of its expected symbols; a breach until it is repaired.
-
-    A symbol that has published nothing since may be late or delisted, which is known only after
-    three published dates (41 BUSD contracts ended on one day): a date that is short only with
-    those, and has most of its files, is a warning.
+    Dates on which nothing is expected (before 2019-12-31) are complete. A date that is short only
+    because files are pending, or whose missing symbols have published nothing since, is a warning:
+    the first are not late yet, the others are late or delisted, which is known only after three
+    published dates (41 BUSD contracts ended on one day). A date without most of its files was not
+    published, and is a breach.
 
     Returns:
         A verdict whose `observed` is the lowest share.
     """
     short = [d for d in dates if _share(d.available, d.expected) < threshold]
-    sure = [
-        d
-        for d in short
-        if _share(d.available, d.available + d.holes) < threshold or d.available < d.expected / 2
-    ]
+    sure = [d for d in short if not d.pending and _surely_short(d, threshold)]
     named = sorted(sure or short, key=lambda d: d.date)
+    note, recovery = "", REPAIRED_BY_SCHEDULE
+    if sure:
+        recovery += f" At once: {_backfill([d.date for d in sure])}."
+    elif short:
+        unsure = any(not d.pending for d in short)
+        note = "late or delisted: known after three published dates" if unsure else "not due yet"
     return _verdict(
         [f"{d.date}: {d.available} of {d.expected}" for d in named],
         observed=min((_share(d.available, d.expected) for d in dates), default=1.0),
         threshold=threshold,
-        recovery=f"{REPAIRED_BY_SCHEDULE} At once: {_backfill([d.date for d in named])}.",
+        recovery=recovery,
         severity="error" if sure else "warn",
-        note="" if sure or not short else "late or delisted: known after three published dates",
+        note=note,
+    )
+
+
+def _surely_short(date: DateCount, threshold: float) -> bool:
+    with_files_since = date.available + date.holes
+    return _share(date.available, with_files_since) < threshold or (
+        date.available < date.expected / 2
     )
 
 

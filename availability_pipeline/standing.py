@@ -24,6 +24,12 @@ Check = Callable[[duckdb.DuckDBPyConnection, dt.datetime, Settings], Verdict]
 _SETTLED = """(SELECT date FROM probes WHERE probed_at >= timezone('UTC', date::TIMESTAMP
     + to_days(1 + (SELECT value::INTEGER FROM meta WHERE key = 'settle_days'))))"""
 
+HOLES = """(SELECT d.date, count(*) AS holes FROM daily_availability d
+    JOIN (SELECT symbol, min(date) AS first, max(date) AS last FROM daily_availability
+        WHERE available GROUP BY symbol) f USING (symbol)
+    WHERE NOT d.available AND d.date > f.first AND d.date < f.last GROUP BY d.date)"""
+"""What to put after FROM for each date's symbols without a file between two that have one."""
+
 
 def continuity(con: duckdb.DuckDBPyConnection, now: dt.datetime, settings: Settings) -> Verdict:
     """No date without rows from 2019-09-25 to the last one due at `now` (aware).
@@ -41,7 +47,7 @@ def completeness_slo(
 ) -> Verdict:
     """Every settled date has `slo_completeness` of the symbols expected on it."""
     _aware(now)
-    return slo.completeness_slo(date_counts(con), settings.slo_completeness)
+    return slo.completeness(settled_counts(con), settings.slo_completeness)
 
 
 def symbol_holes(con: duckdb.DuckDBPyConnection, now: dt.datetime, settings: Settings) -> Verdict:
@@ -103,17 +109,11 @@ def stored_dates(con: duckdb.DuckDBPyConnection) -> set[dt.date]:
     return {row[0] for row in rows}
 
 
-def date_counts(con: duckdb.DuckDBPyConnection) -> list[slo.DateCount]:
-    """Expected, available and surely missing symbols of each settled date, by date."""
-    listings = derived.listings_relation(con)
+def settled_counts(con: duckdb.DuckDBPyConnection) -> list[slo.DateCount]:
+    """Each settled date's numbers, by date."""
     rows = con.execute(
-        f"""WITH holes AS (
-            SELECT d.date, count(*) AS n FROM daily_availability d
-            JOIN (SELECT * FROM {listings} WHERE hole_days > 0) l USING (symbol)
-            WHERE NOT d.available AND d.date > l.first_available AND d.date < l.last_available
-            GROUP BY d.date)
-        SELECT s.date, s.expected, s.available, coalesce(h.n, 0)
-        FROM {derived.summary_relation(con)} s LEFT JOIN holes h USING (date)
+        f"""SELECT s.date, s.expected, s.available, coalesce(h.holes, 0)
+        FROM {derived.summary_relation(con)} s LEFT JOIN {HOLES} h USING (date)
         WHERE s.date IN {_SETTLED} ORDER BY s.date"""  # noqa: S608 - our own relations
     ).fetchall()
     return [slo.DateCount(*row) for row in rows]

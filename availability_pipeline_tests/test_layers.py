@@ -29,7 +29,7 @@ LAYERS = (
     {
         *("resources", "partitions", "assets", "checks", "automation", "alerts"),
         *("dagster_storage", "vanished"),
-        *("dagster_logs",),
+        *("dagster_logs", "outcomes", "health"),
     },
     {"definitions", "launch"},
     {"sample_archive", "demo", "demo_ui", "cli"},  # and every cli_*

@@ -160,7 +160,7 @@ def test_pending_files_are_a_warning_and_missing_ones_an_error(world):
     world.archive.files["BUSDT"] = flat(START, D(2024, 1, 5)) | flat(D(2024, 1, 7), END)
     got = checks(world.run())["completeness"]
     assert (got.passed, got.severity) == (False, dg.AssetCheckSeverity.ERROR)
-    assert got.metadata["sample"].value == ["2024-01-06"]
+    assert got.metadata["sample"].value == ["2024-01-06: 1 of 2"]
     world.clock.time = dt.datetime(2024, 2, 5, tzinfo=dt.UTC)
     world.archive.files = {s: flat(START, D(2024, 2, 3)) for s in ("AUSDT", "BUSDT")}
     got = checks(world.run(D(2024, 2, 4), D(2024, 2, 4)))["completeness"]
@@ -172,13 +172,14 @@ def test_definitions_are_exactly_these():
     assert {k.to_user_string() for k in graph.get_all_asset_keys()} == {
         "vision_archive", "symbols", "daily_availability", "symbol_listings", "daily_summary",
     }  # fmt: skip
-    jobs = {"daily_update", "late_arrivals", "full_reconcile"}
+    jobs = {"daily_update", "late_arrivals", "full_reconcile", "slo_checks"}
     assert {j.name for j in defs.resolve_all_job_defs() if not j.name.startswith("__")} == jobs
     schedules = {s.name: s.cron_schedule for s in defs.schedules or ()}
     assert schedules == {
         "daily_update_schedule": "0 2 * * *",
         "late_arrivals_schedule": "0 3,9,15,21 * * *",
         "full_reconcile_schedule": "0 5 * * 0",
+        "slo_schedule": "30 9 * * *",
     }
     assert {s.default_status for s in defs.schedules or ()} == {dg.DefaultScheduleStatus.RUNNING}
     assert {s.execution_timezone for s in defs.schedules or ()} == {"UTC"}

@@ -18,38 +18,38 @@ def utc(*when):
     return dt.datetime(*when, tzinfo=dt.UTC)
 
 
-# completeness_slo
+# completeness
 
 
 def test_a_date_that_came_late_for_all_symbols_is_a_breach_until_it_is_repaired():
-    late = slo.completeness_slo([DateCount(D(2024, 4, 18), 340, 0, 340)], 0.95)
+    late = slo.completeness([DateCount(D(2024, 4, 18), 340, 0, 340)], 0.95)
     assert (late.breached, late.observed) == (True, 0.0)
     assert late.sample == ("2024-04-18: 0 of 340",)
     assert "backfill --start 2024-04-18 --end 2024-04-18" in late.recovery
-    assert slo.completeness_slo([DateCount(D(2024, 4, 18), 340, 340, 0)], 0.95).passed
+    assert slo.completeness([DateCount(D(2024, 4, 18), 340, 340, 0)], 0.95).passed
 
 
 def test_an_archive_that_stops_is_a_breach_although_nothing_came_after():
-    assert slo.completeness_slo([DateCount(D(2024, 4, 18), 340, 3, 0)], 0.95).breached
+    assert slo.completeness([DateCount(D(2024, 4, 18), 340, 3, 0)], 0.95).breached
 
 
 def test_many_contracts_that_end_on_one_day_are_a_warning_and_no_breach():
     """41 BUSD contracts did, and for three days nobody can know that they will not come."""
-    got = slo.completeness_slo([DateCount(D(2023, 12, 12), 300, 259, 0)], 0.95)
+    got = slo.completeness([DateCount(D(2023, 12, 12), 300, 259, 0)], 0.95)
     assert (got.passed, got.breached) == (False, False)
     assert "late or delisted" in got.note
 
 
 def test_a_sure_breach_is_not_hidden_by_an_unsure_one():
     counts = [DateCount(D(2023, 12, 12), 300, 259, 0), DateCount(D(2023, 12, 1), 300, 200, 100)]
-    got = slo.completeness_slo(counts, 0.95)
+    got = slo.completeness(counts, 0.95)
     assert (got.breached, got.count) == (True, 1)
     assert got.sample == ("2023-12-01: 200 of 300",)
 
 
 def test_dates_before_the_first_file_expect_nothing_and_are_complete():
-    assert slo.completeness_slo([DateCount(D(2019, 9, 25), 0, 0, 0)], 0.95).passed
-    assert slo.completeness_slo([], 0.95).passed
+    assert slo.completeness([DateCount(D(2019, 9, 25), 0, 0, 0)], 0.95).passed
+    assert slo.completeness([], 0.95).passed
 
 
 @given(
@@ -60,7 +60,7 @@ def test_dates_before_the_first_file_expect_nothing_and_are_complete():
 )
 def test_completeness_is_breached_only_below_its_threshold_and_names_at_most_ten(rows, threshold):
     counts = [DateCount(d, a + h + t, a, h) for d, a, h, t in rows]
-    got = slo.completeness_slo(counts, threshold)
+    got = slo.completeness(counts, threshold)
     worst = min((c.available / c.expected for c in counts if c.expected), default=1.0)
     assert got.observed == pytest.approx(worst)
     assert got.passed == (worst >= threshold)
@@ -273,10 +273,26 @@ def test_no_difference_is_overlooked(known, stored):
 
 
 def test_pending_files_make_a_partition_a_warning_and_missing_ones_an_error():
-    pending = slo.completeness([("2024-01-01", 100, 5, 95)], 0.95)
+    young = DateCount(D(2024, 1, 1), 100, 5, holes=0, pending=95)
+    pending = slo.completeness([young], 0.95)
     assert (pending.passed, pending.breached, pending.count) == (False, False, 1)
-    absent = slo.completeness([("2024-01-01", 100, 5, 95), ("2024-01-02", 100, 5, 0)], 0.95)
-    assert (absent.breached, absent.sample, absent.count) == (True, ("2024-01-02",), 1)
+    assert pending.note == "not due yet"
+    assert "backfill" not in pending.recovery
+    absent = slo.completeness([young, DateCount(D(2024, 1, 2), 100, 5, holes=95)], 0.95)
+    assert (absent.breached, absent.sample, absent.count) == (True, ("2024-01-02: 5 of 100",), 1)
+
+
+def test_holes_of_a_date_that_has_not_settled_are_pending_like_the_rest():
+    """Friday's file may be there before Thursday's."""
+    got = slo.completeness([DateCount(D(2024, 1, 2), 100, 5, holes=95, pending=95)], 0.95)
+    assert not got.breached
+
+
+def test_a_verdict_says_in_words_what_was_found_and_what_to_do():
+    assert slo.continuity([]).text == "As it should be."
+    got = slo.continuity([D(2024, 1, n) for n in range(1, 31, 2)]).text
+    assert got.startswith("2024-01-01; 2024-01-03; ")
+    assert "2024-01-19; and more. Look at them in one run: " in got
 
 
 def test_a_duplicate_row_is_a_breach():

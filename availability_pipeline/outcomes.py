@@ -1,0 +1,43 @@
+"""How an outcome is said in Dagster: a verdict as a check's result, a known error as one line.
+
+Belongs here: translation, used by assets and checks alike. Does not belong here: rules (`slo`) or
+what is judged (`assets`, `checks`).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+
+from availability_pipeline.listing import ArchiveError
+from availability_pipeline.slo import Verdict
+from availability_pipeline.store_errors import StoreError
+
+
+@contextmanager
+def one_line_failures() -> Iterator[None]:
+    """What is the archive's or the database's fault is shown as one line, not as a traceback."""
+    try:
+        yield
+    except (ArchiveError, StoreError) as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
+
+
+def check_result(verdict: Verdict, name: str | None = None) -> dg.AssetCheckResult:
+    """A verdict as Dagster stores and shows it; `name` where an asset has several checks."""
+    warn = verdict.severity == "warn"
+    metadata: dict[str, dg.MetadataValue] = {
+        "observed": dg.MetadataValue.float(float(verdict.observed)),
+        "threshold": dg.MetadataValue.float(float(verdict.threshold)),
+        "count": dg.MetadataValue.int(verdict.count),
+        "sample": dg.MetadataValue.json(list(verdict.sample)),
+        "sample_truncated": dg.MetadataValue.bool(verdict.sample_truncated),
+        "recovery": dg.MetadataValue.text(verdict.recovery),
+    }
+    return dg.AssetCheckResult(
+        passed=verdict.passed,
+        check_name=name,
+        severity=dg.AssetCheckSeverity.WARN if warn else dg.AssetCheckSeverity.ERROR,
+        description=verdict.text,
+        metadata=metadata,
+    )
