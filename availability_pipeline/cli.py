@@ -10,15 +10,16 @@ import sys
 
 import click
 
-from availability_pipeline import __version__, connections, queries, settings
+from availability_pipeline import __version__
+from availability_pipeline.cli_backup import backup, restore
 from availability_pipeline.cli_operate import status
 from availability_pipeline.cli_output import (
     Date,
-    one_line_errors,
     today_utc,
     utf8_streams,
 )
 from availability_pipeline.cli_query import query
+from availability_pipeline.cli_run import run_probe
 
 DATE = Date()
 
@@ -48,7 +49,7 @@ def update_manual(date: dt.date | None) -> None:
     Example: binance-futures-availability update manual --date 2024-01-15
     """
     day = date or today_utc() - dt.timedelta(1)
-    _run(day, day, accept_shrunken=False)
+    run_probe(day, day, accept_shrunken=False)
 
 
 @cli.command()
@@ -66,45 +67,7 @@ def backfill(start: dt.date, end: dt.date, accept_shrunken: bool) -> None:
     """
     if end < start:
         raise click.UsageError(f"--end {end} is before --start {start}; swap them")
-    _run(start, end, accept_shrunken=accept_shrunken)
-
-
-def _run(start: dt.date, end: dt.date, *, accept_shrunken: bool) -> None:
-    with one_line_errors():
-        s = settings.load()
-        # A database that cannot be written is found before 1,000 requests, not after.
-        with connections.writer(s.db, s.db_wait_seconds, s.settle_days):
-            pass
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
-
-    from availability_pipeline import launch
-
-    what = f"{start}" if start == end else f"{start} to {end}"
-    bar = Progress(
-        "{task.description}", BarColumn(), MofNCompleteColumn(), "symbols", TimeElapsedColumn(),
-        console=Console(stderr=True),
-    )  # fmt: skip
-    with bar:
-        task = bar.add_task(f"listing {what}", total=None)
-
-        def progress(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        try:
-            outcome = launch.run_range(
-                start, end, accept_shrunken=accept_shrunken, progress=progress
-            )
-        except launch.HomeError as error:
-            raise click.ClickException(str(error)) from None
-    if not outcome.success:
-        raise click.ClickException(f"{outcome.error_line} (run {outcome.run_id})")
-    with one_line_errors(), connections.reader(s.db, s.db_wait_seconds) as con:
-        last = queries.counts(con, end)
-    click.echo(
-        f"{what} written by run {outcome.run_id[:8]}; on {end}: {last['available']} available, "
-        f"{last['pending']} pending, {last['absent']} absent"
-    )
+    run_probe(start, end, accept_shrunken=accept_shrunken)
 
 
 @cli.command()
@@ -126,7 +89,7 @@ def demo(ui: bool, port: int) -> None:
     sys.exit(sample.run(ui=ui, port=port))
 
 
-for _command in (query, status):
+for _command in (query, status, backup, restore):
     cli.add_command(_command)
 
 

@@ -62,12 +62,15 @@ def writer(
 
 
 @contextmanager
-def reader(path: str | Path, wait_seconds: float = 60) -> Iterator[duckdb.DuckDBPyConnection]:
+def reader(
+    path: str | Path, wait_seconds: float = 60, *, older_too: bool = False
+) -> Iterator[duckdb.DuckDBPyConnection]:
     """A read-only connection; never creates a file.
 
     Args:
         path: the DuckDB file.
         wait_seconds: how long to wait for a writer to finish.
+        older_too: also open a database that a writer would migrate first; for backups.
 
     Raises:
         StoreError: as one of its subclasses; see `store_errors`.
@@ -76,7 +79,7 @@ def reader(path: str | Path, wait_seconds: float = 60) -> Iterator[duckdb.DuckDB
     if not _exists(path):
         raise MissingDatabaseError(f"there is no database at {path}; {REMEDY_MISSING}")
     with _connected(path, read_only=True, wait_seconds=wait_seconds) as con:
-        check_schema(con)
+        check_schema(con, older_too=older_too)
         yield con
 
 

@@ -105,8 +105,10 @@ def ensure_schema(con: duckdb.DuckDBPyConnection, settle_days: int = 3) -> None:
         set_meta(con, "settle_days", str(settle_days))
 
 
-def check_schema(con: duckdb.DuckDBPyConnection) -> None:
+def check_schema(con: duckdb.DuckDBPyConnection, *, older_too: bool = False) -> None:
     """See that an open database can be read with this version.
+
+    `older_too` lets one of an earlier version pass: a backup takes it as it is.
 
     Raises:
         MissingDatabaseError: it is empty: its first writer ended before it wrote anything.
@@ -117,7 +119,7 @@ def check_schema(con: duckdb.DuckDBPyConnection) -> None:
     if not _names(con):
         raise MissingDatabaseError(f"{where(con)} is empty; {REMEDY_MISSING}")
     version = _version(con)
-    if version < SCHEMA_VERSION:
+    if version < SCHEMA_VERSION and not older_too:
         raise StoreError(
             f"{where(con)} has schema version {version}, this package reads {SCHEMA_VERSION}; "
             "any update or backfill migrates it"

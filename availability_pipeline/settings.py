@@ -106,6 +106,18 @@ class Settings(BaseSettings):
         default=None,
         description="Log of what runs did; `logs/availability.log` in DAGSTER_HOME when unset.",
     )
+    backup_dir: str | None = Field(
+        default=None, description="Folder of backups, for `backup` and the schedule."
+    )
+    backup_keep_daily: int = Field(
+        default=7, ge=0, le=10_000, description="Days of which the last backup is kept."
+    )
+    backup_keep_weekly: int = Field(
+        default=4, ge=0, le=10_000, description="Weeks of which the last backup is kept."
+    )
+    backup_keep_monthly: int = Field(
+        default=12, ge=0, le=10_000, description="Months of which the last backup is kept."
+    )
 
     @field_validator("s3_endpoint")
     @classmethod

@@ -10,6 +10,8 @@ from there. Each is raised with one line that names the database and the remedy.
     ├── NewerSchemaError          written by a newer version of this package
     ├── UnwritableDatabaseError   the path cannot be opened or created
     ├── StoreBusyError            somebody kept it open for longer than the wait
+    ├── BackupError               a backup cannot be made, trusted or put back
+    ├── ExportError               a destination of exported files refuses, or is not ours
     └── RefusedProbeError         the listing contradicts the record; nothing was written
         ├── ClockWentBackError    the clock is behind what is recorded
         ├── ClockSkewError        the clock differs from the archive's
@@ -43,6 +45,14 @@ class UnwritableDatabaseError(StoreError):
 
 class StoreBusyError(StoreError):
     """Somebody kept the database open for longer than the wait."""
+
+
+class BackupError(StoreError):
+    """A backup cannot be made, trusted or put back; what was there before is still there."""
+
+
+class ExportError(StoreError):
+    """Exported files cannot be written; the record is as it was."""
 
 
 class RefusedProbeError(StoreError):

@@ -147,9 +147,52 @@ def test_a_bad_listing_is_one_line_with_exit_1_and_changes_nothing(shell):
     assert shell.ok("query", "snapshot", YESTERDAY, "--json") == before
 
 
+def test_a_backup_is_made_proved_and_restored_with_the_days_since_repaired(shell, tmp_path):
+    folder, other = tmp_path / "backups", {"AVAILABILITY_DB": str(tmp_path / "other.duckdb")}
+    done = shell("backfill", "--start", FIRST, "--end", YESTERDAY - dt.timedelta(2), **other)
+    assert done.returncode == 0, done.stderr
+    assert "20 rows" in shell("backup", folder, **other).stdout
+    assert ": good, 20 rows" in shell.ok("backup", "--verify", folder)
+    done = shell("restore", folder, **other)
+    assert done.returncode == 0, done.stderr
+    assert f"backfill --start {YESTERDAY - dt.timedelta(1)} --end {YESTERDAY}" in done.stdout
+    done = shell("restore", folder, "--repair", **other)
+    assert done.returncode == 0, done.stderr
+    assert "the replaced database is kept as" in done.stdout
+    assert f"to {YESTERDAY} written by run" in done.stdout
+    assert len(json.loads(shell("query", "snapshot", YESTERDAY, "--json", **other).stdout)) == 2
+
+
+def test_a_bad_backup_is_one_line_with_exit_1_and_the_record_stays(shell, tmp_path):
+    shell.ok("backup", tmp_path)
+    [path] = tmp_path.glob("*.duckdb")
+    os.truncate(path, 5_000)
+    before = shell.ok("query", "snapshot", YESTERDAY, "--json")
+    for args in (
+        ("backup", "--verify", path), ("backup", "--verify", tmp_path), ("restore", path),
+        ("restore", tmp_path), ("restore", tmp_path / "none"), ("backup", path),
+        ("backup", "--verify", shell.home),
+    ):  # fmt: skip
+        done = shell(*args)
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), (args, done.stderr)
+        assert done.stderr.startswith("Error: ")
+    assert shell.ok("query", "snapshot", YESTERDAY, "--json") == before
+    second = shell.ok("backup", tmp_path, "--keep-daily", "9").split(": ")[0]
+    done = shell("backup", "--verify", tmp_path)
+    assert done.returncode == 1
+    assert f"{second}: good" in done.stdout
+    assert "1 of 2 backups in" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
+        (("backup",), "AVAILABILITY_BACKUP_DIR"),
+        (("backup", "x", "--keep-daily", "-1"), "0<=x<=10000"),
+        (("backup", "x", "--keep-monthly", "10001"), "0<=x<=10000"),
+        (("backup", "x", "--verify", "--keep-weekly", "1"), "--verify removes nothing"),
+        (("restore",), "SRC"),
         (("query", "snapshot", "2024-13-01"), "YYYY-MM-DD"),
         (("query", "snapshot", "2999-01-01"), "is not over"),
         (("query", "snapshot", "2019-09-24"), "before 2019-09-25"),

@@ -20,11 +20,12 @@ PACKAGE = Path(__file__).parents[1] / "availability_pipeline"
 # A module imports only from its own layer and those before it.
 LAYERS = (
     {"__init__"},
-    {"keys", "slo", "pages"},
+    {"keys", "slo", "pages", "retention"},
     {
         *("settings", "client", "listing", "schema", "store", "derived", "queries", "validation"),
         *("connections", "store_errors", "refusals", "standing"),
         *("logs",),
+        *("snapshot", "backup", "restore"),
     },
     {
         *("resources", "partitions", "assets", "checks", "automation", "alerts"),

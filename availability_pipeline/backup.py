@@ -1,0 +1,264 @@
+"""Backups of the record: making one, proving one, finding the newest good one.
+
+Belongs here: the folder of backups and the manifest beside each. Does not belong here: how a copy
+is taken (`snapshot`), which ones stay (`retention`), putting one back (`restore`).
+
+`availability-20261124T091500Z.duckdb` has `availability-20261124T091500Z.json` beside it: rows,
+dates, schema version, bytes, SHA-256. The database gets its name last, so one that is there is
+whole; whatever a killed backup leaves has a name that nothing takes for a backup.
+"""
+
+import datetime as dt
+import fcntl
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from availability_pipeline import __version__, retention, snapshot
+from availability_pipeline.schema import SCHEMA_VERSION
+from availability_pipeline.store_errors import BackupError, StoreError
+
+_NAME = re.compile(r"availability-(\d{8}T\d{6}Z)\.duckdb")
+_STAMP = "%Y%m%dT%H%M%SZ"
+_LOCK = ".availability-backup.lock"
+_PART = ".availability-backup.part"
+
+REMEDY = "choose an earlier backup, or make a new one"
+
+
+class Manifest(BaseModel):
+    """What is written beside a backup, as JSON."""
+
+    model_config = ConfigDict(frozen=True)
+
+    file: str
+    created_at: AwareDatetime
+    sha256: str
+    bytes: int
+    schema_version: int
+    package_version: str
+    first_date: dt.date | None
+    last_date: dt.date | None
+    last_probe: AwareDatetime | None
+    tables: dict[str, int]
+
+    @property
+    def rows(self) -> int:
+        """Rows of `daily_availability`."""
+        return self.tables.get("daily_availability", 0)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A new backup, and the old ones that made room for it."""
+
+    path: Path
+    manifest: Manifest
+    removed: tuple[Path, ...]
+
+
+def make(
+    source: Path,
+    folder: Path,
+    *,
+    now: dt.datetime,
+    keep: retention.Keep,
+    wait_seconds: float = 60,
+) -> Made:
+    """Copy the record into `folder`, prove the copy, then let old backups go.
+
+    Nothing is removed that is not named like ours, nor the newest, nor anything before the new
+    one is whole and flushed to the disk.
+
+    Args:
+        source: the database; it may be in use.
+        folder: made where it is missing.
+        now: aware; the backup is named after it.
+        keep: which older backups stay.
+        wait_seconds: how long to wait for a writer.
+
+    Raises:
+        StoreError: the record cannot be read, or the folder not be written.
+    """
+    with _refused_by(folder), _alone_in(folder):
+        for left in folder.glob(f"{_PART}*"):
+            left.unlink()
+        when = now.astimezone(dt.UTC).replace(microsecond=0)
+        while (path := folder / f"availability-{when:{_STAMP}}.duckdb").exists():
+            when += dt.timedelta(seconds=1)  # a second one in the same second
+        part = folder / _PART
+        try:
+            snapshot.take(source, part, wait_seconds)
+            manifest = _described(source, part, path.name, when)
+            beside = part.with_suffix(".part-json")
+            beside.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            snapshot.sync(beside)
+            beside.replace(_manifest_path(path))
+            part.replace(path)
+            snapshot.sync(folder)
+        finally:
+            for left in folder.glob(f"{_PART}*"):
+                left.unlink()
+        return Made(path, manifest, _forget(folder, path, keep))
+
+
+def verify(path: Path) -> Manifest:
+    """Prove a backup: checksum, schema, row counts, uniqueness, and that its view answers.
+
+    Raises:
+        BackupError: it is damaged, cut short, foreign, or newer than this package.
+    """
+    with _refused_by(path):
+        manifest = _read_manifest(path)
+        size = path.stat().st_size
+        if size != manifest.bytes:
+            raise BackupError(
+                f"{path} is cut short or not the file of its manifest: {size:,} bytes, not "
+                f"{manifest.bytes:,}; {REMEDY}"
+            )
+        if snapshot.sha256(path) != manifest.sha256:
+            raise BackupError(f"{path} is damaged: its SHA-256 is not its manifest's; {REMEDY}")
+        try:
+            found = snapshot.examine(path)
+        except StoreError as error:
+            raise BackupError(f"{path} does not verify: {error}") from None
+        if found.tables != manifest.tables or found.schema_version != manifest.schema_version:
+            raise BackupError(f"{path} holds other rows than its manifest says; {REMEDY}")
+    return manifest
+
+
+def backups(folder: Path) -> list[Path]:
+    """The folder's backups by name, newest first, unproved.
+
+    Raises:
+        BackupError: the folder cannot be read, or has none.
+    """
+    with _refused_by(folder):
+        found = sorted((p for p in folder.iterdir() if _time(p)), reverse=True)
+    if not found:
+        raise BackupError(
+            f"there is no backup in {folder}; make one with `binance-futures-availability backup`"
+        )
+    return found
+
+
+def newest_good(source: Path) -> tuple[Path, Manifest, list[str]]:
+    """`source` itself, or the newest good backup of that folder; proved.
+
+    Returns:
+        Path and manifest, and for each newer one that was passed over one line that says why.
+
+    Raises:
+        BackupError: `source` is no good backup, or the folder has none.
+    """
+    if not source.is_dir():
+        return source, verify(source), []
+    passed_over: list[str] = []
+    for path in backups(source):
+        try:
+            return path, verify(path), passed_over
+        except BackupError as error:
+            passed_over.append(str(error))
+    raise BackupError(
+        f"none of the {len(passed_over)} backups in {source} is good; the newest: {passed_over[0]}"
+    )
+
+
+def _described(source: Path, part: Path, name: str, when: dt.datetime) -> Manifest:
+    try:
+        found = snapshot.examine(part)
+    except StoreError as error:
+        reason = str(error).replace(str(part), "its copy")
+        raise BackupError(f"cannot back up {source}: {reason}; no backup was removed") from None
+    return Manifest(
+        file=name,
+        created_at=when,
+        sha256=snapshot.sha256(part),
+        bytes=part.stat().st_size,
+        package_version=__version__,
+        schema_version=found.schema_version,
+        first_date=found.first_date,
+        last_date=found.last_date,
+        last_probe=found.last_probe,
+        tables=found.tables,
+    )
+
+
+def _read_manifest(path: Path) -> Manifest:
+    path.open("rb").close()  # missing, or not ours to read: that is the first thing to say
+    beside = _manifest_path(path)
+    try:
+        text = beside.read_bytes()
+    except FileNotFoundError:
+        raise BackupError(
+            f"{path} is no backup of ours: it has no manifest {beside.name} beside it"
+        ) from None
+    try:
+        manifest = Manifest.model_validate_json(text)
+    except ValidationError as error:
+        raise BackupError(
+            f"{beside} is damaged ({error.errors()[0]['msg']}); {REMEDY}"
+        ) from None
+    if manifest.schema_version > SCHEMA_VERSION:
+        raise BackupError(
+            f"{path} has schema version {manifest.schema_version}, this package knows up to "
+            f"{SCHEMA_VERSION}; upgrade binance-futures-availability"
+        )
+    return manifest
+
+
+def _forget(folder: Path, new: Path, keep: retention.Keep) -> tuple[Path, ...]:
+    times = {path: time for path in folder.iterdir() if (time := _time(path))}
+    stay = retention.kept(times.values(), keep)
+    # The new one also where the clock went back and an old one bears a later name.
+    gone = tuple(sorted(p for p, time in times.items() if time not in stay and p != new))
+    for path in gone:
+        path.unlink()
+        _manifest_path(path).unlink(missing_ok=True)
+    return gone
+
+
+def _time(path: Path) -> dt.datetime | None:
+    named = _NAME.fullmatch(path.name)
+    if not named:
+        return None
+    try:
+        return dt.datetime.strptime(named[1], _STAMP).replace(tzinfo=dt.UTC)
+    except ValueError:
+        return None
+
+
+def _manifest_path(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / _LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BackupError(
+                f"another backup is being written to {folder}; try again when it is done"
+            ) from None
+        yield
+
+
+@contextmanager
+def _refused_by(place: Path) -> Iterator[None]:
+    """What the file system refuses, as one line."""
+    try:
+        yield
+    except OSError as error:
+        raise BackupError(
+            f"{error.filename or place}: {error.strerror}; choose another place, or make room and "
+            "give permission there"
+        ) from None
+    except duckdb.Error as error:
+        raise BackupError(f"{place}: {str(error).splitlines()[0][:300]}") from None

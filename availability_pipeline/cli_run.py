@@ -1,0 +1,51 @@
+"""A probe from the command line: progress on the terminal, the run in Dagster's history.
+
+Belongs here: what `update`, `backfill` and `restore --repair` share. Does not belong here: their
+options. Dagster is imported when a probe begins, not before.
+"""
+
+import datetime as dt
+
+import click
+
+from availability_pipeline import connections, queries, settings
+from availability_pipeline.cli_output import one_line_errors
+
+
+def run_probe(start: dt.date, end: dt.date, *, accept_shrunken: bool = False) -> None:
+    """Probe all dates from `start` to `end` through Dagster, and say what was found."""
+    with one_line_errors():
+        s = settings.load()
+        # A database that cannot be written is found before 1,000 requests, not after.
+        with connections.writer(s.db, s.db_wait_seconds, s.settle_days):
+            pass
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+    from availability_pipeline import launch
+
+    what = f"{start}" if start == end else f"{start} to {end}"
+    bar = Progress(
+        "{task.description}", BarColumn(), MofNCompleteColumn(), "symbols", TimeElapsedColumn(),
+        console=Console(stderr=True),
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task(f"listing {what}", total=None)
+
+        def progress(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        try:
+            outcome = launch.run_range(
+                start, end, accept_shrunken=accept_shrunken, progress=progress
+            )
+        except launch.HomeError as error:
+            raise click.ClickException(str(error)) from None
+    if not outcome.success:
+        raise click.ClickException(f"{outcome.error_line} (run {outcome.run_id})")
+    with one_line_errors(), connections.reader(s.db, s.db_wait_seconds) as con:
+        last = queries.counts(con, end)
+    click.echo(
+        f"{what} written by run {outcome.run_id[:8]}; on {end}: {last['available']} available, "
+        f"{last['pending']} pending, {last['absent']} absent"
+    )

@@ -1,0 +1,159 @@
+"""Putting a backup back in the record's place, and what has to be looked at again afterwards.
+
+Belongs here: the replacement and its lock. Does not belong here: proving a backup (`backup`),
+looking again (that is a run, started by the command).
+"""
+
+import datetime as dt
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from availability_pipeline import connections, snapshot
+from availability_pipeline.backup import REMEDY, Manifest
+from availability_pipeline.keys import FIRST_DATE
+from availability_pipeline.store_errors import BackupError, StoreBusyError
+
+
+@dataclass(frozen=True)
+class Outstanding:
+    """Dates to look at again: never looked at, or not settled at the last look.
+
+    `start` is the first of them, and None when there are none.
+    """
+
+    start: dt.date | None
+    unknown: int
+    unsettled: int
+
+
+def put_back(
+    backup: Path, manifest: Manifest, database: Path, *, now: dt.datetime, wait_seconds: float = 60
+) -> Path | None:
+    """Replace the database by a proved backup at one stroke; keeps the replaced one beside it.
+
+    Waits until nobody has the database open; whoever opens it afterwards gets the restored one.
+
+    Args:
+        backup: from `backup.newest_good`, with its manifest.
+        manifest: what the copy is compared with.
+        database: the record's file; made where it is missing.
+        now: aware; the replaced database is named after it.
+        wait_seconds: how long to wait for readers and writers.
+
+    Returns:
+        Where the replaced database is, or None if there was none.
+
+    Raises:
+        BackupError: a disk refuses, or the backup changed since it was proved.
+        StoreBusyError: somebody kept the database open for longer than the wait.
+    """
+    target = database.expanduser().resolve()
+    part = snapshot.with_suffix(target, ".restoring")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("ab") as out:
+            _lock_alone(out, target)
+            try:
+                out.truncate(0)  # what a killed restore left
+                with backup.open("rb") as file:
+                    shutil.copyfileobj(file, out, 1 << 20)
+                out.flush()
+                snapshot.sync(part)
+                if snapshot.sha256(part) != manifest.sha256:
+                    raise BackupError(f"{backup} changed while it was copied; {REMEDY}")
+                return _replace(part, target, now, wait_seconds)
+            finally:
+                part.unlink(missing_ok=True)
+    except OSError as error:
+        raise BackupError(
+            f"cannot restore to {target}: {error.strerror}; the record is as it was"
+        ) from None
+
+
+def outstanding(database: Path, today: dt.date, wait_seconds: float = 60) -> Outstanding:
+    """What a restored database lacks up to yesterday.
+
+    Dates before its first one are not counted: it never meant to hold them.
+    """
+    yesterday = today - dt.timedelta(1)
+    with connections.reader(database, wait_seconds, older_too=True) as con:
+        [(first,)] = con.execute("SELECT min(date) FROM probes").fetchall()
+        unknown = con.execute(
+            """SELECT count(*), min(d) FROM (
+                SELECT unnest(generate_series($1::DATE, $2::DATE, INTERVAL 1 DAY))::DATE AS d)
+            WHERE d NOT IN (SELECT date FROM probes)""",
+            [first or FIRST_DATE, yesterday],
+        ).fetchall()
+        unsettled = con.execute(
+            """SELECT count(DISTINCT date), min(date) FROM availability
+            WHERE status = 'pending' AND date <= $1""",
+            [yesterday],
+        ).fetchall()
+    starts = [day for _, day in (*unknown, *unsettled) if day is not None]
+    return Outstanding(min(starts, default=None), unknown[0][0], unsettled[0][0])
+
+
+def _replace(part: Path, target: Path, now: dt.datetime, wait_seconds: float) -> Path | None:
+    stamp = f".replaced-{now.astimezone(dt.UTC):%Y%m%dT%H%M%SZ}"
+    kept = snapshot.with_suffix(target, stamp)
+    while kept.exists():
+        kept = snapshot.with_suffix(kept, "-2")
+    with _nobody_else(target, wait_seconds) as was_there:
+        if was_there:
+            try:
+                os.link(target, kept)  # no moment without a database at its place
+            except OSError:  # a file system without hard links
+                shutil.copyfile(target, kept)
+                snapshot.sync(kept)
+        # A log of the old database must never be applied to the restored one.
+        for suffix in snapshot.LOG_SUFFIXES:
+            log = snapshot.with_suffix(target, suffix)
+            if log.exists():
+                log.rename(snapshot.with_suffix(kept, suffix))
+        part.replace(target)
+        snapshot.sync(target.parent)
+        if was_there:
+            # Who opened the old file just before may still ask for its lock: let that fail.
+            time.sleep(0.1)
+    return kept if was_there else None
+
+
+def _lock_alone(part: IO[bytes], target: Path) -> None:
+    try:
+        fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise BackupError(
+            f"another restore to {target} is running; try again when it is done"
+        ) from None
+
+
+@contextmanager
+def _nobody_else(target: Path, wait_seconds: float) -> Iterator[bool]:
+    """Hold DuckDB's own lock on a database, also on one that DuckDB cannot open any more."""
+    try:
+        file = target.open("r+b")
+    except FileNotFoundError:
+        yield False
+        return
+    with file:
+        deadline = time.monotonic() + wait_seconds
+        while True:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except (BlockingIOError, PermissionError):
+                if time.monotonic() >= deadline:
+                    raise StoreBusyError(
+                        f"{target} was kept open by another process for more than "
+                        f"{wait_seconds:g} s; end it, or raise AVAILABILITY_DB_WAIT_SECONDS; "
+                        "the record is as it was"
+                    ) from None
+            time.sleep(0.02)
+        yield True
