@@ -26,9 +26,15 @@ SCHEMA_VERSION = 1
 REMEDY_FOREIGN = "choose another file with AVAILABILITY_DB"
 REMEDY_MISSING = "run `binance-futures-availability backfill` or `update manual` first"
 
-# The end of a date plus the settling time, as an instant, whatever the session's time zone.
-_SETTLED_AT = """timezone('UTC', d.date::TIMESTAMP + to_days(
-    1 + (SELECT value::INTEGER FROM meta WHERE key = 'settle_days')))"""
+
+def settled_at(date: str) -> str:
+    """SQL: the end of a date plus the settling time, as an instant.
+
+    `date` is the SQL of that date; the session's time zone does not matter.
+    """
+    return f"""timezone('UTC', {date}::TIMESTAMP + to_days(
+    1 + (SELECT value::INTEGER FROM meta WHERE key = 'settle_days')))"""  # noqa: S608
+
 
 DDL = (
     "CREATE TABLE meta (key VARCHAR NOT NULL, value VARCHAR NOT NULL)",
@@ -58,7 +64,7 @@ DDL = (
         SELECT d.date, d.symbol, d.available, d.file_size_bytes, d.last_modified,
             d.probe_timestamp,
             CASE WHEN d.available THEN 'available'
-                 WHEN d.probe_timestamp < {_SETTLED_AT} THEN 'pending'
+                 WHEN d.probe_timestamp < {settled_at("d.date")} THEN 'pending'
                  ELSE 'absent' END AS status,
             s.contract_type, s.base_asset, s.quote_asset,
             'https://data.binance.vision/data/futures/um/daily/klines/' || url_encode(d.symbol)
