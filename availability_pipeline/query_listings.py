@@ -1,0 +1,190 @@
+"""Questions about symbols' whole lives and dates' counts, answered from the derived tables.
+
+Belongs here: listings, new listings, delistings, summary. Does not belong here: the SQL of those
+tables (`derived`). Import these from `queries`.
+"""
+
+import datetime as dt
+from collections.abc import Sequence
+
+from availability_pipeline import derived
+from availability_pipeline.answers import (
+    Connection,
+    DateLike,
+    NotProbedError,
+    Rows,
+    as_date,
+    as_range,
+    ask,
+    find_symbol,
+    only,
+    remedy,
+    require_any,
+    require_probed,
+    say_unknown,
+    settled_probes,
+    unknown_dates,
+)
+from availability_pipeline.keys import FIRST_DATE
+
+_DAY = dt.timedelta(1)
+
+
+def listings(
+    con: Connection,
+    symbol: str | None = None,
+    *,
+    quote_asset: str | None = None,
+    contract_type: str | Sequence[str] | None = None,
+) -> Rows:
+    """First and last file, days with a file, holes and state of each symbol, or of one.
+
+    Columns: symbol, contract_type, base_asset, quote_asset, first_available, last_available,
+    days_available, hole_days, state (`live`, `ended`, `settled`).
+
+    Raises:
+        UnknownSymbolError: `symbol` is not recorded.
+        NotProbedError: no date at all was looked at.
+        QueryError: no recorded symbol has that quote asset or contract type.
+    """
+    notes: tuple[str, ...] = ()
+    condition, args = only(con, quote_asset, contract_type)
+    if symbol is not None:
+        symbol, notes = find_symbol(con, symbol)
+        condition, args = f"{condition} AND symbol = $symbol", args | {"symbol": symbol}
+    relation = derived.listings_relation(con)
+    found = ask(con, f"SELECT * FROM {relation} WHERE true{condition} ORDER BY symbol", args)  # noqa: S608
+    if not found.rows:
+        require_any(con)
+    return Rows(found.columns, found.rows, notes)
+
+
+def new_listings(
+    con: Connection,
+    date: DateLike,
+    *,
+    quote_asset: str | None = None,
+    contract_type: str | Sequence[str] | None = None,
+) -> list[str]:
+    """Symbols whose first file is that date's, sorted.
+
+    While the date is pending for others, the list may grow.
+
+    Raises:
+        NotProbedError: the date, or the one before, was never looked at: then a file on it does
+            not show that the symbol is new.
+        QueryError: no recorded symbol has that quote asset or contract type.
+    """
+    day = as_date(date)
+    found = _born_or_gone(con, "first_available = $date", day, quote_asset, contract_type)
+    _require_with_day_before(con, day)
+    return found
+
+
+def delistings(
+    con: Connection,
+    date: DateLike,
+    *,
+    quote_asset: str | None = None,
+    contract_type: str | Sequence[str] | None = None,
+) -> list[str]:
+    """Symbols whose last file is that of the day before, sorted.
+
+    Only those that are confirmed absent on three published dates afterwards: a date that is not
+    published yet, or a hole, is no delisting. So the newest dates have none yet.
+
+    Raises:
+        NotProbedError: the date, or the one before, was never looked at.
+        QueryError: no recorded symbol has that quote asset or contract type.
+    """
+    day = as_date(date)
+    gone = f"last_available = $date - 1 AND {derived.DELISTED_SQL}"
+    found = _born_or_gone(con, gone, day, quote_asset, contract_type)
+    _require_with_day_before(con, day)
+    return found
+
+
+def summary(
+    con: Connection,
+    days: int | None = None,
+    *,
+    start: DateLike | None = None,
+    end: DateLike | None = None,
+    quote_asset: str | None = None,
+    contract_type: str | Sequence[str] | None = None,
+    today: dt.date | None = None,
+) -> Rows:
+    """Counts of each date that was looked at: date, available_count, pending_count.
+
+    All dates, the last `days` up to yesterday (UTC), or those from `start` to `end`. A date that
+    was never looked at has no row; a note names it. `today` replaces the clock.
+
+    Raises:
+        NotProbedError: none of these dates was ever looked at.
+        QueryError: no recorded symbol has that quote asset or contract type.
+        ValueError: `days` is less than 1 or comes with a range, or `end` is before `start`.
+    """
+    first = as_date(start) if start is not None else None
+    last = as_date(end) if end is not None else None
+    if days is not None:
+        if days < 1 or first or last:
+            raise ValueError(f"give days (1 or more, not {days}) or a range, not both")
+        last = (today or dt.datetime.now(dt.UTC).date()) - _DAY
+        first = max(FIRST_DATE, last - (days - 1) * _DAY)
+    if first and last:
+        as_range(first, last)
+    condition, args = only(con, quote_asset, contract_type)
+    args |= {"first": first or dt.date.min, "last": last or dt.date.max}
+    found = ask(con, _counts_by_symbol(condition) if condition else _counts(con), args)
+    if not found.rows:
+        require_any(con)
+
+        raise NotProbedError(
+            f"no date from {first or 'the first'} to {last or 'the last'} was probed: "
+            "what they hold is unknown"
+        )
+    first, last = first or found.rows[0][0], last or found.rows[-1][0]
+    if (last - first).days + 1 == len(found.rows):
+        return found
+    gaps = unknown_dates(con, first, last)
+    notes = (f"{say_unknown(gaps, first, last)}; {remedy(gaps)}",) if gaps else ()
+    return Rows(found.columns, found.rows, notes)
+
+
+def _counts(con: Connection) -> str:
+    return (
+        "SELECT date, available AS available_count, pending AS pending_count "  # noqa: S608
+        f"FROM {derived.summary_relation(con)} "
+        "WHERE date >= $first AND date <= $last ORDER BY date"
+    )
+
+
+def _counts_by_symbol(condition: str) -> str:
+    return f"""SELECT p.date, count(*) FILTER (d.available) AS available_count,
+            CASE WHEN any_value({settled_probes()}) THEN 0
+                ELSE count(*) FILTER (NOT d.available) END AS pending_count
+        FROM probes p LEFT JOIN (FROM daily_availability WHERE true{condition}) d USING (date)
+        WHERE p.date >= $first AND p.date <= $last GROUP BY p.date ORDER BY p.date"""  # noqa: S608
+
+
+def _born_or_gone(
+    con: Connection,
+    what: str,
+    day: dt.date,
+    quote_asset: str | None,
+    contract_type: str | Sequence[str] | None,
+) -> list[str]:
+    condition, args = only(con, quote_asset, contract_type)
+    relation = derived.listings_relation(con)
+    sql = f"SELECT symbol FROM {relation} WHERE {what}{condition} ORDER BY symbol"  # noqa: S608
+    return ask(con, sql, args | {"date": day}).column("symbol")
+
+
+def _require_with_day_before(con: Connection, day: dt.date) -> None:
+    require_probed(con, day)
+    before = day - _DAY
+    if before >= FIRST_DATE and unknown_dates(con, before, before):
+        raise NotProbedError(
+            f"{before} was not probed, so what changed on {day} is unknown; "
+            f"run `binance-futures-availability update manual --date {before}`"
+        )

@@ -1,0 +1,153 @@
+"""Is the record whole: dates without rows, and dates that are short of files.
+
+Belongs here: the two validators, for scripts and for the command `validate`. Does not belong
+here: SQL (`queries`, `derived`), Dagster's checks of the same things (`checks`).
+
+    from availability_pipeline.validation import CompletenessValidator, ContinuityValidator
+
+    with ContinuityValidator() as validator:
+        missing = validator.check_continuity()
+"""
+
+import datetime as dt
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from availability_pipeline import derived, queries, settings
+from availability_pipeline.answers import DateLike, as_date, as_range, ask, require_any
+from availability_pipeline.keys import FIRST_DATE
+from availability_pipeline.record import Record
+
+DUE = dt.time(2, 30)
+"""UTC time by which yesterday has been looked at; before it, its absence is no fault."""
+
+
+def last_due(now: dt.datetime | None = None) -> dt.date:
+    """The newest UTC date that the schedules should have looked at by now (aware; the clock's)."""
+    now = (now or dt.datetime.now(dt.UTC)).astimezone(dt.UTC)
+    return now.date() - dt.timedelta(1 if now.time() >= DUE else 2)
+
+
+@dataclass(frozen=True)
+class ShortDate:
+    """A date with fewer files than expected; `pending` are not there yet, which is not wrong."""
+
+    date: dt.date
+    expected: int
+    available: int
+    pending: int
+
+    @property
+    def share(self) -> float:
+        """Available of expected, 0 to 1."""
+        return self.available / self.expected
+
+
+class _Validator:
+    """Opens the file for each question only, so that it never keeps an update from writing."""
+
+    def __init__(self, db: str | Path | None = None) -> None:
+        """Args: db: the DuckDB file; `AVAILABILITY_DB` when left out."""
+        self._record: Record | None = Record(db)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go; a closed validator answers no more."""
+        self._record = None
+
+    def _open(self) -> Record:
+        if self._record is None:
+            raise ValueError(f"this {type(self).__name__} is closed; make another")
+        return self._record
+
+
+class ContinuityValidator(_Validator):
+    """Dates that were never looked at."""
+
+    def check_continuity(
+        self, start_date: DateLike | None = None, end_date: DateLike | None = None
+    ) -> list[dt.date]:
+        """Dates without rows from `start_date` to `end_date` (both included), in order.
+
+        Args:
+            start_date: default 2019-09-25, the first date of the record.
+            end_date: default the newest date that is due (yesterday from 02:30 UTC on).
+
+        Raises:
+            StoreError: the database cannot be read.
+            ValueError: a date is none, or they stand the wrong way round.
+        """
+        first, last = as_range(
+            FIRST_DATE if start_date is None else start_date,
+            last_due() if end_date is None else end_date,
+        )
+        return self._open().missing_dates(first, last)
+
+
+class CompletenessValidator(_Validator):
+    """Counts of files by date, and dates that are short of them."""
+
+    def get_symbol_counts_summary(
+        self, days: int = 30, *, today: dt.date | None = None
+    ) -> list[dict[str, Any]]:
+        """Symbols with a file on each of the last `days` dates up to yesterday (UTC).
+
+        Returns:
+            `[{"date": datetime.date, "symbol_count": int}]` by date. A date that was never looked
+            at has no entry (`check_continuity` names it); 0 is a date looked at without a file.
+
+        Raises:
+            NotProbedError: none of these dates was ever looked at.
+            StoreError: the database cannot be read.
+        """
+        with self._open().connection() as con:
+            rows = queries.summary(con, days, today=today).rows
+        return [{"date": date, "symbol_count": available} for date, available, _ in rows]
+
+    def get_short_dates(
+        self,
+        start_date: DateLike | None = None,
+        end_date: DateLike | None = None,
+        *,
+        threshold: float | None = None,
+    ) -> list[ShortDate]:
+        """Dates with less than `threshold` of the symbols that were listed then, in order.
+
+        Args:
+            start_date: default the first date of the record.
+            end_date: default the last.
+            threshold: share; `AVAILABILITY_SLO_COMPLETENESS` when left out.
+
+        Raises:
+            NotProbedError: no date at all was looked at.
+            StoreError: the database cannot be read.
+        """
+        share = settings.load().slo_completeness if threshold is None else threshold
+        with self._open().connection() as con:
+            relation = derived.summary_relation(con)
+            found = ask(
+                con,
+                f"""SELECT date, expected, available, pending FROM {relation}
+                WHERE date >= $first AND date <= $last AND available < $share * expected
+                ORDER BY date""",  # noqa: S608 - our own names
+                {
+                    "first": as_date(start_date) if start_date is not None else dt.date.min,
+                    "last": as_date(end_date) if end_date is not None else dt.date.max,
+                    "share": share,
+                },
+            )
+            if not found.rows:
+                require_any(con)
+        return [ShortDate(*row) for row in found.rows]
