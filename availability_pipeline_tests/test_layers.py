@@ -26,6 +26,7 @@ LAYERS = (
         *("connections", "store_errors", "refusals", "standing"),
         *("logs",),
         *("snapshot", "backup", "restore"),
+        *("answers", "query_listings", "universe", "record"),
     },
     {
         *("resources", "partitions", "assets", "checks", "automation", "alerts"),
