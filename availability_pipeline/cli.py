@@ -11,6 +11,7 @@ import sys
 import click
 
 from availability_pipeline import __version__
+from availability_pipeline.cli_alerts import alerts
 from availability_pipeline.cli_backup import backup, restore
 from availability_pipeline.cli_operate import status
 from availability_pipeline.cli_output import (
@@ -89,7 +90,7 @@ def demo(ui: bool, port: int) -> None:
     sys.exit(sample.run(ui=ui, port=port))
 
 
-for _command in (query, status, backup, restore):
+for _command in (query, status, backup, restore, alerts):
     cli.add_command(_command)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from availability_pipeline import assets, automation, checks
+from availability_pipeline import alerts, assets, automation, checks
 from availability_pipeline.resources import (
     ArchiveResource,
     AvailabilityDuckDB,
@@ -27,6 +27,7 @@ def build_defs(*, resources: Mapping[str, object] | None = None) -> dg.Definitio
         asset_checks=checks.STANDING,
         jobs=automation.JOBS,
         schedules=automation.SCHEDULES,
+        sensors=[alerts.alert_sensor],
         resources={
             "archive": ArchiveResource(),
             "duckdb": AvailabilityDuckDB(),

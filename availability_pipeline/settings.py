@@ -5,10 +5,15 @@ belong here: anything that acts on them. Reading settings touches neither networ
 """
 
 import os
+import re
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from availability_pipeline import alert_targets
+from availability_pipeline.masking import mask
 
 # Path style: the bucket's name has dots, so `https://data.binance.vision.s3...` fails TLS.
 REAL_ENDPOINT = "https://s3.ap-northeast-1.amazonaws.com"
@@ -25,8 +30,9 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="AVAILABILITY_", frozen=True, extra="forbid", env_ignore_empty=True
-    )
+        env_prefix="AVAILABILITY_", frozen=True, extra="forbid", env_ignore_empty=True,
+        hide_input_in_errors=True,
+    )  # fmt: skip
 
     db: str = Field(
         default="~/.cache/binance-futures/availability.duckdb",
@@ -119,12 +125,27 @@ class Settings(BaseSettings):
         default=12, ge=0, le=10_000, description="Months of which the last backup is kept."
     )
 
+    # NoDecode: the text is no JSON. Secret, because most addresses hold a token or password.
+    alert_urls: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(), description="Apprise addresses that failures are sent to; see docs/alerts.md."
+    )
+
     @field_validator("s3_endpoint")
     @classmethod
     def _endpoint_is_http(cls, value: str) -> str:
         if not value.startswith(("http://", "https://")):
             raise ValueError("give an address that starts with http:// or https://")
+        if re.search(r"[@?#]", value):
+            raise ValueError(
+                "the archive is listed without credentials; give an address without user, "
+                "password and query"
+            )
         return value.rstrip("/")
+
+    @field_validator("alert_urls", mode="before")
+    @classmethod
+    def _alert_urls_are_known(cls, value: object) -> object:
+        return alert_targets.split(value) if isinstance(value, str) else value
 
     @property
     def db_path(self) -> Path:
@@ -144,7 +165,9 @@ def load(**overrides: object) -> Settings:
         first = error.errors()[0]
         name = "AVAILABILITY_" + str(first["loc"][0]).upper() if first["loc"] else "settings"
         reason = first["msg"].removeprefix("Value error, ")
-        raise SettingsError(f"{name}={first['input']!r}: {reason}; correct or unset it") from None
+        # Of an alert target no part may be shown; the reason says which entry it is.
+        shown = "" if name == "AVAILABILITY_ALERT_URLS" else f"={mask(repr(first['input']))}"
+        raise SettingsError(f"{name}{shown}: {reason}; correct or unset it") from None
 
 
 def dagster_home() -> Path | None:

@@ -20,13 +20,14 @@ PACKAGE = Path(__file__).parents[1] / "availability_pipeline"
 # A module imports only from its own layer and those before it.
 LAYERS = (
     {"__init__"},
-    {"keys", "slo", "pages", "retention"},
+    {"keys", "slo", "pages", "retention", "masking", "alert_rules", "alert_outbox"},
     {
         *("settings", "client", "listing", "schema", "store", "derived", "queries", "validation"),
         *("connections", "store_errors", "refusals", "standing"),
         *("logs",),
         *("snapshot", "backup", "restore"),
         *("answers", "query_listings", "universe", "record"),
+        *("alert_targets",),
     },
     {
         *("resources", "partitions", "assets", "checks", "automation", "alerts"),

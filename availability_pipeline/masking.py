@@ -1,0 +1,38 @@
+"""Addresses as they may be shown: without what gives access.
+
+Belongs here: pure functions from text to text. Whatever prints, logs, stores or raises an address
+that a user configured passes it through one of these. Does not belong here: reading settings.
+"""
+
+import re
+
+HIDDEN = "****"
+
+# Greedy up to the last `@`: an S3 secret key may hold slashes. Hiding too much harms nobody.
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"<>]*)")
+
+
+def mask(text: str) -> str:
+    """The text, with user, password and query hidden in every address that stands in it.
+
+    `s3://key:secret@bucket/path?token=x` becomes `s3://****@bucket/path?****`.
+    """
+    return _ADDRESS.sub(_hide, text)
+
+
+def mask_target(url: str) -> str:
+    """An alert target: only its scheme is shown.
+
+    In `slack://` and its kind the secret stands where other addresses have a host, and in a
+    webhook it is the path.
+    """
+    scheme, separator, _ = url.partition("://")
+    return f"{scheme.lower()}://{HIDDEN}" if separator and scheme.isalnum() else HIDDEN
+
+
+def _hide(found: re.Match[str]) -> str:
+    scheme, rest = found.groups()
+    if "@" in rest:
+        rest = f"{HIDDEN}@{rest.rpartition('@')[2]}"
+    address, question, _ = rest.partition("?")
+    return f"{scheme}{address}{question}{HIDDEN if question else ''}"

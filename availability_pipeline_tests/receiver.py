@@ -1,0 +1,63 @@
+"""A local receiver of alerts: what Apprise's `json://` sends, and every way to misbehave."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+SECRET = "hunter2-s3cret"
+
+
+class Receiver:
+    """`log` is what was taken; `mode` is one of take, refuse, hang and drip."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"json://{SECRET}:{SECRET}@127.0.0.1:{port}/{SECRET}"
+        self.mode = "take"
+        self.asked = 0
+        self.log: list[dict[str, str]] = []
+        self.ended = threading.Event()
+
+    @property
+    def titles(self) -> list[str]:
+        return [message["title"] for message in self.log]
+
+
+@contextmanager
+def receiving() -> Iterator[Receiver]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            receiver.asked += 1
+            if receiver.mode == "hang":
+                receiver.ended.wait(60)
+                return
+            if receiver.mode == "take":
+                receiver.log.append(json.loads(body))
+            self.send_response(500 if receiver.mode == "refuse" else 200)
+            self.end_headers()
+            until = time.monotonic() + 60
+            while receiver.mode == "drip" and time.monotonic() < until:
+                try:
+                    self.wfile.write(b".")
+                except OSError:
+                    return
+                if receiver.ended.wait(0.2):
+                    return
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    receiver = Receiver(server.server_address[1])
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield receiver
+    finally:
+        receiver.ended.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
