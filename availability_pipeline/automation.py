@@ -10,6 +10,7 @@ import datetime as dt
 import dagster as dg
 
 from availability_pipeline import checks, settings
+from availability_pipeline.history import history_retention
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline.partitions import range_tags, yesterday
 
@@ -86,16 +87,28 @@ slo_schedule = dg.ScheduleDefinition(
     description="The standing checks.",
 )
 
+# Sunday, after the reconcile: it has just materialised every partition again, so that nothing
+# hangs on the runs before it.
+history_retention_schedule = dg.ScheduleDefinition(
+    name="history_retention_schedule",
+    job=history_retention,
+    cron_schedule="30 7 * * 0",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Delete runs older than AVAILABILITY_HISTORY_DAYS.",
+)
+
 
 def _yesterday(context: dg.ScheduleEvaluationContext) -> dt.date:
     # The tick's own time: a tick that is evaluated late still means its own day.
     return yesterday(context.scheduled_execution_time)
 
 
-JOBS = (daily_update, late_arrivals, full_reconcile, slo_checks)
+JOBS = (daily_update, late_arrivals, full_reconcile, slo_checks, history_retention)
 SCHEDULES = (
     daily_update_schedule,
     late_arrivals_schedule,
     full_reconcile_schedule,
     slo_schedule,
+    history_retention_schedule,
 )

@@ -62,6 +62,12 @@ class Settings(BaseSettings):
     lookback_days: int = Field(
         default=20, ge=1, le=366, description="Window of the late-arrivals schedule, in days."
     )
+    history_days: int = Field(
+        default=180,
+        ge=31,
+        le=3660,
+        description="Runs older than this are deleted once nothing hangs on them.",
+    )
     db_wait_seconds: float = Field(
         default=60,
         ge=0,

@@ -31,7 +31,7 @@ LAYERS = (
     },
     {
         *("resources", "partitions", "assets", "checks", "automation", "alerts"),
-        *("dagster_storage", "vanished"),
+        *("dagster_storage", "vanished", "history"),
         *("dagster_logs", "outcomes", "health"),
     },
     {"definitions", "launch"},

@@ -172,7 +172,9 @@ def test_definitions_are_exactly_these():
     assert {k.to_user_string() for k in graph.get_all_asset_keys()} == {
         "vision_archive", "symbols", "daily_availability", "symbol_listings", "daily_summary",
     }  # fmt: skip
-    jobs = {"daily_update", "late_arrivals", "full_reconcile", "slo_checks"}
+    jobs = {
+        *("daily_update", "late_arrivals", "full_reconcile", "slo_checks", "history_retention"),
+    }
     assert {j.name for j in defs.resolve_all_job_defs() if not j.name.startswith("__")} == jobs
     schedules = {s.name: s.cron_schedule for s in defs.schedules or ()}
     assert schedules == {
@@ -180,6 +182,7 @@ def test_definitions_are_exactly_these():
         "late_arrivals_schedule": "0 3,9,15,21 * * *",
         "full_reconcile_schedule": "0 5 * * 0",
         "slo_schedule": "30 9 * * *",
+        "history_retention_schedule": "30 7 * * 0",
     }
     assert {s.default_status for s in defs.schedules or ()} == {dg.DefaultScheduleStatus.RUNNING}
     assert {s.execution_timezone for s in defs.schedules or ()} == {"UTC"}
