@@ -42,9 +42,15 @@ from availability_pipeline.answers import (
     unknown_dates,
 )
 from availability_pipeline.keys import FIRST_DATE, UM_KLINES_1M
-from availability_pipeline.query_listings import delistings, listings, new_listings, summary
+from availability_pipeline.query_listings import (
+    delistings,
+    delistings_confirmed,
+    listings,
+    new_listings,
+    summary,
+)
 from availability_pipeline.schema import settled_at
-from availability_pipeline.universe import universe, write_universe
+from availability_pipeline.universe import Universe, Unknown, universe, write_universe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,10 +63,13 @@ __all__ = [
     "NotProbedError",
     "QueryError",
     "Rows",
+    "Universe",
+    "Unknown",
     "UnknownSymbolError",
     "counts",
     "coverage",
     "delistings",
+    "delistings_confirmed",
     "holes",
     "listings",
     "missing_dates",

@@ -104,6 +104,12 @@ def delistings(
     return found
 
 
+def delistings_confirmed(con: Connection, date: DateLike) -> bool:
+    """Whether enough dates from `date` on are settled to tell its delistings from a late file."""
+    sql = f"SELECT count(*) FROM probes p WHERE p.date >= ? AND {settled_probes()}"  # noqa: S608
+    return bool(ask(con, sql, [as_date(date)]).rows[0][0] >= derived.ENDED_AFTER_DATES)
+
+
 def summary(
     con: Connection,
     days: int | None = None,

@@ -10,24 +10,42 @@ here: SQL (`queries`, `derived`), Dagster's checks of the same things (`checks`)
 """
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from availability_pipeline import derived, queries, settings
+from availability_pipeline import derived, queries, settings, slo
 from availability_pipeline.answers import DateLike, as_date, as_range, ask, require_any
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline.record import Record
 
-DUE = dt.time(2, 30)
-"""UTC time by which yesterday has been looked at; before it, its absence is no fault."""
+
+def default_range(
+    start: DateLike | None, end: DateLike | None, now: dt.datetime | None = None
+) -> tuple[dt.date, dt.date]:
+    """What is validated when nobody says: from 2019-09-25 to the newest date that is due.
+
+    Yesterday is due `AVAILABILITY_SLO_FRESHNESS_MINUTES` after its end; `now` (aware) replaces
+    the clock.
+
+    Raises:
+        ValueError: a date is none, or they stand the wrong way round.
+    """
+    due = slo.due_date(now or dt.datetime.now(dt.UTC), settings.load().slo_freshness_minutes)
+    return as_range(FIRST_DATE if start is None else start, due if end is None else end)
 
 
-def last_due(now: dt.datetime | None = None) -> dt.date:
-    """The newest UTC date that the schedules should have looked at by now (aware; the clock's)."""
-    now = (now or dt.datetime.now(dt.UTC)).astimezone(dt.UTC)
-    return now.date() - dt.timedelta(1 if now.time() >= DUE else 2)
+def runs(dates: Sequence[dt.date]) -> list[tuple[dt.date, dt.date]]:
+    """Ascending dates as stretches: first and last of each."""
+    found: list[tuple[dt.date, dt.date]] = []
+    for date in dates:
+        if found and date - found[-1][1] == dt.timedelta(1):
+            found[-1] = (found[-1][0], date)
+        else:
+            found.append((date, date))
+    return found
 
 
 @dataclass(frozen=True)
@@ -83,17 +101,13 @@ class ContinuityValidator(_Validator):
 
         Args:
             start_date: default 2019-09-25, the first date of the record.
-            end_date: default the newest date that is due (yesterday from 02:30 UTC on).
+            end_date: default the newest date that is due (yesterday, from 02:30 UTC on).
 
         Raises:
             StoreError: the database cannot be read.
             ValueError: a date is none, or they stand the wrong way round.
         """
-        first, last = as_range(
-            FIRST_DATE if start_date is None else start_date,
-            last_due() if end_date is None else end_date,
-        )
-        return self._open().missing_dates(first, last)
+        return self._open().missing_dates(*default_range(start_date, end_date))
 
 
 class CompletenessValidator(_Validator):
