@@ -111,10 +111,9 @@ def write_universe(
     """
     path = Path(path).expanduser()
     form = "csv, header" if path.suffix.lower() == ".csv" else "parquet, compression zstd"
-    target = str(path).replace("'", "''")
     with _matrix(con, start, end, quote_asset, contract_type, unknown) as (sql, notes):
         try:
-            con.execute(f"COPY ({sql}) TO '{target}' (format {form})")
+            con.execute(f"COPY ({sql}) TO $path (format {form})", {"path": str(path)})
         except duckdb.IOException as error:
             reason = str(error).splitlines()[0].removeprefix("IO Error: ")
             raise QueryError(f"cannot write {path}: {reason}") from None

@@ -1,0 +1,308 @@
+"""Secrets stay secret, and what others wrote never becomes SQL or a shell's words."""
+
+import ast
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import traceback
+import zlib
+from contextlib import closing
+from pathlib import Path
+
+import dagster as dg
+import duckdb
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from availability_pipeline import connections, queries, settings
+from availability_pipeline.masking import mask, mask_target
+from availability_pipeline_tests.helpers import D, flat
+from availability_pipeline_tests.receiver import SECRET, receiving
+from availability_pipeline_tests.test_pipeline import END, START, World
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "availability_pipeline"
+HOSTILE = "'; DROP TABLE daily_availability; --"
+
+# --- secrets ---------------------------------------------------------------------------------
+
+
+def everything_in(folder: Path) -> bytes:
+    """All bytes below a folder, and the values of its SQLite files, unpacked where compressed."""
+    found = [b""]
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        found += [str(path).encode(), path.read_bytes()]
+        if found[-1].startswith(b"SQLite format 3"):
+            with closing(sqlite3.connect(path)) as con:
+                tables = con.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+                for (table,) in tables.fetchall():
+                    for row in con.execute(f'SELECT * FROM "{table}"'):
+                        for value in row:
+                            if isinstance(value, bytes):
+                                try:
+                                    found.append(zlib.decompress(value))
+                                except zlib.error:
+                                    found.append(value)
+    return b"\n".join(found)
+
+
+def secret_settings(receiver_url: str) -> dict[str, str]:
+    """A secret in every setting that can hold one, and in the environment besides."""
+    address = f"s3://{SECRET}:{SECRET}@bucket/path?token={SECRET}"
+    others = [
+        name
+        for name in settings.Settings.model_fields
+        if re.search("publish|dest|_url$", name)  # addresses, now and to come
+    ]
+    return {
+        **{f"AVAILABILITY_{name.upper()}": address for name in others},
+        "AVAILABILITY_ALERT_URLS": f"{receiver_url} jsons://{SECRET}@127.0.0.1:9/{SECRET}",
+        "AWS_ACCESS_KEY_ID": SECRET,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+    }
+
+
+def test_no_secret_reaches_history_logs_or_output_of_a_failing_update(tmp_path):
+    """What is once in a run's history is in every backup of it, and on every screen."""
+    home = tmp_path / "home"
+    home.mkdir()
+    shutil.copy(ROOT / "dagster.yaml", home)
+    said = []
+    with receiving() as receiver:
+        env = {k: v for k, v in os.environ.items() if not k.startswith("AVAILABILITY")} | {
+            **secret_settings(receiver.url),
+            "AVAILABILITY_DB": str(home / "record.duckdb"),
+            "AVAILABILITY_S3_ENDPOINT": "http://127.0.0.1:9",
+            "DAGSTER_HOME": str(home),
+            "NO_PROXY": "127.0.0.1",
+        }
+
+        def run(*words, code, **more):
+            done = subprocess.run(
+                [sys.executable, "-W", "ignore", "-m", "availability_pipeline.cli", *words],
+                env=env | more, cwd=tmp_path, capture_output=True, check=False, timeout=240,
+            )  # fmt: skip
+            said.extend([done.stdout, done.stderr])
+            assert done.returncode == code, done.stderr.decode()
+            return done.stderr.decode()
+
+        assert "cannot list" in run("update", "manual", code=1)
+        run("status", "--json", code=0)
+        run("query", "revisions", "--json", code=1)
+        run("alerts", "test", "--json", code=1)
+        with_user = {"AVAILABILITY_S3_ENDPOINT": f"https://u:{SECRET}@example.org?x={SECRET}"}
+        assert "https://****@example.org?****" in run("status", code=2, **with_user)
+        run("status", code=2, AVAILABILITY_ALERT_URLS=f"nosuch://{SECRET}")
+        assert receiver.titles == ["binance-futures-availability: test"]
+    kept = everything_in(home)
+    assert b"update" in kept, "the run is in the history"
+    assert b"cannot list" in kept
+    assert SECRET.encode() not in kept
+    assert SECRET.encode() not in b"\n".join(said)
+
+
+def test_settings_do_not_show_secrets_however_they_are_printed(monkeypatch):
+    monkeypatch.setenv("AVAILABILITY_ALERT_URLS", f"json://{SECRET}@example.org/{SECRET}")
+    s = settings.load()
+    assert s.alert_urls[0].get_secret_value().startswith("json://")
+    for text in (repr(s), str(s), s.model_dump_json(), str(s.model_dump()), repr(vars(s))):
+        assert SECRET not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AVAILABILITY_ALERT_URLS", f"slack://{SECRET}"),
+        ("AVAILABILITY_S3_ENDPOINT", f"https://user:{SECRET}@example.org"),
+        ("AVAILABILITY_S3_ENDPOINT", f"https://example.org/?X-Amz-Signature={SECRET}"),
+    ],
+)
+def test_an_error_about_a_secret_setting_does_not_carry_it(monkeypatch, name, value):
+    """Not in the line, not in a traceback, not in what Dagster would store of it."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(settings.SettingsError) as caught:
+        settings.load()
+    stored = dg._utils.error.serializable_error_info_from_exc_info(caught._excinfo)
+    shown = "".join(traceback.format_exception(caught.value)) + str(stored)
+    assert name in shown
+    assert SECRET not in shown
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("s3://key:sec/ret@bucket/path", "s3://****@bucket/path"),
+        ("https://example.org/a?token=x#y", "https://example.org/a?****"),
+        ("failed: 'https://u:p@h/x' and ftp://u@h", "failed: 'https://****@h/x' and ftp://****@h"),
+        ("/no/address?at=all", "/no/address?at=all"),
+    ],
+)
+def test_an_address_is_shown_without_what_gives_access(address, shown):
+    assert mask(address) == shown
+
+
+@given(st.text(st.characters(exclude_characters=" \t\r\n'\"<>@?*"), min_size=1))
+def test_no_user_password_or_query_survives_masking(secret):
+    marked = f"\x01{secret}\x01"
+    if re.search(r"\s", marked):
+        return
+    text = mask(f"error at s3://{marked}:{marked}@bucket/key?{marked} in a sentence")
+    assert "\x01" not in text
+    assert text.endswith(" in a sentence")
+    assert "\x01" not in mask_target(f"slack://{marked}/x")
+
+
+# --- SQL and shells --------------------------------------------------------------------------
+
+# What may be put into SQL, and why it is never what somebody else wrote. Capitals are constants.
+OWN_WORDS = {
+    "settled_at": "SQL of our own; its argument is a column's name",
+    "settled_probes": "SQL of our own",
+    "listings_relation": "a table's name, or SQL of our own",
+    "summary_relation": "a table's name, or SQL of our own",
+    "relation": "from listings_relation or summary_relation",
+    "listings": "from listings_relation",
+    "windows": "a SELECT of our own",
+    "condition": "from answers.only: our own words, values bound",
+    "where": "in answers.only: our own words, values bound",
+    "column": "a column's name, given by our own callers",
+    "date": "in schema.settled_at: a column's name",
+    "what": "in query_listings: a comparison of our own, its date bound",
+    "table": "one of our own tables",
+    "sql": "a SELECT of our own",
+    "form": "one of two formats of ours",
+    "quoted": "in snapshot: a table's name from the catalog, quoted",
+    "statement": "DDL of our own, or Dagster's own statement",
+}
+KEYWORDS = re.compile(
+    r"\b(SELECT|INSERT INTO|DELETE FROM|UPDATE|COPY|ATTACH|CREATE|DROP|FROM|WHERE|JOIN|ORDER BY)\b"
+)
+
+
+def put_into_sql(tree: ast.AST):
+    """Each expression that becomes part of a text with SQL in it, or is executed as SQL."""
+    for node in ast.walk(tree):
+        texts: list[ast.expr] = []
+        if isinstance(node, ast.JoinedStr):
+            texts = [v.value if isinstance(v, ast.FormattedValue) else v for v in node.values]
+        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mod):
+            texts = [node.left, node.right]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            given = [*node.args, *(k.value for k in node.keywords)]
+            if node.func.attr in {"format", "format_map", "replace", "join"}:
+                texts = [node.func.value, *given]
+            elif node.func.attr in {"execute", "executemany", "sql", "query"} and given:
+                texts = [ast.Constant("SELECT"), given[0]]
+        constants = [t.value for t in texts if isinstance(t, ast.Constant)]
+        if KEYWORDS.search(" ".join(c for c in constants if isinstance(c, str))):
+            yield from (t for t in texts if not isinstance(t, ast.Constant | ast.JoinedStr))
+
+
+def is_own(expression: ast.expr) -> bool:
+    if isinstance(expression, ast.Call):
+        expression = expression.func
+    name = expression.attr if isinstance(expression, ast.Attribute) else ast.unparse(expression)
+    return name in OWN_WORDS or re.fullmatch(r"_?[A-Z][A-Z0-9_]*", name) is not None
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
+def test_only_our_own_words_become_sql(path):
+    """Values are bound. A new word of our own goes into OWN_WORDS, with the reason."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    foreign = [f"line {e.lineno}: {ast.unparse(e)}" for e in put_into_sql(tree) if not is_own(e)]
+    assert not foreign, "bind it as a parameter"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'con.execute(f"SELECT * FROM t WHERE symbol = \'{symbol}\'")',
+        'con.execute("SELECT * FROM t WHERE symbol = \'%s\'" % symbol)',
+        'con.execute("SELECT * FROM t WHERE symbol = " + symbol)',
+        'con.execute("SELECT * FROM t WHERE symbol = \'{}\'".format(symbol))',
+        'con.sql(text)',
+        'query = f"DELETE FROM t WHERE symbol = {symbol}"',
+    ],
+)
+def test_the_look_at_the_source_finds_each_way_to_build_sql(code):
+    assert [e for e in put_into_sql(ast.parse(code)) if not is_own(e)]
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
+def test_nothing_is_started_through_a_shell(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            assert name not in {"os.system", "os.popen", "subprocess.getoutput"}
+            assert "shell" not in {keyword.arg for keyword in node.keywords}, node.lineno
+            if name.startswith("subprocess.") and node.args:
+                assert not isinstance(node.args[0], ast.JoinedStr | ast.BinOp), node.lineno
+
+
+@pytest.fixture
+def hostile(tmp_path):
+    """A record in a file whose name is made of quotes, spaces and SQL."""
+    folder = tmp_path / "it's \"a\" folder; $(touch pwned)"
+    folder.mkdir()
+    with dg.DagsterInstance.ephemeral() as instance:
+        world = World(folder, instance)
+        world.path = folder / "rec'; DROP TABLE probes; --.duckdb"
+        assert world.run().success
+        yield world
+
+
+def test_a_path_of_quotes_and_sql_is_only_a_path(hostile):
+    assert hostile.path.exists()
+    assert hostile.rows("SELECT count(*) FROM probes") == [(10,)]
+    assert not list(Path.cwd().glob("pwned"))
+
+
+def test_a_symbol_of_sql_is_only_an_unknown_symbol(hostile):
+    with connections.reader(hostile.path) as con:
+        for text in (HOSTILE, 'AUSDT" OR 1=1 --', "AUSDT' OR '1'='1", "%", "$1", "?", "{}", ""):
+            for question in (queries.timeline, queries.holes):
+                with pytest.raises(queries.QueryError):
+                    question(con, text)
+    assert hostile.rows("SELECT count(*) FROM daily_availability") == [(20,)]
+
+
+def test_a_matrix_goes_to_a_path_of_quotes_and_sql(hostile):
+    from availability_pipeline.universe import write_universe
+
+    target = hostile.path.with_name("out'; DROP TABLE probes; --.parquet")
+    with connections.reader(hostile.path) as con:
+        write_universe(con, target, START, END)
+    rows = duckdb.read_parquet(str(target)).fetchall()
+    assert len(rows) == 10
+    assert hostile.rows("SELECT count(*) FROM probes") == [(10,)]
+
+
+def test_a_folder_in_the_archive_named_like_sql_is_passed_over_or_refused(hostile):
+    hostile.archive.files = {**hostile.archive.files, HOSTILE: flat(START, D(2024, 1, 2))}
+    assert not hostile.run().success
+    assert hostile.rows("SELECT count(*) FROM daily_availability") == [(20,)]
+
+
+# --- the web UI ------------------------------------------------------------------------------
+
+
+def test_the_ui_is_bound_to_loopback():
+    """It has no log-in: on a public address anybody could launch runs."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    started = re.findall(r"^\t.*dagster(?: dev|-webserver) .*$", makefile, flags=re.MULTILINE)
+    assert started
+    documented = [
+        line
+        for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if re.match(r"\$ .*dagster(?: dev|-webserver) ", line)
+    ]
+    assert documented
+    for line in started + documented:
+        assert re.search(r"(-h|--host) 127\.0\.0\.1\b", line), line
+    demo = (PACKAGE / "demo_ui.py").read_text(encoding="utf-8")
+    assert '"-h", "127.0.0.1"' in demo
