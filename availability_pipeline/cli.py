@@ -13,7 +13,7 @@ import click
 from availability_pipeline import __version__
 from availability_pipeline.cli_alerts import alerts
 from availability_pipeline.cli_analytics import validate
-from availability_pipeline.cli_backup import backup, restore
+from availability_pipeline.cli_backup import backup, export, restore
 from availability_pipeline.cli_operate import status
 from availability_pipeline.cli_output import (
     Date,
@@ -91,7 +91,7 @@ def demo(ui: bool, port: int) -> None:
     sys.exit(sample.run(ui=ui, port=port))
 
 
-for _command in (query, validate, status, backup, restore, alerts):
+for _command in (query, validate, status, backup, restore, export, alerts):
     cli.add_command(_command)
 
 

@@ -1,20 +1,20 @@
-"""Keeping the record safe: `backup` and `restore`.
+"""Keeping the record safe, and handing it on: `backup`, `restore`, `export`.
 
-Belongs here: arguments and what is said. Does not belong here: files (`backup`, `restore`), when
-it happens by itself (`automation`).
+Belongs here: arguments and what is said. Does not belong here: files (`backup`, `restore`,
+`export`), when it happens by itself (`automation`).
 """
 
 import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from availability_pipeline import backup as backups
 from availability_pipeline import restore as restoring
 from availability_pipeline import retention, settings
-from availability_pipeline.cli_output import one_line_errors, today_utc
+from availability_pipeline.cli_output import one_line_errors, text_argument, today_utc
 from availability_pipeline.schema import SCHEMA_VERSION
 from availability_pipeline.store_errors import BackupError
 
@@ -146,6 +146,56 @@ def restore(src: Path, repair: bool) -> None:
             f"do it with: binance-futures-availability backfill --start {lacks.start} "
             f"--end {yesterday}"
         )
+
+
+@click.command()
+@click.argument("dest")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["parquet", "csv"]),
+    default="parquet",
+    show_default=True,
+    help="Parquet with zstd, or CSV in UTF-8 with times in UTC.",
+)
+@click.option(
+    "--partition-by",
+    type=click.Choice(["month"]),
+    help="One file a month in Hive's layout (month=2024-01), instead of one file.",
+)
+@click.option("--all", "everything", is_flag=True, help="Also revisions, symbols and probes.")
+@click.option(
+    "--versioned",
+    is_flag=True,
+    help="Names with the content's hash: who follows manifest.json never sees a mixed set.",
+)
+def export(
+    dest: str, kind: Literal["parquet", "csv"], partition_by: str | None, everything: bool,
+    versioned: bool,
+) -> None:  # fmt: skip
+    """Write availability, symbol listings and daily summary as files to DEST.
+
+    DEST is a folder, a file:// or an s3://bucket/prefix URL; boto3 finds the credentials. Files
+    whose rows have not changed are left alone; manifest.json, written last, names them all.
+
+    Example: binance-futures-availability export s3://my-bucket/availability --partition-by month
+    """
+    from availability_pipeline import destinations
+    from availability_pipeline import export as exporting
+
+    form = exporting.Form(kind, partition_by == "month", everything, versioned)
+    with one_line_errors():
+        s = settings.load()
+        to = destinations.destination(text_argument(dest))
+        done = exporting.export(
+            s.db_path, to, form, now=dt.datetime.now(dt.UTC), wait_seconds=s.db_wait_seconds
+        )
+    files = done.manifest.files
+    click.echo(
+        f"{to}: {done.manifest.rows['availability']:,} rows up to {done.manifest.last_date or '-'}"
+        f" in {len(files)} files, {sum(f.bytes for f in files):,} bytes; "
+        f"{len(done.written)} written, {len(done.unchanged)} unchanged, {len(done.removed)} removed"
+    )
 
 
 def _summary(manifest: backups.Manifest) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from availability_pipeline import alerts, assets, automation, checks
+from availability_pipeline import alerts, assets, assets_publish, automation, checks
 from availability_pipeline.resources import (
     ArchiveResource,
     AvailabilityDuckDB,
@@ -23,11 +23,13 @@ def build_defs(*, resources: Mapping[str, object] | None = None) -> dg.Definitio
             assets.daily_availability,
             assets.symbol_listings,
             assets.daily_summary,
+            assets_publish.published_availability,
+            assets_publish.record_backup,
         ],
         asset_checks=checks.STANDING,
         jobs=automation.JOBS,
         schedules=automation.SCHEDULES,
-        sensors=[alerts.alert_sensor],
+        sensors=[alerts.alert_sensor, *automation.SENSORS],
         resources={
             "archive": ArchiveResource(),
             "duckdb": AvailabilityDuckDB(),

@@ -8,6 +8,7 @@ run begins, not at import.
 import datetime as dt
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import dagster as dg
 import duckdb
@@ -43,12 +44,15 @@ class AvailabilityDuckDB(DuckDBResource):
 
     database: str = ""
 
+    def path(self) -> Path:
+        """Where the file is."""
+        return Path(self.database or settings.load().db).expanduser()
+
     @contextmanager
     def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A read-write connection to the record."""
         s = settings.load()
-        path = self.database or s.db
-        with store.writer(path, s.db_wait_seconds, s.settle_days) as con:
+        with store.writer(self.path(), s.db_wait_seconds, s.settle_days) as con:
             yield con
 
     @contextmanager

@@ -136,6 +136,18 @@ class Settings(BaseSettings):
         default=(), description="Apprise addresses that failures are sent to; see docs/alerts.md."
     )
 
+    publish_url: str | None = Field(
+        default=None,
+        description="Folder, file:// or s3:// URL that each update is published to, as Parquet.",
+    )
+
+    @field_validator("publish_url")
+    @classmethod
+    def _destination_is_known(cls, value: str | None) -> str | None:
+        if value and "://" in value and not value.startswith(("s3://", "file://")):
+            raise ValueError("give a folder, file:///folder or s3://bucket/prefix")
+        return value
+
     @field_validator("s3_endpoint")
     @classmethod
     def _endpoint_is_http(cls, value: str) -> str:

@@ -22,9 +22,11 @@ from availability_pipeline.listing import Listing
 from availability_pipeline.refusals import refuse_past, refuse_shrunken, refuse_skew
 from availability_pipeline.schema import get_meta, set_meta, transaction
 from availability_pipeline.store_errors import (
+    BackupError,
     ClockSkewError,
     ClockWentBackError,
     DamagedDatabaseError,
+    ExportError,
     ForeignDatabaseError,
     MissingDatabaseError,
     NewerSchemaError,
@@ -36,9 +38,11 @@ from availability_pipeline.store_errors import (
 )
 
 __all__ = [
+    "BackupError",
     "ClockSkewError",
     "ClockWentBackError",
     "DamagedDatabaseError",
+    "ExportError",
     "ForeignDatabaseError",
     "MissingDatabaseError",
     "NewerSchemaError",

@@ -171,9 +171,11 @@ def test_definitions_are_exactly_these():
     graph = defs.resolve_asset_graph()
     assert {k.to_user_string() for k in graph.get_all_asset_keys()} == {
         "vision_archive", "symbols", "daily_availability", "symbol_listings", "daily_summary",
+        "published_availability", "record_backup",
     }  # fmt: skip
     jobs = {
         *("daily_update", "late_arrivals", "full_reconcile", "slo_checks", "history_retention"),
+        *("publish", "backup"),
     }
     assert {j.name for j in defs.resolve_all_job_defs() if not j.name.startswith("__")} == jobs
     schedules = {s.name: s.cron_schedule for s in defs.schedules or ()}
@@ -183,8 +185,11 @@ def test_definitions_are_exactly_these():
         "full_reconcile_schedule": "0 5 * * 0",
         "slo_schedule": "30 9 * * *",
         "history_retention_schedule": "30 7 * * 0",
+        "backup_schedule": "45 4 * * *",
     }
-    assert {s.default_status for s in defs.schedules or ()} == {dg.DefaultScheduleStatus.RUNNING}
+    stopped = {s.name for s in defs.schedules if s.default_status.value != "RUNNING"}
+    assert stopped == {"backup_schedule"}, "it needs a place first"
+    assert {s.name for s in defs.sensors or ()} == {"publish_sensor", "alert_sensor"}
     assert {s.execution_timezone for s in defs.schedules or ()} == {"UTC"}
     daily = graph.get(dg.AssetKey("daily_availability"))
     assert daily.partitions_def.get_first_partition_key() == "2019-09-25"

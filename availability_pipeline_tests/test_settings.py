@@ -22,6 +22,7 @@ BAD = {
     "AVAILABILITY_BACKUP_KEEP_DAILY": ["-1", "10001"],
     "AVAILABILITY_BACKUP_KEEP_WEEKLY": ["-1", "10001"],
     "AVAILABILITY_BACKUP_KEEP_MONTHLY": ["-1", "1.5"],
+    "AVAILABILITY_PUBLISH_URL": ["ftp://host/folder", "https://host/"],
     "AVAILABILITY_S3_ENDPOINT": ["localhost:9000"],
 }
 
