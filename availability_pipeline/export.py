@@ -265,12 +265,12 @@ def _pieces(con: duckdb.DuckDBPyConnection, form: Form) -> Iterator[_Piece]:
 
 
 def _write(con: duckdb.DuckDBPyConnection, piece: _Piece, form: Form, path: Path) -> None:
-    where, args = "", {}
+    where, args, order = "", {}, ORDER[piece.table]
     if piece.month:
         where = "WHERE date BETWEEN $first AND $last"
         args = {"first": piece.first_date, "last": piece.last_date}
     rows: Any = con.sql(
-        f"FROM {piece.relation} {where} ORDER BY {ORDER[piece.table]}",
+        f"FROM {piece.relation} {where} ORDER BY {order}",
         params=args,
     )
     if form.format == "parquet":

@@ -175,6 +175,9 @@ OWN_WORDS = {
     "table": "one of our own tables",
     "sql": "a SELECT of our own",
     "form": "one of two formats of ours",
+    "month": "in export: one of two expressions of ours",
+    "dates": "in export: one of two expressions of ours",
+    "order": "in export: columns of our own tables",
     "quoted": "in snapshot: a table's name from the catalog, quoted",
     "statement": "DDL of our own, or Dagster's own statement",
 }
