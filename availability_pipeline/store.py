@@ -132,10 +132,13 @@ def write_probe(
         symbols = _look(con, listing)
         changes = _write_revisions(con, span, probed_at, run_id)
         con.execute("DELETE FROM daily_availability WHERE date BETWEEN ? AND ?", span)
+        # Months of symbols: one symbol's rows stand in runs of thirty, so a timeline unpacks two
+        # vectors a month instead of fifteen (10 ms instead of 20), and a date still lies within
+        # one or two row groups. 0.8 MB more than by date alone.
         con.execute(
             """INSERT INTO daily_availability
             SELECT date, symbol, available, file_size_bytes, last_modified, ?
-            FROM looked ORDER BY date, symbol""",
+            FROM looked ORDER BY date_trunc('month', date), symbol, date""",
             [probed_at],
         )
         con.execute("DELETE FROM probes WHERE date BETWEEN ? AND ?", span)
