@@ -151,19 +151,28 @@ def holes(
 
 @query.command()
 @click.option("--since", type=DATE, help="Only what was seen on this UTC date or later.")
+@click.option(
+    "--all",
+    "every",
+    is_flag=True,
+    help="Every file by itself, also those that came in the usual time.",
+)
 @filter_options
 @form_options
 def revisions(
-    since: dt.date | None, quote_asset: str | None, contract_type: Types, form: str | None
+    since: dt.date | None,
+    every: bool,
+    quote_asset: str | None,
+    contract_type: Types,
+    form: str | None,
 ) -> None:
-    """Files that appeared late, were replaced or vanished.
+    """Files that appeared late, were replaced, vanished, or moved to a settled name.
 
     Example: binance-futures-availability query revisions --since 2024-01-15
     """
+    answer = queries.revisions if every else queries.changes
     with record() as con:
-        found = queries.revisions(
-            con, since, quote_asset=quote_asset, contract_type=contract_type
-        )
+        found = answer(con, since, quote_asset=quote_asset, contract_type=contract_type)
     print_rows(found, form or "table", count(len(found.rows), "revision"))
 
 

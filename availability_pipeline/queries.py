@@ -41,6 +41,7 @@ from availability_pipeline.answers import (
     settled_probes,
     unknown_dates,
 )
+from availability_pipeline.changes import changes, renames
 from availability_pipeline.keys import FIRST_DATE, UM_KLINES_1M
 from availability_pipeline.query_listings import (
     delistings,
@@ -66,6 +67,7 @@ __all__ = [
     "Universe",
     "Unknown",
     "UnknownSymbolError",
+    "changes",
     "counts",
     "coverage",
     "delistings",
@@ -75,6 +77,7 @@ __all__ = [
     "missing_dates",
     "new_listings",
     "open",
+    "renames",
     "revisions",
     "snapshot",
     "summary",
@@ -323,7 +326,9 @@ def revisions(
     quote_asset: str | None = None,
     contract_type: str | Sequence[str] | None = None,
 ) -> Rows:
-    """What changed after a first look, oldest first; all columns of the `revisions` table.
+    """Every revision of every file, oldest first; all columns of the `revisions` table.
+
+    With those that came on the morning after, as nearly all do; `changes` has what is news.
 
     Raises:
         UnknownSymbolError: `symbol` is not recorded.

@@ -174,6 +174,21 @@ class Record:
                 con, symbol, quote_asset=quote_asset, contract_type=contract_type
             ).frame()
 
+    def changes(
+        self,
+        since: DateLike | None = None,
+        *,
+        symbol: str | None = None,
+        quote_asset: str | None = None,
+        contract_type: Types = None,
+    ) -> "pd.DataFrame":
+        """What appeared late, was replaced, vanished or was renamed, as it was observed."""
+        with self.connection() as con:
+            return queries.changes(
+                con, since,
+                symbol=symbol, quote_asset=quote_asset, contract_type=contract_type,
+            ).frame()  # fmt: skip
+
     def revisions(
         self,
         since: DateLike | None = None,
@@ -182,7 +197,7 @@ class Record:
         quote_asset: str | None = None,
         contract_type: Types = None,
     ) -> "pd.DataFrame":
-        """What appeared late, was replaced or vanished, as it was observed."""
+        """Every revision of every file, those that came in the usual time too."""
         with self.connection() as con:
             return queries.revisions(
                 con, since,

@@ -26,7 +26,7 @@ LAYERS = (
         *("connections", "store_errors", "refusals", "standing"),
         *("logs",),
         *("snapshot", "backup", "restore", "export", "destinations"),
-        *("answers", "query_listings", "universe", "record"),
+        *("answers", "query_listings", "universe", "record", "changes"),
         *("alert_targets",),
     },
     {
