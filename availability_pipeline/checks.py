@@ -12,7 +12,7 @@ import datetime as dt
 
 import dagster as dg
 
-from availability_pipeline import health, slo, standing
+from availability_pipeline import exchange, health, slo, standing
 from availability_pipeline.outcomes import check_result, one_line_failures
 from availability_pipeline.resources import AvailabilityDuckDB, Clock
 from availability_pipeline.settings import Settings
@@ -104,9 +104,39 @@ def store_matches_dagster(
     return check_result(slo.store_matches_dagster(materialised, stored, writing=writing))
 
 
+@dg.asset_check(
+    asset="symbol_listings",
+    description="The last settled date has AVAILABILITY_SLO_EXCHANGE_COVERAGE of the perpetual "
+    "contracts that the exchange says it trades. Off unless AVAILABILITY_EXCHANGE_INFO_URL is set; "
+    "an exchange that gives no answer is a warning.",
+)
+def exchange_coverage(
+    context: dg.AssetCheckExecutionContext,
+    duckdb: AvailabilityDuckDB,
+    limits: dg.ResourceParam[Settings],
+) -> dg.AssetCheckResult:
+    """A cross-check from outside; whatever the exchange answers, nothing is written."""
+    needed = limits.slo_exchange_coverage
+    if limits.exchange_info_url is None:
+        off = "Off: AVAILABILITY_EXCHANGE_INFO_URL is not set."
+        return check_result(slo.exchange_unknown(off, needed, off=True))
+    with one_line_failures(), duckdb.get_reader() as con:
+        date, recorded = standing.last_settled(con)
+    if date is None:
+        return check_result(slo.exchange_unknown("No date has settled yet.", needed, off=True))
+    try:
+        trading = exchange.trading_perpetuals(limits.exchange_info_url)
+    except exchange.ExchangeError as error:
+        context.log.warning(str(error))
+        return check_result(slo.exchange_unknown(str(error), needed))
+    pairs = [(contract.symbol, contract.onboarded) for contract in trading]
+    return check_result(slo.exchange_coverage(pairs, recorded, date, needed))
+
+
 STANDING = (
     *(_of_the_record(name, *where) for name, where in _OF_THE_RECORD.items()),
     update_success_rate,
     freshness,
     store_matches_dagster,
+    exchange_coverage,
 )

@@ -8,6 +8,7 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -113,6 +114,16 @@ class Settings(BaseSettings):
         le=1439,
         description="Minutes after midnight UTC by which yesterday must have been looked at.",
     )
+    slo_exchange_coverage: float = Field(
+        default=0.95,
+        ge=0,
+        le=1,
+        description="Share of the exchange's trading perpetuals the last settled date needs.",
+    )
+    exchange_info_url: str | None = Field(
+        default=None,
+        description="The exchange's exchangeInfo to compare with; none switches that off.",
+    )
 
     log_file: str | None = Field(
         default=None,
@@ -148,15 +159,23 @@ class Settings(BaseSettings):
             raise ValueError("give a folder, file:///folder or s3://bucket/prefix")
         return value
 
-    @field_validator("s3_endpoint")
+    @field_validator("s3_endpoint", "exchange_info_url")
     @classmethod
-    def _endpoint_is_http(cls, value: str) -> str:
+    def _address_is_http(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
         if not value.startswith(("http://", "https://")):
             raise ValueError("give an address that starts with http:// or https://")
+        try:
+            host = urlsplit(value).hostname
+        except ValueError:
+            host = None
+        if not host:
+            raise ValueError("give an address with a host, like https://example.com")
         if re.search(r"[@?#]", value):
             raise ValueError(
-                "the archive is listed without credentials; give an address without user, "
-                "password and query"
+                "nothing is asked with credentials; give an address without user, password "
+                "and query"
             )
         return value.rstrip("/")
 

@@ -356,6 +356,51 @@ def store_matches_dagster(
     )
 
 
+def exchange_coverage(
+    trading: Iterable[tuple[str, dt.date]],
+    recorded: Iterable[str],
+    date: dt.date,
+    threshold: float,
+) -> Verdict:
+    """The record has `threshold` of the contracts that the exchange says it trades.
+
+    Args:
+        trading: (symbol, onboarded on) of each trading perpetual contract.
+        recorded: symbols with a file of `date`.
+        date: the last settled one; what was onboarded later does not count.
+        threshold: share needed.
+    """
+    expected = {symbol for symbol, since in trading if since <= date}
+    missing = sorted(expected - set(recorded))
+    share = _share(len(expected) - len(missing), len(expected))
+    return Verdict(
+        passed=share >= threshold,
+        observed=share,
+        threshold=threshold,
+        sample=tuple(missing[:SAMPLE]),
+        recovery=f"Look at the date again: {_backfill([date])}. If they stay missing, the archive "
+        "does not publish these contracts.",
+        count=len(missing),
+        sample_truncated=len(missing) > SAMPLE,
+        note=f"{len(expected) - len(missing)} of {len(expected)} trading perpetual contracts have "
+        f"a file of {date}",
+    )
+
+
+def exchange_unknown(why: str, threshold: float, *, off: bool = False) -> Verdict:
+    """There is nothing to compare with: a warning that says why, or a pass where it is off."""
+    return Verdict(
+        passed=off,
+        observed=0.0,
+        threshold=threshold,
+        sample=(),
+        recovery="" if off else "Nothing is wrong with the record. If it stays so, unset or change "
+        "AVAILABILITY_EXCHANGE_INFO_URL.",
+        severity="warn",
+        note=why,
+    )
+
+
 def date_spans(dates: Iterable[dt.date]) -> list[str]:
     """Dates as spans: `2024-01-02` or `2024-01-02 to 2024-01-05`, in order."""
     spans: list[list[dt.date]] = []

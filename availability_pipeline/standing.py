@@ -103,6 +103,15 @@ def publication_lag(
     return slo.publication_lag(lags, today, settings.slo_lag_hours)
 
 
+def last_settled(con: duckdb.DuckDBPyConnection) -> tuple[dt.date | None, set[str]]:
+    """The last settled date, and the symbols with a file of it."""
+    [(date,)] = con.execute(f"SELECT max(date) FROM {_SETTLED}").fetchall()  # noqa: S608
+    rows = con.execute(
+        "SELECT symbol FROM daily_availability WHERE available AND date = ?", [date]
+    ).fetchall()
+    return date, {row[0] for row in rows}
+
+
 def stored_dates(con: duckdb.DuckDBPyConnection) -> set[dt.date]:
     """Dates with rows: those in the table itself, not those the record says it looked at."""
     rows = con.execute("SELECT DISTINCT date FROM daily_availability").fetchall()

@@ -91,6 +91,7 @@ def test_the_standing_checks_are_exactly_these_and_block_nothing():
         "update_success_rate": "daily_availability",
         "freshness": "daily_availability",
         "store_matches_dagster": "daily_availability",
+        "exchange_coverage": "symbol_listings",
     }
     assert set(standing.ALL) < set(ASSETS)
     specs = [spec for one in checks.STANDING for spec in one.check_specs]

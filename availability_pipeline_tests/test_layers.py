@@ -23,7 +23,7 @@ LAYERS = (
     {"keys", "slo", "pages", "retention", "masking", "alert_rules", "alert_outbox"},
     {
         *("settings", "client", "listing", "schema", "store", "derived", "queries", "validation"),
-        *("connections", "store_errors", "refusals", "standing"),
+        *("connections", "store_errors", "refusals", "standing", "exchange"),
         *("logs",),
         *("snapshot", "backup", "restore", "export", "destinations"),
         *("answers", "query_listings", "universe", "record", "changes"),
