@@ -8,11 +8,9 @@ They block nothing and take no writer's place in the pool: they read, and wait f
 goes wrong in a check itself (no database, a query that fails) raises; it is no verdict on the data.
 """
 
-import datetime as dt
-
 import dagster as dg
 
-from availability_pipeline import exchange, health, slo, standing
+from availability_pipeline import health, standing
 from availability_pipeline.outcomes import check_result, one_line_failures
 from availability_pipeline.resources import AvailabilityDuckDB, Clock
 from availability_pipeline.settings import Settings
@@ -66,9 +64,7 @@ def update_success_rate(
     limits: dg.ResourceParam[Settings],
 ) -> dg.AssetCheckResult:
     """The share of scheduled runs that succeeded."""
-    now = clock.now()
-    runs = health.scheduled_updates(context.instance, now - dt.timedelta(slo.SUCCESS_DAYS))
-    return check_result(slo.update_success_rate(runs, now, limits.slo_success_rate))
+    return check_result(health.update_success_rate(context.instance, clock.now(), limits))
 
 
 @dg.asset_check(
@@ -82,10 +78,7 @@ def freshness(
     limits: dg.ResourceParam[Settings],
 ) -> dg.AssetCheckResult:
     """Dagster's FreshnessPolicy is blind to partitions: an old one made today looks fresh."""
-    now = clock.now()
-    due = slo.due_date(now, limits.slo_freshness_minutes)
-    at = health.first_materialised(context.instance, due)
-    return check_result(slo.freshness(at, now, limits.slo_freshness_minutes))
+    return check_result(health.freshness(context.instance, clock.now(), limits))
 
 
 @dg.asset_check(
@@ -97,11 +90,13 @@ def store_matches_dagster(
     context: dg.AssetCheckExecutionContext, duckdb: AvailabilityDuckDB
 ) -> dg.AssetCheckResult:
     """Drift comes from a restored backup, a wiped run history, or rows deleted by hand."""
+    # Before the rows are read: a run that ends in between has stored both.
     writing = health.others_running(context.instance, context.run.run_id)
-    materialised = health.materialised_dates(context.instance)
     with one_line_failures(), duckdb.get_reader() as con:
         stored = standing.stored_dates(con)
-    return check_result(slo.store_matches_dagster(materialised, stored, writing=writing))
+    return check_result(
+        health.store_matches_dagster(context.instance, stored, writing=writing)
+    )
 
 
 @dg.asset_check(
@@ -111,26 +106,12 @@ def store_matches_dagster(
     "an exchange that gives no answer is a warning.",
 )
 def exchange_coverage(
-    context: dg.AssetCheckExecutionContext,
-    duckdb: AvailabilityDuckDB,
-    limits: dg.ResourceParam[Settings],
+    duckdb: AvailabilityDuckDB, limits: dg.ResourceParam[Settings]
 ) -> dg.AssetCheckResult:
     """A cross-check from outside; whatever the exchange answers, nothing is written."""
-    needed = limits.slo_exchange_coverage
-    if limits.exchange_info_url is None:
-        off = "Off: AVAILABILITY_EXCHANGE_INFO_URL is not set."
-        return check_result(slo.exchange_unknown(off, needed, off=True))
     with one_line_failures(), duckdb.get_reader() as con:
         date, recorded = standing.last_settled(con)
-    if date is None:
-        return check_result(slo.exchange_unknown("No date has settled yet.", needed, off=True))
-    try:
-        trading = exchange.trading_perpetuals(limits.exchange_info_url)
-    except exchange.ExchangeError as error:
-        context.log.warning(str(error))
-        return check_result(slo.exchange_unknown(str(error), needed))
-    pairs = [(contract.symbol, contract.onboarded) for contract in trading]
-    return check_result(slo.exchange_coverage(pairs, recorded, date, needed))
+    return check_result(standing.exchange_coverage(date, recorded, limits))
 
 
 STANDING = (

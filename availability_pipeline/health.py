@@ -1,19 +1,29 @@
 """What Dagster's own records say: which runs succeeded, which partitions it has.
 
-Belongs here: reading a `DagsterInstance`, whatever its storage, through its public methods. Does
-not belong here: judging what was read (`slo`), or our database (`standing`).
+Belongs here: reading a `DagsterInstance`, whatever its storage, and handing the numbers to `slo`.
+Does not belong here: what counts as kept (`slo`), our database (`standing`), or writing anything.
 """
 
 import datetime as dt
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import dagster as dg
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, InstigatorType
+from dagster._utils.schedules import schedule_execution_time_iterator
 
-from availability_pipeline.slo import UpdateRun
+from availability_pipeline import slo
+from availability_pipeline.dagster_logs import failure_reason
+from availability_pipeline.settings import Settings
+from availability_pipeline.slo import UpdateRun, Verdict
 
 UPDATE_SCHEDULES = ("daily_update_schedule", "late_arrivals_schedule", "full_reconcile_schedule")
 """The schedules whose runs look at the archive; their success is what the SLO is about."""
 
 DAILY = dg.AssetKey("daily_availability")
+
+HEARTBEAT_MINUTES = 3
+"""A daemon says every 30 s that it lives; after so long without a word it is taken for dead."""
 
 _UNFINISHED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
 
@@ -56,3 +66,150 @@ def others_running(instance: dg.DagsterInstance, run_id: str) -> bool:
     """Some other run has begun and not ended: the record may be changing."""
     records = instance.get_run_records(dg.RunsFilter(statuses=_UNFINISHED), limit=5)
     return any(record.dagster_run.run_id != run_id for record in records)
+
+
+def update_success_rate(
+    instance: dg.DagsterInstance,
+    now: dt.datetime,
+    settings: Settings,
+    days: int = slo.SUCCESS_DAYS,
+) -> Verdict:
+    """The scheduled updates of the last `days` days."""
+    runs = scheduled_updates(instance, now - dt.timedelta(days))
+    return slo.update_success_rate(runs, now, settings.slo_success_rate, days)
+
+
+def freshness(instance: dg.DagsterInstance, now: dt.datetime, settings: Settings) -> Verdict:
+    """Yesterday's partition, or before its deadline the day before's."""
+    date = slo.due_date(now, settings.slo_freshness_minutes)
+    at = first_materialised(instance, date)
+    return slo.freshness(at, now, settings.slo_freshness_minutes)
+
+
+def store_matches_dagster(
+    instance: dg.DagsterInstance, stored: Iterable[dt.date], *, writing: bool
+) -> Verdict:
+    """The partitions materialised beside the dates with rows."""
+    return slo.store_matches_dagster(materialised_dates(instance), stored, writing=writing)
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """Whether the daemon lives: its last sign, and what its parts complain of."""
+
+    running: bool
+    last_heartbeat: dt.datetime | None
+    errors: tuple[str, ...]
+
+
+def daemon(instance: dg.DagsterInstance, now: dt.datetime) -> Daemon:
+    """The part that launches scheduled runs decides; errors are those of any part."""
+    beats = instance.get_daemon_heartbeats()
+    required = set(instance.get_required_daemon_types())
+    beat = beats.get("SCHEDULER")
+    last = dt.datetime.fromtimestamp(beat.timestamp, dt.UTC) if beat else None
+    errors = [
+        f"{kind.lower()}: {error.message.strip().splitlines()[-1]}"
+        for kind, one in sorted(beats.items())
+        if kind in required
+        for error in (one.errors or ())[:1]
+    ]
+    running = last is not None and now - last < dt.timedelta(minutes=HEARTBEAT_MINUTES)
+    return Daemon(running, last, tuple(errors))
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleState:
+    """One schedule; `last_outcome` is success, failure, skipped or started, or None."""
+
+    name: str
+    cron: str
+    on: bool
+    last_tick: dt.datetime | None
+    last_outcome: str | None
+    error: str | None
+    next_tick: dt.datetime | None
+
+
+def schedules(
+    instance: dg.DagsterInstance, defined: Iterable[dg.ScheduleDefinition], now: dt.datetime
+) -> list[ScheduleState]:
+    """Each schedule's state, with its last tick and, if it is on, the next."""
+    states: dict[str, list[InstigatorState]] = {}
+    for state in instance.all_instigator_state(instigator_type=InstigatorType.SCHEDULE):
+        states.setdefault(state.name, []).append(state)
+    return [_schedule(instance, one, states.get(one.name, []), now) for one in defined]
+
+
+def _schedule(
+    instance: dg.DagsterInstance,
+    defined: dg.ScheduleDefinition,
+    states: list[InstigatorState],
+    now: dt.datetime,
+) -> ScheduleState:
+    # One state for each code location it was loaded from; the one that ticked last is in use.
+    ticked = []
+    for state in states:
+        ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
+        ticked.append((ticks[0].timestamp if ticks else 0.0, state, ticks[0] if ticks else None))
+    on, tick = defined.default_status == dg.DefaultScheduleStatus.RUNNING, None
+    if ticked:
+        _, state, tick = max(ticked, key=lambda t: t[0])
+        on = state.status != InstigatorStatus.STOPPED
+    cron = str(defined.cron_schedule)
+    coming = schedule_execution_time_iterator(now.timestamp(), cron, "UTC")
+    return ScheduleState(
+        name=defined.name,
+        cron=cron,
+        on=on,
+        last_tick=dt.datetime.fromtimestamp(tick.timestamp, dt.UTC) if tick else None,
+        last_outcome=tick.status.value.lower() if tick else None,
+        error=tick.error.message.strip().splitlines()[-1] if tick and tick.error else None,
+        next_tick=next(coming).astimezone(dt.UTC) if on else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PastRun:
+    """One run; times in UTC, `seconds` None while it runs, `error` None unless it failed."""
+
+    run_id: str
+    job: str
+    launched_by: str
+    launched_at: dt.datetime
+    status: str
+    seconds: float | None
+    error: str | None
+
+
+def last_runs(instance: dg.DagsterInstance, limit: int = 5) -> list[PastRun]:
+    """The last runs of any kind, the latest first."""
+    return [_past(instance, record) for record in instance.get_run_records(limit=limit)]
+
+
+def _past(instance: dg.DagsterInstance, record: dg.RunRecord) -> PastRun:
+    run = record.dagster_run
+    whole = record.start_time is not None and record.end_time is not None
+    return PastRun(
+        run_id=run.run_id,
+        job="from the UI" if run.job_name.startswith("__") else run.job_name,
+        launched_by=_launched_by(run.tags),
+        launched_at=record.create_timestamp,
+        status=run.status.value.lower(),
+        seconds=round((record.end_time or 0) - (record.start_time or 0), 1) if whole else None,
+        error=_why(instance, run.run_id) if run.status == dg.DagsterRunStatus.FAILURE else None,
+    )
+
+
+def _launched_by(tags: Mapping[str, str]) -> str:
+    if "dagster/schedule_name" in tags:
+        return "schedule"
+    return "backfill" if "dagster/backfill" in tags else "hand"
+
+
+def _why(instance: dg.DagsterInstance, run_id: str) -> str | None:
+    kinds = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
+    for entry in instance.all_logs(run_id, of_type=kinds):
+        if entry.dagster_event:
+            return failure_reason(entry.dagster_event)
+    return None

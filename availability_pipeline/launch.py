@@ -7,11 +7,13 @@ run something: `import dagster` takes 1.5 s.
 import datetime as dt
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
+from sqlalchemy.exc import SQLAlchemyError
 
 from availability_pipeline import settings
 from availability_pipeline.dagster_logs import failure_reason
@@ -31,6 +33,10 @@ BATCHING = {
 
 class HomeError(Exception):
     """There is no place for Dagster's run history; the text has the remedy."""
+
+
+class HistoryError(Exception):
+    """Dagster's run history cannot be read; the text is one line."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,39 @@ def home() -> Path:
     if not folder.is_dir():
         raise HomeError(f"DAGSTER_HOME={folder} is no folder; make it or unset the variable")
     return folder
+
+
+@contextmanager
+def history() -> Iterator[dg.DagsterInstance | None]:
+    """Dagster's records for reading, or None where nothing has ever run; then makes nothing.
+
+    Raises:
+        HistoryError: they cannot be read.
+    """
+    folder = settings.dagster_home()
+    if folder is None or not _has_history(folder):
+        yield None
+        return
+    os.environ["DAGSTER_HOME"] = str(folder)
+    try:
+        instance = dg.DagsterInstance.get()
+    except (dg.DagsterError, SQLAlchemyError, OSError) as error:
+        reason = str(error).strip().splitlines()[0][:300]
+        raise HistoryError(
+            f"the run history of {folder} cannot be read ({reason}); see its dagster.yaml"
+        ) from None
+    with instance:
+        yield instance
+
+
+def _has_history(folder: Path) -> bool:
+    if (folder / "history" / "runs.db").exists():
+        return True
+    # PostgreSQL keeps its history elsewhere, and only Dagster knows where.
+    config = folder / "dagster.yaml"
+    return config.exists() and any(
+        line.startswith("storage:") for line in config.read_text(encoding="utf-8").splitlines()
+    )
 
 
 def run_range(

@@ -32,7 +32,9 @@ def check_result(verdict: Verdict, name: str | None = None) -> dg.AssetCheckResu
         "count": dg.MetadataValue.int(verdict.count),
         "sample": dg.MetadataValue.json(list(verdict.sample)),
         "sample_truncated": dg.MetadataValue.bool(verdict.sample_truncated),
-        "recovery": dg.MetadataValue.text(verdict.recovery),
+        "recovery": dg.MetadataValue.text(
+            "Nothing to do." if verdict.passed else verdict.recovery
+        ),
     }
     return dg.AssetCheckResult(
         passed=verdict.passed,

@@ -12,17 +12,16 @@ from collections.abc import Callable
 
 import duckdb
 
-from availability_pipeline import derived, slo
+from availability_pipeline import derived, exchange, slo
 from availability_pipeline.keys import FIRST_DATE
+from availability_pipeline.schema import settled_at
 from availability_pipeline.settings import Settings
 from availability_pipeline.slo import Verdict
 
 Check = Callable[[duckdb.DuckDBPyConnection, dt.datetime, Settings], Verdict]
 
-# All rows of a date carry the time of its last look, so the date settles as a whole. How many
-# days that takes stands in the database, as the view has it: a reader may not change it.
-_SETTLED = """(SELECT date FROM probes WHERE probed_at >= timezone('UTC', date::TIMESTAMP
-    + to_days(1 + (SELECT value::INTEGER FROM meta WHERE key = 'settle_days'))))"""
+# All rows of a date carry the time of its last look, so the date settles as a whole.
+_SETTLED = f"(SELECT date FROM probes WHERE probed_at >= {settled_at('date')})"  # noqa: S608
 
 HOLES = """(SELECT d.date, count(*) AS holes FROM daily_availability d
     JOIN (SELECT symbol, min(date) AS first, max(date) AS last FROM daily_availability
@@ -72,8 +71,7 @@ def symbol_holes(con: duckdb.DuckDBPyConnection, now: dt.datetime, settings: Set
             WHERE change = 'vanished' AND observed_at > $1) v
           ON v.date = a.date AND v.symbol = a.symbol
         WHERE a.status = 'absent' AND a.date > l.first_available AND a.date < l.last_available
-            AND (v.date IS NOT NULL OR timezone('UTC', a.date::TIMESTAMP + to_days(
-                1 + (SELECT value::INTEGER FROM meta WHERE key = 'settle_days'))) > $1)
+            AND (v.date IS NOT NULL OR {settled_at("a.date")} > $1)
         ORDER BY a.date, a.symbol""",  # noqa: S608 - our own relation
         [since],
     ).fetchall()
@@ -101,6 +99,28 @@ def publication_lag(
         [since],
     ).fetchall()
     return slo.publication_lag(lags, today, settings.slo_lag_hours)
+
+
+def exchange_coverage(
+    date: dt.date | None, recorded: set[str], settings: Settings
+) -> Verdict:
+    """What `last_settled` gave has the contracts the exchange says it trades.
+
+    Asks the exchange, so it takes no connection: for those seconds no writer need wait.
+    """
+    needed = settings.slo_exchange_coverage
+    if settings.exchange_info_url is None:
+        return slo.exchange_unknown(
+            "Off: AVAILABILITY_EXCHANGE_INFO_URL is not set.", needed, off=True
+        )
+    if date is None:
+        return slo.exchange_unknown("No date has settled yet.", needed, off=True)
+    try:
+        trading = exchange.trading_perpetuals(settings.exchange_info_url)
+    except exchange.ExchangeError as error:
+        return slo.exchange_unknown(str(error), needed)
+    pairs = [(contract.symbol, contract.onboarded) for contract in trading]
+    return slo.exchange_coverage(pairs, recorded, date, needed)
 
 
 def last_settled(con: duckdb.DuckDBPyConnection) -> tuple[dt.date | None, set[str]]:
