@@ -34,6 +34,9 @@ slo_checks = dg.define_asset_job(
     "slo_checks", STANDING, description="Judge the whole record; reads only."
 )
 
+draw_report = dg.define_asset_job(
+    "draw_report", dg.AssetSelection.assets("availability_report"), description="Draw the record."
+)
 publish = dg.define_asset_job(
     "publish",
     dg.AssetSelection.assets("published_availability"),
@@ -139,6 +142,17 @@ def publish_sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.Sk
     return dg.RunRequest(run_key=context.cursor)
 
 
+# Launches what has an automation condition, in a run of its own: a picture that cannot be drawn
+# fails no update.
+report_sensor = dg.AutomationConditionSensorDefinition(
+    "report_sensor",
+    target=dg.AssetSelection.assets("availability_report"),
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=60,
+    description="Draws the report once a day, after the first update from 09:00 UTC on.",
+)
+
+
 def _yesterday(context: dg.ScheduleEvaluationContext) -> dt.date:
     # The tick's own time: a tick that is evaluated late still means its own day.
     return yesterday(context.scheduled_execution_time)
@@ -146,9 +160,9 @@ def _yesterday(context: dg.ScheduleEvaluationContext) -> dt.date:
 
 JOBS = (
     *(daily_update, late_arrivals, full_reconcile, slo_checks, history_retention),
-    *(publish, backup),
+    *(publish, backup, draw_report),
 )
-SENSORS = (publish_sensor,)
+SENSORS = (publish_sensor, report_sensor)
 SCHEDULES = (
     daily_update_schedule,
     late_arrivals_schedule,

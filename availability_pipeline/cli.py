@@ -21,6 +21,7 @@ from availability_pipeline.cli_output import (
     utf8_streams,
 )
 from availability_pipeline.cli_query import query
+from availability_pipeline.cli_report import report
 from availability_pipeline.cli_run import run_probe
 
 DATE = Date()
@@ -91,7 +92,7 @@ def demo(ui: bool, port: int) -> None:
     sys.exit(sample.run(ui=ui, port=port))
 
 
-for _command in (query, validate, status, backup, restore, export, alerts):
+for _command in (query, validate, report, status, backup, restore, export, alerts):
     cli.add_command(_command)
 
 

@@ -4,7 +4,14 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from availability_pipeline import alerts, assets, assets_publish, automation, checks
+from availability_pipeline import (
+    alerts,
+    assets,
+    assets_publish,
+    assets_report,
+    automation,
+    checks,
+)
 from availability_pipeline.resources import (
     ArchiveResource,
     AvailabilityDuckDB,
@@ -23,6 +30,7 @@ def build_defs(*, resources: Mapping[str, object] | None = None) -> dg.Definitio
             assets.daily_availability,
             assets.symbol_listings,
             assets.daily_summary,
+            assets_report.availability_report,
             assets_publish.published_availability,
             assets_publish.record_backup,
         ],

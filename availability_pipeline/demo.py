@@ -21,7 +21,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from availability_pipeline import demo_ui, derived, settings, store
+from availability_pipeline import demo_ui, derived, report, settings, store
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline.sample_archive import (
     BUCKET,
@@ -105,6 +105,7 @@ def _show(console: Console, archive: SampleArchive, db: Path) -> None:
     console.print(f"({len(sample.later)} files arrive late, or again)", highlight=False)
     lookback = settings.load().lookback_days
     _probe(console, "late arrivals", sample.last - dt.timedelta(lookback - 1), sample.last)
+    _draw(console)
     _report(console, db, sample.last)
 
 
@@ -126,6 +127,22 @@ def _probe(console: Console, what: str, start: dt.date, end: dt.date) -> None:
     counts = ", ".join(f"{n} {status}" for status, n in found)
     console.print(
         f"{what:<13} {span:<24} {time.monotonic() - began:5.1f} s   last date: {counts}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _draw(console: Console) -> None:
+    from availability_pipeline import launch
+
+    began = time.monotonic()
+    with console.status("report"):
+        outcome = launch.draw_report()
+    if not outcome.success:
+        raise DemoError(f"the report failed: {outcome.error_line}")
+    page = (settings.load().report_path / report.PAGE).relative_to(Path.cwd())
+    console.print(
+        f"{'report':<13} {page}  {time.monotonic() - began:.1f} s",
         highlight=False,
         soft_wrap=True,
     )

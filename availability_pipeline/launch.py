@@ -108,12 +108,36 @@ def run_range(
     Raises:
         HomeError: see `home`.
     """
+    return _run(
+        "daily_update",
+        reporter=Reporter(progress),
+        ops={"daily_availability": {"config": {"accept_shrunken": accept_shrunken}}},
+        tags={**range_tags(start, end), **(tags or {})},
+    )
+
+
+def draw_report() -> RunOutcome:
+    """Draw the report in a run, so that the UI shows it.
+
+    Raises:
+        HomeError: see `home`.
+    """
+    return _run("draw_report")
+
+
+def _run(
+    name: str,
+    *,
+    reporter: Reporter | None = None,
+    ops: Mapping[str, object] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> RunOutcome:
     os.environ["DAGSTER_HOME"] = str(home())
-    for name, value in BATCHING.items():
-        os.environ.setdefault(name, value)
-    job = build_defs(resources={"reporter": Reporter(progress)}).resolve_job_def("daily_update")
+    for variable, value in BATCHING.items():
+        os.environ.setdefault(variable, value)
+    job = build_defs(resources={"reporter": reporter or Reporter()}).resolve_job_def(name)
     config = {
-        "ops": {"daily_availability": {"config": {"accept_shrunken": accept_shrunken}}},
+        "ops": dict(ops or {}),
         # The run's log is in its history; the terminal gets the progress and one line.
         "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
     }
@@ -125,7 +149,7 @@ def run_range(
                     instance=instance,
                     run_id=run_id,
                     run_config=config,
-                    tags={**range_tags(start, end), **own_tags(), **(tags or {})},
+                    tags={**own_tags(), **(tags or {})},
                     raise_on_error=False,
                 )
         except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):

@@ -151,6 +151,10 @@ class Settings(BaseSettings):
         default=None,
         description="Folder, file:// or s3:// URL that each update is published to, as Parquet.",
     )
+    report_dir: str | None = Field(
+        default=None,
+        description="Folder of the report; `report` beside the database when left out.",
+    )
 
     @field_validator("publish_url")
     @classmethod
@@ -188,6 +192,13 @@ class Settings(BaseSettings):
     def db_path(self) -> Path:
         """The database file, `~` expanded."""
         return Path(self.db).expanduser()
+
+    @property
+    def report_path(self) -> Path:
+        """The folder of the report, `~` expanded."""
+        if self.report_dir:
+            return Path(self.report_dir).expanduser()
+        return self.db_path.parent / "report"
 
 
 def load(**overrides: object) -> Settings:

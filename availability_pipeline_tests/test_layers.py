@@ -28,10 +28,11 @@ LAYERS = (
         *("snapshot", "backup", "restore", "export", "destinations"),
         *("answers", "query_listings", "universe", "record", "changes"),
         *("alert_targets",),
+        *("report", "report_data", "report_figures", "report_html", "report_png", "report_style"),
     },
     {
         *("resources", "partitions", "assets", "checks", "automation", "alerts"),
-        *("dagster_storage", "vanished", "history", "assets_publish"),
+        *("dagster_storage", "vanished", "history", "assets_publish", "assets_report"),
         *("dagster_logs", "outcomes", "health"),
     },
     {"definitions", "launch"},

@@ -171,11 +171,11 @@ def test_definitions_are_exactly_these():
     graph = defs.resolve_asset_graph()
     assert {k.to_user_string() for k in graph.get_all_asset_keys()} == {
         "vision_archive", "symbols", "daily_availability", "symbol_listings", "daily_summary",
-        "published_availability", "record_backup",
+        "published_availability", "record_backup", "availability_report",
     }  # fmt: skip
     jobs = {
         *("daily_update", "late_arrivals", "full_reconcile", "slo_checks", "history_retention"),
-        *("publish", "backup"),
+        *("publish", "backup", "draw_report"),
     }
     assert {j.name for j in defs.resolve_all_job_defs() if not j.name.startswith("__")} == jobs
     schedules = {s.name: s.cron_schedule for s in defs.schedules or ()}
@@ -189,7 +189,8 @@ def test_definitions_are_exactly_these():
     }
     stopped = {s.name for s in defs.schedules if s.default_status.value != "RUNNING"}
     assert stopped == {"backup_schedule"}, "it needs a place first"
-    assert {s.name for s in defs.sensors or ()} == {"publish_sensor", "alert_sensor"}
+    sensors = {"publish_sensor", "alert_sensor", "report_sensor"}
+    assert {s.name for s in defs.sensors or ()} == sensors
     assert {s.execution_timezone for s in defs.schedules or ()} == {"UTC"}
     daily = graph.get(dg.AssetKey("daily_availability"))
     assert daily.partitions_def.get_first_partition_key() == "2019-09-25"

@@ -1,0 +1,46 @@
+"""`report`: the pictures and the page, without Dagster.
+
+Belongs here: arguments, and what is said. Does not belong here: drawing (`report`).
+"""
+
+import datetime as dt
+import webbrowser
+from pathlib import Path
+
+import click
+
+from availability_pipeline import connections, settings
+from availability_pipeline.cli_output import one_line_errors
+
+
+@click.command("report")
+@click.option("--open", "show", is_flag=True, help="Open the page in the browser.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder to write to; AVAILABILITY_REPORT_DIR when left out.",
+)
+def report(show: bool, out: Path | None) -> None:
+    """Draw the record: one HTML page that opens offline, and four PNG pictures.
+
+    Example: binance-futures-availability report --open
+    """
+    # Here, not above: they bring pandas, which no other reading command needs.
+    from availability_pipeline import report as drawing
+    from availability_pipeline import report_data
+
+    with one_line_errors():
+        s = settings.load()
+        with connections.reader(s.db, s.db_wait_seconds) as con:
+            data = report_data.load(
+                con, threshold=s.slo_completeness, drawn_at=dt.datetime.now(dt.UTC)
+            )
+    try:
+        written = drawing.write(data, out or s.report_path)
+    except drawing.ReportError as error:
+        raise click.ClickException(str(error)) from None
+    for path in (written.page, *written.pictures.values()):
+        click.echo(path.resolve())
+    # A machine without a browser has the path above.
+    if show and not webbrowser.open(written.page.resolve().as_uri()):
+        click.echo("no browser was found here; open the page above in one", err=True)

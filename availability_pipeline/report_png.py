@@ -1,0 +1,351 @@
+"""The report's pictures as PNG, with matplotlib.
+
+Belongs here: the four figures and how they become bytes. Does not belong here: numbers
+(`report_data`), colours and names (`report_style`), files (`report`).
+
+Only matplotlib's object-oriented interface, no pyplot: nothing global is left behind, no display
+is asked for. matplotlib is imported inside the functions: at import it makes a folder for its font
+cache. The background is a light card of its own, so a picture is right on light and dark pages.
+"""
+
+import datetime as dt
+import functools
+import io
+from collections.abc import Callable, Container, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from availability_pipeline.report_data import (
+    Cell,
+    DayState,
+    ReportData,
+    Segment,
+    calendar,
+    calendar_place,
+    lag_range,
+    percent,
+    year_share,
+)
+from availability_pipeline.report_style import (
+    CELL_COLOURS,
+    CELL_NAMES,
+    DAY_COLOURS,
+    LAG_TICKS,
+    NAMED_ROWS,
+    NO_FILE,
+    TITLES,
+    USUAL_LAG,
+    day_names,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+CARD, INK, FAINT = "#fbfbf9", "#23292f", "#d5d9dd"
+WIDTH = 10.0  # inches
+
+FILE_DPI, SMALL_DPI = 160, 88
+"""Of the files (1,600 pixels wide) and of the copies for the Dagster UI (880)."""
+
+
+def draw(data: ReportData, dpis: Sequence[int] = (FILE_DPI,)) -> dict[str, tuple[bytes, ...]]:
+    """The pictures by name (`growth`, `completeness`, `matrix`, `lag`), a PNG for each of `dpis`.
+
+    Each has a palette of less than 100 colours, which makes it three times smaller.
+    """
+    import matplotlib as mpl
+
+    pictures: dict[str, Callable[[ReportData], Figure]] = {
+        "growth": _growth,
+        "completeness": _completeness,
+        "matrix": _matrix,
+        "lag": _lag,
+    }
+    # DejaVu Sans comes with matplotlib: the same everywhere, whatever the machine has installed.
+    with mpl.rc_context({"font.family": ["DejaVu Sans"], "font.size": 9}):
+        return {
+            name: tuple(_png(figure, dpi) for dpi in dpis)
+            for name, figure in ((name, make(data)) for name, make in pictures.items())
+        }
+
+
+def printable(symbol: str) -> str:
+    """The symbol in DejaVu Sans, which has no Chinese: code points stand for what it lacks.
+
+    >>> printable("龙虾USDT")
+    '‹9F99 867E›USDT'
+    """
+    glyphs = _glyphs()
+    parts: list[str] = []
+    missing: list[str] = []
+    for char in symbol:
+        if ord(char) in glyphs:
+            if missing:
+                parts.append(f"‹{' '.join(missing)}›")
+                missing = []
+            parts.append(char)
+        else:
+            missing.append(f"{ord(char):04X}")
+    return "".join(parts) + (f"‹{' '.join(missing)}›" if missing else "")
+
+
+@functools.cache
+def _glyphs() -> Container[int]:
+    from matplotlib.font_manager import findfont, get_font
+
+    return get_font(findfont("DejaVu Sans")).get_charmap()
+
+
+def _png(figure: "Figure", dpi: int) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+
+    raw = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(raw, format="png", dpi=dpi, facecolor=CARD)
+    # Our own palette: one made from the picture drops the colours of a few small marks.
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(_palette())
+    packed = io.BytesIO()
+    with Image.open(raw) as image:
+        flat = image.convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE)
+        flat.save(packed, "png", optimize=True)
+    return packed.getvalue()
+
+
+def _palette() -> bytes:
+    """Each colour and what lies between it and the card: edges are smooth, areas translucent."""
+    from matplotlib.colors import to_rgb
+
+    card = np.array(to_rgb(CARD))
+    colours = dict.fromkeys([*DAY_COLOURS.values(), *CELL_COLOURS.values()])
+    shades = [(c, part) for c in colours for part in (0.2, 0.35, 0.55, 0.75, 1)]
+    shades += [(INK, part) for part in np.linspace(0, 1, 16)] + [(FAINT, 1)]
+    mixed = [card + part * (np.array(to_rgb(colour)) - card) for colour, part in shades]
+    return bytes(np.round(np.array(mixed) * 255).astype(np.uint8).tobytes())
+
+
+def _figure(data: ReportData, name: str, height: float, note: str = "") -> "tuple[Figure, Axes]":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_facecolor(CARD)
+    axes.set_title(TITLES[name], loc="left", fontsize=12, fontweight="bold", color=INK, pad=10)
+    drawn = f"drawn {data.drawn_at:%Y-%m-%d %H:%M} UTC"
+    axes.set_title(f"{note}   {drawn}" if note else drawn, loc="right", fontsize=8, color="#66707a")
+    if not len(data.symbols) and name != "completeness":
+        axes.text(0.5, 0.5, NO_FILE, transform=axes.transAxes, ha="center", color=INK)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(FAINT)
+    axes.tick_params(colors=INK, length=0)
+    axes.tick_params(axis="x", pad=6)
+    return figure, axes
+
+
+def _time_axis(axes: "Axes", data: ReportData) -> None:
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = AutoDateLocator(minticks=3, maxticks=10)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    # The newest dates are what people look for: some room to their right.
+    room = 0.005 * (len(data.days) - data.first_file)
+    axes.set_xlim(_day(data, data.first_file) - 0.5, _day(data, len(data.days)) - 0.5 + room)
+    axes.grid(axis="y", color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _day(data: ReportData, offset: float) -> float:
+    """Days as matplotlib counts them: from 1970."""
+    return float((data.start - dt.date(1970, 1, 1)).days + offset)
+
+
+def _days(data: ReportData, chosen: Any = slice(None)) -> Any:
+    return _day(data, 0) + np.arange(len(data.days))[chosen]
+
+
+def _bands(axes: "Axes", data: ReportData) -> None:
+    for first, last in data.bands():
+        axes.axvspan(_day(data, first - 0.5), _day(data, last + 0.5), linewidth=0,
+                     color=DAY_COLOURS[DayState.UNKNOWN], alpha=0.55, zorder=1)  # fmt: skip
+
+
+def _legend(axes: "Axes", handles: Sequence[Any], below: float = -0.08) -> None:
+    axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, below), ncols=7,
+                frameon=False, fontsize=8, labelcolor=INK, handlelength=1.2,
+                columnspacing=1.4)  # fmt: skip
+
+
+def _swatch(colour: str, label: str, **options: Any) -> Any:
+    from matplotlib.patches import Patch
+
+    return Patch(facecolor=colour, label=label, **options)
+
+
+def _marks(axes: "Axes", data: ReportData, chosen: Any, values: Any, **options: Any) -> list[Any]:
+    """Points at the chosen dates; in the legend only where there are any."""
+    options = {"s": 22, "linewidths": 0, "zorder": 4, "clip_on": False, **options}
+    options["label"] = f"{options['label']} ({int(chosen.sum())})"
+    points = axes.scatter(_days(data, chosen), values[chosen], **options)
+    return [points] if chosen.any() else []
+
+
+def _growth(data: ReportData) -> "Figure":
+    figure, axes = _figure(data, "growth", 3.7)
+    # From the first file on: a line that comes from zero on the left says nothing.
+    days, x = data.days, _days(data)
+    available, wanted = (
+        np.where(np.arange(len(days)) >= data.first_file, days[name], np.nan)
+        for name in ("available", "expected")
+    )
+    [line] = axes.plot(x, available, color=DAY_COLOURS[DayState.COMPLETE], linewidth=1.4,
+                       label="symbols with a file", zorder=3)  # fmt: skip
+    axes.fill_between(x, available, color=DAY_COLOURS[DayState.MET], alpha=0.35, linewidth=0)
+    [expected] = axes.plot(x, wanted, color=INK, linewidth=0.8, linestyle=(0, (1, 3)),
+                           label="expected", zorder=3.5)  # fmt: skip
+    state = days["state"]
+    incomplete = (state == DayState.SHORT) | (state == DayState.POOR)
+    handles = [
+        line,
+        expected,
+        *_marks(axes, data, (state == DayState.PENDING).to_numpy(), available, marker="D",
+                color=DAY_COLOURS[DayState.PENDING], edgecolors=INK, linewidths=0.4,
+                label="dates pending"),
+        *_marks(axes, data, incomplete.to_numpy(), available, marker="v",
+                color=DAY_COLOURS[DayState.SHORT], label=f"dates below {data.threshold:.0%}"),
+        *_marks(axes, data, days["late"].to_numpy(), available, marker="^",
+                color=CELL_COLOURS[Cell.SETTLED], label="dates published late"),
+    ]  # fmt: skip
+    if data.bands():
+        _bands(axes, data)
+        handles.append(_swatch(DAY_COLOURS[DayState.UNKNOWN], "never looked at", alpha=0.55))
+    _time_axis(axes, data)
+    axes.set_ylim(0, max(1.0, float(days["expected"].max()) * 1.08))
+    _legend(axes, handles)
+    return figure
+
+
+def _completeness(data: ReportData) -> "Figure":
+    from matplotlib.colors import BoundaryNorm, ListedColormap
+
+    years, grid = calendar(data)
+    figure, axes = _figure(data, "completeness", 1.2 + 0.92 * len(years),
+                           "a square a date, Mondays on top")  # fmt: skip
+    colours = ListedColormap([DAY_COLOURS[state] for state in DayState])
+    axes.pcolormesh(
+        np.arange(55), np.arange(grid.shape[0] + 1), np.ma.masked_less(grid, 0),
+        cmap=colours, norm=BoundaryNorm(np.arange(len(DayState) + 1) - 0.5, len(DayState)),
+        edgecolors=CARD, linewidth=0.7,
+    )  # fmt: skip
+    axes.invert_yaxis()
+    axes.spines["bottom"].set_visible(False)
+    # Months begin in the same column of every year, give or take one.
+    months = [calendar_place(dt.date(years[-1], month, 15))[1] for month in range(1, 13)]
+    axes.set_xticks([m + 0.5 for m in months], list("JFMAMJJASOND"))
+    axes.xaxis.tick_top()
+    axes.set_yticks([8 * n + 3.5 for n in range(len(years))],
+                    [_year_label(data, year) for year in years])  # fmt: skip
+    present = {DayState(state) for state in np.unique(grid[grid >= 0])}
+    names = day_names(data.threshold)
+    _legend(axes, [_swatch(DAY_COLOURS[s], names[s]) for s in names if s in present], -0.01)
+    return figure
+
+
+def _year_label(data: ReportData, year: int) -> str:
+    share = year_share(data, year)
+    return f"{year}" if share is None else f"{year}\n{percent(share)}"
+
+
+def _matrix(data: ReportData) -> "Figure":
+    from matplotlib.colors import BoundaryNorm, ListedColormap
+    from matplotlib.lines import Line2D
+
+    count = len(data.symbols)
+    few = count <= NAMED_ROWS
+    height = max(2.6, 1.3 + 0.2 * count) if few else 7.6
+    figure, axes = _figure(data, "matrix", height, "by first file, oldest on top")
+    first, end = data.first_file, len(data.days)
+    colours = ListedColormap([CARD, *(CELL_COLOURS[cell] for cell in CELL_NAMES)])
+    norm = BoundaryNorm(np.arange(len(Cell) + 1) - 0.5, len(Cell))
+    # At most about a row a pixel: the file has 1,000 of them.
+    image = _shrink(data.cells[:, first:], 950, 1300)
+    extent = (_day(data, first - 0.5), _day(data, end - 0.5), max(count, 1) - 0.5, -0.5)
+    axes.imshow(image, aspect="auto", interpolation="nearest", cmap=colours, norm=norm,
+                extent=extent)  # fmt: skip
+    segments = data.segments()
+    if few:
+        axes.hlines(np.arange(count) - 0.5, *extent[:2], color=CARD, linewidth=2)
+    else:
+        _dots(axes, data, segments)
+    for old in data.renames:
+        axes.plot([_day(data, old.old_last), _day(data, old.new_first)],
+                  [old.old_row, old.new_row], color=INK, linewidth=0.7, marker="o", markersize=2,
+                  zorder=5)  # fmt: skip
+    _time_axis(axes, data)
+    axes.grid(visible=False)
+    axes.set_ylim(max(count, 1) - 0.5, -0.5)
+    rows = range(count) if few else range(0, count, max(1, round(count / 20)))
+    names = [printable(data.symbols["symbol"][row]) for row in rows]
+    axes.set_yticks(list(rows), names, fontsize=7)
+    present = {segment.cell for segment in segments}
+    if data.bands():
+        present.add(Cell.UNKNOWN)
+    handles: list[Any] = [
+        _swatch(CELL_COLOURS[c], CELL_NAMES[c]) for c in CELL_NAMES if c in present
+    ]
+    if data.renames:
+        handles.append(Line2D([], [], color=INK, linewidth=0.8, marker="o", markersize=2,
+                              label="relisted"))  # fmt: skip
+    _legend(axes, handles, -0.35 / height)
+    return figure
+
+
+def _dots(axes: "Axes", data: ReportData, segments: Sequence[Segment]) -> None:
+    """A hole of one day among 1,000 rows is less than a pixel: give each a dot."""
+    for cell in (Cell.ABSENT, Cell.PENDING):
+        holes = [s for s in segments if s.cell == cell]
+        axes.scatter([_day(data, (s.first + s.last) / 2) for s in holes], [s.row for s in holes],
+                     s=3, marker="s", linewidths=0, color=CELL_COLOURS[cell], zorder=4)  # fmt: skip
+
+
+def _shrink(cells: Any, rows: int, columns: int) -> Any:
+    """The cells in at most so many rows and columns; the highest of those that share one wins."""
+    for axis, most in ((0, rows), (1, columns)):
+        size = cells.shape[axis]
+        if size > most:
+            edges = np.unique(np.linspace(0, size, most, endpoint=False).astype(int))
+            cells = np.maximum.reduceat(cells, edges, axis=axis)
+    return cells
+
+
+def _lag(data: ReportData) -> "Figure":
+    from matplotlib.ticker import NullLocator
+
+    figure, axes = _figure(data, "lag", 3.7, "hours from the end of a date to its files")
+    days, x = data.days, _days(data)
+    # A file cannot come before its date is over; a clock may say so, and a log axis takes no zero.
+    p50, p95 = (days[name].clip(lower=0.5).to_numpy() for name in ("lag_p50", "lag_p95"))
+    usual = axes.axhspan(*USUAL_LAG, color=DAY_COLOURS[DayState.MET], alpha=0.35, linewidth=0,
+                         label="usual: 06:57 to 08:40 UTC")  # fmt: skip
+    [upper] = axes.plot(x, p95, color=CELL_COLOURS[Cell.ENDED], linewidth=1, label="95% are there")
+    [middle] = axes.plot(x, p50, color=DAY_COLOURS[DayState.COMPLETE], linewidth=1.3,
+                         label="half are there")  # fmt: skip
+    handles = [usual, middle, upper]
+    handles += _marks(axes, data, days["late"].to_numpy(), p50, marker="^",
+                      color=CELL_COLOURS[Cell.SETTLED], label="dates published late")  # fmt: skip
+    if data.bands():
+        _bands(axes, data)
+        handles.append(_swatch(DAY_COLOURS[DayState.UNKNOWN], "never looked at", alpha=0.55))
+    _time_axis(axes, data)
+    axes.set_yscale("log")
+    low, high = lag_range(data)
+    ticks = [hours for hours in LAG_TICKS if low < hours < high]
+    axes.set_yticks(ticks, [LAG_TICKS[hours] for hours in ticks])
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_ylim(low, high)
+    _legend(axes, handles)
+    return figure
