@@ -70,7 +70,7 @@ def snapshot(
     of_all = ", ".join(f"{n} {name}" for name, n in by_status.items())
     if form and not found.rows and status == "available" and by_status["pending"]:
         print_notes([f"{date}: {of_all}; pending means looked at too early to say"])
-    shown = f"{len(found.rows)} symbols shown; " if quote_asset or contract_type else ""
+    shown = f"{count(len(found.rows), 'symbol')} shown; " if quote_asset or contract_type else ""
     print_rows(found, form or "table", f"{date}: {shown}{of_all}")
 
 

@@ -111,7 +111,7 @@ def test_a_snapshot_by_status_keeps_its_shape(ask):
     assert got == [{"symbol": "龙虾USDT", "file_size_bytes": None, "last_modified": None}]
     title = ask("query", "snapshot", HOLE, "--contract-type", "perpetual", "--quote", "usdc")
     assert title.stdout.splitlines()[0] == (
-        f"{HOLE}: 1 symbols shown; 303 available, 0 pending, 1 absent"
+        f"{HOLE}: 1 symbol shown; 303 available, 0 pending, 1 absent"
     )
 
 
