@@ -4,7 +4,7 @@ STAMP := .venv/.installed
 PORT ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint bench clean
+.PHONY: help demo up start stop running test lint bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -21,12 +21,21 @@ demo: $(STAMP)  ## the whole pipeline on a sample archive, then the UI (ARGS=--n
 # A range run stores two events a partition. Batches make that one SQLite transaction per batch
 # (dagster.yaml names the storage that can), and folding the planned events halves their number:
 # 2,500 partitions took 75 s without, 4 s with both.
-up: export DAGSTER_EVENT_BATCH_SIZE ?= 1000
-up: export DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS ?= true
+up start stop running: export DAGSTER_EVENT_BATCH_SIZE ?= 1000
+up start stop running: export DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS ?= true
 # Where dagster.yaml is, and where the run history is kept (git-ignored).
-up: export DAGSTER_HOME := $(CURDIR)
+up start stop running: export DAGSTER_HOME := $(CURDIR)
 up: $(STAMP)  ## UI and daemon on the real archive, at http://127.0.0.1:3000 (PORT=...)
-	.venv/bin/dagster dev -w workspace.yaml -h 127.0.0.1 -p $(PORT)
+	@$(PY) -m availability_pipeline.background up --port $(PORT)
+
+start: $(STAMP)  ## the same in the background; says so if it runs already
+	@$(PY) -m availability_pipeline.background start --port $(PORT)
+
+stop: $(STAMP)  ## end what `make start` or `make up` started
+	@$(PY) -m availability_pipeline.background stop
+
+running: $(STAMP)  ## say whether it runs, and where; exit 1 if not
+	@$(PY) -m availability_pipeline.background running
 
 lint: $(STAMP)  ## ruff and mypy
 	.venv/bin/ruff check .

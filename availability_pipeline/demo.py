@@ -30,7 +30,6 @@ from availability_pipeline.sample_archive import (
     sample_files,
 )
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 HOME = "demo-home"
 DATABASE = "availability.duckdb"
 LOCK = ".demo-lock"
@@ -214,7 +213,7 @@ def _home(folder: Path) -> Iterator[Path]:
                 shutil.rmtree(path)
             elif path.name != LOCK:
                 path.unlink()
-        config = CHECKOUT / "dagster.yaml"
+        config = settings.shipped_config()
         if config.exists():
             shutil.copy(config, folder)
         yield folder

@@ -16,10 +16,11 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 STARTS_WITHIN = 90
 """Seconds; it takes 10 on two cores."""
@@ -55,19 +56,40 @@ def serving(log: Path, port: int) -> Iterator[str]:
     Raises:
         UIError: it did not start.
     """
-    address = f"http://127.0.0.1:{port}"
+    with log.open("wb") as out, running(port, out) as process:
+        _await(f"http://127.0.0.1:{port}/server_info", process, log)
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def running(
+    port: int, out: IO[bytes] | None, pass_fds: Sequence[int] = ()
+) -> "Iterator[subprocess.Popen[bytes]]":
+    """`dagster dev` in a process group of its own, ended with all it started.
+
+    Args:
+        port: loopback port of the UI.
+        out: where it writes; our own output when None.
+        pass_fds: open files it keeps.
+    """
     command = [sys.executable, "-m", "dagster", "dev", "-m", "availability_pipeline.definitions"]
     command += ["-h", "127.0.0.1", "-p", str(port)]
-    with log.open("wb") as out:
-        # Ctrl-C reaches us alone, and we end the whole group.
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
-            command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True
-        )
+    # Ctrl-C reaches us alone, and we end the whole group.
+    process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
+        command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True,
+        pass_fds=pass_fds,
+    )  # fmt: skip
     try:
-        _await(f"{address}/server_info", process, log)
-        yield address
+        yield process
     finally:
         _end_group(process)
+
+
+def answers(url: str) -> bool:
+    """Whether a server answers there."""
+    with suppress(OSError), urllib.request.urlopen(url, timeout=2):  # noqa: S310 - loopback
+        return True
+    return False
 
 
 def wait_for_ctrl_c() -> None:
@@ -97,7 +119,7 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 def _await(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
     deadline = time.monotonic() + STARTS_WITHIN
     while time.monotonic() < deadline and process.poll() is None:
-        with suppress(OSError), urllib.request.urlopen(url, timeout=2):  # noqa: S310 - loopback
+        if answers(url):
             return
         time.sleep(0.3)
     raise UIError(f"the Dagster UI did not start; its log is {log}")

@@ -56,7 +56,9 @@ def home() -> Path:
     """
     folder = settings.dagster_home()
     if folder is None:
-        raise HomeError("set DAGSTER_HOME to a folder that holds the project's dagster.yaml")
+        raise HomeError(
+            f"set DAGSTER_HOME to a folder with a copy of {settings.shipped_config()}"
+        )
     if not folder.is_dir():
         raise HomeError(f"DAGSTER_HOME={folder} is no folder; make it or unset the variable")
     return folder

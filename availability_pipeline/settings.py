@@ -6,6 +6,7 @@ belong here: anything that acts on them. Reading settings touches neither networ
 
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -18,6 +19,8 @@ from availability_pipeline.masking import mask
 
 # Path style: the bucket's name has dots, so `https://data.binance.vision.s3...` fails TLS.
 REAL_ENDPOINT = "https://s3.ap-northeast-1.amazonaws.com"
+
+CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 class SettingsError(ValueError):
@@ -222,8 +225,14 @@ def dagster_home() -> Path | None:
     """The folder of `dagster.yaml`: DAGSTER_HOME, else the checkout, else None."""
     if given := os.environ.get("DAGSTER_HOME"):
         return Path(given).expanduser().resolve()
-    checkout = Path(__file__).resolve().parent.parent
-    return checkout if (checkout / "dagster.yaml").exists() else None
+    return CHECKOUT if (CHECKOUT / "dagster.yaml").exists() else None
+
+
+def shipped_config() -> Path:
+    """Our `dagster.yaml`: the checkout's, or the one an installation put into its prefix."""
+    ours = CHECKOUT / "dagster.yaml"
+    share = Path(sys.prefix) / "share" / "binance-futures-availability" / "dagster.yaml"
+    return ours if ours.exists() else share
 
 
 def log_path(settings: Settings) -> Path:

@@ -71,13 +71,18 @@ def demo_with_ui(folder: Path) -> Iterator[tuple[str, list[str]]]:
 
 def left_of(folder: Path, patience: float = 5) -> list[str]:
     """Command lines of the processes that have the demo's folder in their environment."""
+    return left_of_home(folder / "demo-home", patience)
+
+
+def left_of_home(home: Path, patience: float = 5) -> list[str]:
+    """Command lines of the processes that have this DAGSTER_HOME."""
     deadline = time.monotonic() + patience
-    while (found := _processes_of(folder)) and time.monotonic() < deadline:
+    while (found := _processes_of(home)) and time.monotonic() < deadline:
         time.sleep(0.1)
     return found
 
 
-def _processes_of(folder: Path) -> list[str]:
+def _processes_of(home: Path) -> list[str]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -85,6 +90,6 @@ def _processes_of(folder: Path) -> list[str]:
             command = (process / "cmdline").read_bytes()
         except OSError:
             continue  # it ended meanwhile, or belongs to somebody else
-        if f"DAGSTER_HOME={folder}/demo-home".encode() in environ and command:
+        if f"DAGSTER_HOME={home}\0".encode() in environ and command:
             found.append(command.replace(b"\0", b" ").decode())
     return found

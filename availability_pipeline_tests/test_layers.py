@@ -36,7 +36,7 @@ LAYERS = (
         *("dagster_logs", "outcomes", "health"),
     },
     {"definitions", "launch"},
-    {"sample_archive", "demo", "demo_ui", "cli"},  # and every cli_*
+    {"sample_archive", "demo", "demo_ui", "cli", "background"},  # and every cli_*
 )
 DAGSTER_LAYERS = LAYERS[3] | LAYERS[4]
 MAX_CODE_LINES = 300

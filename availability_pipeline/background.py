@@ -1,0 +1,187 @@
+"""The UI and the daemon as one thing to start, see and end: `make up`, `start`, `stop`, `running`.
+
+Belongs here: one of it for each home, and a certain end. Does not belong here: services that start
+with the machine (deploy/), the process group of `dagster dev` (`demo_ui`).
+
+A keeper process holds a lock on `background.lock` in the home while `dagster dev` runs below it:
+two daemons on one home would launch each schedule twice. The lock goes with the processes, so
+after a power cut or a `kill -9` no stale file says "running".
+"""
+
+import argparse
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TextIO
+
+from availability_pipeline import demo_ui, settings
+
+LOCK, LOG = "background.lock", "background.log"
+
+ENDS_WITHIN = 20
+"""Seconds that `stop` waits; the group is given `demo_ui.ENDS_WITHIN` of them."""
+
+
+class BackgroundError(RuntimeError):
+    """It cannot be started or ended; the text is one line with the remedy."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """What holds the home: the keeper's process id, the group of `dagster dev`, the address."""
+
+    pid: int
+    group: int
+    address: str
+
+
+def find(home: Path) -> Running | None:
+    """What runs on this home, or None."""
+    try:
+        with (home / LOCK).open("r+", encoding="utf-8") as lock:
+            if _take(lock):
+                return None
+            text = lock.read()
+    except FileNotFoundError:
+        return None
+    # Empty while it starts.
+    return Running(**json.loads(text)) if text else Running(0, 0, "an address not known yet")
+
+
+def up(home: Path, port: int) -> None:
+    """Run UI and daemon until SIGINT or SIGTERM comes, or they end by themselves.
+
+    Raises:
+        BackgroundError: something runs on this home already, or they ended.
+        demo_ui.UIError: the port is taken.
+    """
+    address = f"http://127.0.0.1:{port}"
+    with demo_ui.sigterm_as_ctrl_c(), _locked(home) as lock:
+        demo_ui.require_free(port)
+        # `dagster dev` keeps the lock too: if this process is killed, `stop` still finds it.
+        with (
+            suppress(KeyboardInterrupt),
+            demo_ui.running(port, None, (lock.fileno(),)) as process,
+        ):
+            lock.write(json.dumps(asdict(Running(os.getpid(), process.pid, address))))
+            lock.flush()
+            process.wait()
+            raise BackgroundError("UI and daemon ended by themselves; the output above says why")
+
+
+def start(home: Path, port: int) -> str:
+    """Start it in the background, once; returns what is to be said.
+
+    Raises:
+        BackgroundError: it did not start.
+        demo_ui.UIError: the port is taken.
+    """
+    if found := find(home):
+        return f"already running: {found.address}"
+    demo_ui.require_free(port)
+    log = home / LOG
+    command = [sys.executable, "-m", "availability_pipeline.background", "up", "--port", str(port)]
+    with log.open("wb") as out:
+        keeper = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+        )
+    address = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + demo_ui.STARTS_WITHIN
+    while keeper.poll() is None and time.monotonic() < deadline:
+        if demo_ui.answers(f"{address}/server_info"):
+            return f"started: {address}, output in {log}"
+        time.sleep(0.3)
+    keeper.terminate()
+    keeper.wait()
+    raise BackgroundError(f"it did not start; its output is in {log}")
+
+
+def stop(home: Path) -> str:
+    """End it and all it started; returns what is to be said.
+
+    Raises:
+        BackgroundError: it does not end.
+    """
+    found = find(home)
+    if found is None:
+        return "not running"
+    with suppress(ProcessLookupError):
+        os.kill(found.pid, signal.SIGTERM) if found.pid else None
+    for patience, number in ((ENDS_WITHIN, signal.SIGTERM), (ENDS_WITHIN / 2, signal.SIGKILL)):
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            if find(home) is None:
+                return "stopped"
+            if not _lives(found.pid):
+                break  # the keeper was killed, and what it kept was not
+            time.sleep(0.1)
+        # The lock is held by the group's leader, so the group is still ours.
+        with suppress(ProcessLookupError):
+            os.killpg(found.group, number) if found.group else None
+        time.sleep(1)
+    if find(home) is None:
+        return "stopped"
+    raise BackgroundError(f"{found} has not ended; end it by hand")
+
+
+def _take(lock: TextIO) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@contextmanager
+def _locked(home: Path) -> Iterator[TextIO]:
+    with (home / LOCK).open("a+", encoding="utf-8") as lock:
+        if not _take(lock):
+            found = find(home)
+            where = f" at {found.address}" if found else ""
+            raise BackgroundError(f"UI and daemon already run on {home}{where}; `make stop` first")
+        lock.truncate(0)
+        yield lock
+
+
+def main() -> int:
+    """`python -m availability_pipeline.background up|start|stop|running`; exit 0 or 1."""
+    parser = argparse.ArgumentParser(prog="python -m availability_pipeline.background")
+    parser.add_argument("act", choices=("up", "start", "stop", "running"))
+    parser.add_argument("--port", type=int, default=3000, help="loopback port of the UI")
+    given = parser.parse_args()
+    home = settings.dagster_home()
+    try:
+        if home is None or not home.is_dir():
+            raise BackgroundError("set DAGSTER_HOME to the folder of dagster.yaml")
+        if given.act == "up":
+            up(home, given.port)
+        elif given.act == "running":
+            found = find(home)
+            print(f"running: {found.address}" if found else "not running")  # noqa: T201
+            return 0 if found else 1
+        else:
+            print(start(home, given.port) if given.act == "start" else stop(home))  # noqa: T201
+    except (BackgroundError, demo_ui.UIError) as error:
+        print(f"Error: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

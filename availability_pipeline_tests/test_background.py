@@ -1,0 +1,115 @@
+"""`make start`, `running`, `stop` and `up`, as the operations guide's readers have them."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from availability_pipeline import background
+from availability_pipeline_tests.demo_process import free_port, left_of_home
+
+ROOT = Path(__file__).parents[1]
+
+
+class Act:
+    """The four acts on one home, each a process as make starts it."""
+
+    def __init__(self, home):
+        shutil.copy(ROOT / "dagster.yaml", home)
+        self.home, self.port = home, free_port()
+        self.env = os.environ | {
+            "DAGSTER_HOME": str(home),
+            "AVAILABILITY_DB": str(home / "record.duckdb"),
+            # Were a schedule to tick meanwhile, it would reach nobody.
+            "AVAILABILITY_S3_ENDPOINT": "http://127.0.0.1:9",
+        }
+
+    def command(self, act):
+        return [
+            *(sys.executable, "-W", "ignore", "-m", "availability_pipeline.background"),
+            *(act, "--port", str(self.port)),
+        ]
+
+    def __call__(self, act):
+        return subprocess.run(
+            self.command(act),
+            env=self.env, capture_output=True, text=True, check=False, timeout=200,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def act(tmp_path):
+    act = Act(tmp_path)
+    try:
+        yield act
+    finally:
+        found = background.find(tmp_path)
+        if found:
+            os.killpg(found.group, signal.SIGKILL)
+
+
+def test_it_is_started_once_seen_and_ended_whole(act):
+    assert act("running").returncode == 1
+    done = act("start")
+    assert done.returncode == 0, (done.stderr, (act.home / "background.log").read_text()[-3000:])
+    address = f"http://127.0.0.1:{act.port}"
+    assert done.stdout.startswith(f"started: {address}")
+    assert act("running").stdout == f"running: {address}\n"
+    again = act("start")
+    assert (again.returncode, again.stdout) == (0, f"already running: {address}\n")
+    up = act("up")
+    assert up.returncode == 1
+    assert "already run on" in up.stderr
+    assert "`make stop` first" in up.stderr
+    assert act("stop").stdout == "stopped\n"
+    assert left_of_home(act.home) == []
+    assert (act("stop").stdout, act("running").stdout) == ("not running\n", "not running\n")
+
+
+def test_after_a_kill_of_the_keeper_the_rest_is_seen_and_ended(act):
+    """The daemon would go on launching runs, and a new start would add a second one."""
+    with (act.home / "out").open("w") as out:
+        keeper = subprocess.Popen(act.command("up"), env=act.env, stdout=out, stderr=out)
+    deadline = time.monotonic() + 60
+    while not (found := background.find(act.home)) or not found.pid:
+        assert keeper.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    keeper.kill()
+    keeper.wait()
+    assert background.find(act.home) == found
+    assert act("start").stdout.startswith("already running")
+    assert act("stop").stdout == "stopped\n"
+    assert left_of_home(act.home) == []
+
+
+def test_a_taken_port_starts_nothing(act):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", act.port))
+        taken.listen()
+        done = act("start")
+    assert done.returncode == 1
+    assert f"port {act.port} cannot be used" in done.stderr
+    assert background.find(act.home) is None
+
+
+def test_a_home_that_is_none_is_one_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "availability_pipeline.background", "start"],
+        env=os.environ | {"DAGSTER_HOME": str(tmp_path / "none")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "Error: set DAGSTER_HOME to the folder of dagster.yaml\n"
+
+
+def test_make_has_the_acts():
+    makefile = (ROOT / "Makefile").read_text()
+    for name in ("up", "start", "stop", "running"):
+        assert f"availability_pipeline.background {name}" in makefile

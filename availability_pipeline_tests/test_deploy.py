@@ -1,0 +1,282 @@
+"""What runs it for years: service units, agents, containers, an installation without a checkout."""
+
+import json
+import os
+import plistlib
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from dagster._daemon.cli import create_dagster_daemon_cli
+from dagster_webserver.cli import create_dagster_webserver_cli
+
+from availability_pipeline.settings import Settings
+from availability_pipeline_tests.helpers import D, days
+from availability_pipeline_tests.s3 import local_archive
+
+ROOT = Path(__file__).parents[1]
+DEPLOY = ROOT / "deploy"
+BIN = Path(sys.executable).parent
+UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+PLISTS = sorted((DEPLOY / "launchd").glob("*.plist"))
+BATCHING = {"DAGSTER_EVENT_BATCH_SIZE", "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS"}
+COMPOSE = DEPLOY / "docker" / "compose.yaml"
+
+needs_systemd = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze on this machine"
+)
+
+
+PROGRAMS = {
+    "dagster-daemon": create_dagster_daemon_cli(),
+    "dagster-webserver": create_dagster_webserver_cli(),
+}
+
+
+def assert_command_is_there(command):
+    """The program is installed with us, and takes these arguments."""
+    name, arguments = Path(command[0]).name, list(command[1:])
+    assert (BIN / name).exists(), name
+    program = PROGRAMS[name]
+    if hasattr(program, "commands"):
+        program = program.commands[arguments.pop(0)]
+    program.make_context(name, arguments)
+
+
+def known_variables(names):
+    ours = {f"AVAILABILITY_{name.upper()}" for name in Settings.model_fields}
+    return set(names) <= ours | BATCHING | {"DAGSTER_HOME", "DAGSTER_POSTGRES_URL"}
+
+
+# systemd
+
+
+@pytest.fixture
+def units(tmp_path):
+    """The units with this environment's programs, as `verify` looks whether they are there."""
+    for unit in UNITS:
+        text = unit.read_text().replace("/opt/binance-futures-availability/bin", str(BIN))
+        (tmp_path / unit.name).write_text(text)
+    return [tmp_path / unit.name for unit in UNITS]
+
+
+def analyze(*args):
+    return subprocess.run(
+        ["systemd-analyze", *map(str, args)], capture_output=True, text=True, check=False
+    )
+
+
+@needs_systemd
+def test_systemd_finds_no_fault_in_the_units(units):
+    done = analyze("verify", *units)
+    ours = [text for text in done.stderr.splitlines() if "binance-futures" in text]
+    assert (done.returncode, ours) == (0, [])
+
+
+@needs_systemd
+@pytest.mark.parametrize("n", range(2))
+def test_the_units_leave_little_exposed(units, n):
+    """1.3 of 10, where 0 is nothing; 2.0 leaves room for other versions of systemd."""
+    done = analyze("security", "--offline=true", units[n])
+    [score] = re.findall(r"Overall exposure level for .*: ([\d.]+) ", done.stdout)
+    assert 0 < float(score) < 2.0
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
+def test_a_unit_starts_again_after_a_crash_but_not_for_ever(unit):
+    lines = set(unit.read_text().splitlines())
+    assert {
+        "Restart=on-failure", "StartLimitBurst=5", "After=network-online.target postgresql.service",
+        "NoNewPrivileges=true", "ProtectSystem=strict", "PrivateTmp=true", "User=availability",
+        "StateDirectory=binance-futures-availability",
+    } <= lines  # fmt: skip
+
+
+def test_the_units_and_agents_call_programs_that_are_there():
+    texts = "\n".join(unit.read_text() for unit in UNITS)
+    commands = [c.split() for c in re.findall(r"^ExecStart=(.+)$", texts, flags=re.MULTILINE)]
+    commands += [plistlib.loads(p.read_bytes())["ProgramArguments"] for p in PLISTS]
+    assert len(commands) == 4
+    for command in {(Path(c[0]).name, *c[1:]) for c in commands}:
+        assert_command_is_there(command)
+
+
+def test_the_webserver_of_units_and_agents_is_on_loopback():
+    for path in (*UNITS, *PLISTS):
+        if "webserver" in path.name:
+            text = path.read_text()
+            assert "127.0.0.1" in text
+            assert "0.0.0.0" not in text
+
+
+def test_the_environment_file_names_only_what_there_is():
+    lines = (DEPLOY / "systemd" / "availability.env").read_text().splitlines()
+    names = [m.group(1) for text in lines if (m := re.match(r"#?([A-Z_]+)=", text))]
+    assert known_variables(names)
+    assert set(names) >= BATCHING | {"DAGSTER_HOME", "AVAILABILITY_DB"}
+    # Everything writable is in the folder that the unit gives the user.
+    folder = "/var/lib/binance-futures-availability"
+    assert f"DAGSTER_HOME={folder}" in lines
+    assert f"AVAILABILITY_DB={folder}/availability.duckdb" in lines
+
+
+# launchd
+
+
+@pytest.mark.parametrize("path", PLISTS, ids=lambda path: path.stem)
+def test_an_agent_is_kept_alive_and_its_plist_is_sound(path):
+    plist = plistlib.loads(path.read_bytes())
+    assert plist["Label"] == path.stem
+    assert plist["KeepAlive"] is True
+    assert plist["RunAtLoad"] is True
+    assert plist["ThrottleInterval"] >= 10
+    assert known_variables(plist["EnvironmentVariables"])
+    assert plist["EnvironmentVariables"]["DAGSTER_HOME"] == plist["WorkingDirectory"]
+
+
+# Docker: no engine here, so the files are read as one would read them
+
+
+def compose():
+    return yaml.safe_load(COMPOSE.read_text())
+
+
+def test_compose_takes_the_file():
+    client = shutil.which("docker")
+    has = client and not subprocess.run(
+        [client, "compose", "version"], capture_output=True, check=False
+    ).returncode  # fmt: skip
+    if not has:
+        pytest.skip("there is no docker client with compose on this machine")
+    env = os.environ | {"POSTGRES_PASSWORD": "x"}
+    subprocess.run([client, "compose", "-f", COMPOSE, "config", "-q"], env=env, check=True)
+
+
+def test_each_container_is_watched_confined_and_started_again():
+    services = compose()["services"]
+    assert set(services) == {"postgres", "daemon", "webserver"}
+    for service in services.values():
+        assert service["healthcheck"]["test"]
+        assert service["restart"] == "unless-stopped"
+        assert service["security_opt"] == ["no-new-privileges:true"]
+    for name in ("daemon", "webserver"):
+        assert services[name]["read_only"] is True
+        assert services[name]["cap_drop"] == ["ALL"]
+        assert services[name]["depends_on"]["postgres"]["condition"] == "service_healthy"
+    assert services["webserver"]["ports"] == ["127.0.0.1:3000:3000"]
+
+
+def test_what_the_containers_run_is_there():
+    services = compose()["services"]
+    for name in ("daemon", "webserver"):
+        assert_command_is_there(services[name]["command"])
+    assert_command_is_there(services["daemon"]["healthcheck"]["test"][1:])
+    compile(services["webserver"]["healthcheck"]["test"][3], "healthcheck", "exec")
+
+
+def test_the_paths_of_compose_and_dockerfile_exist_and_fit():
+    services = compose()["services"]
+    for service in (services["daemon"], services["webserver"]):
+        assert (COMPOSE.parent / service["build"]["context"]).resolve() == ROOT
+        assert (ROOT / service["build"]["dockerfile"]).exists()
+        source, target, mode = service["volumes"][1].split(":")
+        assert (COMPOSE.parent / source).resolve() == DEPLOY / "postgres" / "dagster.yaml"
+        assert (target, mode) == ("/var/lib/availability/dagster.yaml", "ro")
+        assert known_variables(service["environment"])
+        assert "${POSTGRES_PASSWORD:?" in service["environment"]["DAGSTER_POSTGRES_URL"]
+    dockerfile = (DEPLOY / "docker" / "Dockerfile").read_text()
+    for sources in re.findall(r"^COPY (?!--)(.+) \S+$", dockerfile, flags=re.MULTILINE):
+        for source in sources.split():
+            assert (ROOT / source).exists(), source
+    assert re.findall(r"^USER (.+)$", dockerfile, flags=re.MULTILINE) == ["10001:10001"]
+    assert "latest" not in "".join(re.findall(r"^FROM.*$", dockerfile, flags=re.MULTILINE))
+    kept = (DEPLOY / "docker" / "Dockerfile.dockerignore").read_text().splitlines()
+    assert kept[0] == "*"
+    assert kept.index("deploy/docker/*.env") > kept.index("!deploy")
+
+
+# PostgreSQL's instance is the other one with another storage
+
+
+def test_both_instances_differ_in_their_storage_only():
+    one = yaml.safe_load((ROOT / "dagster.yaml").read_text())
+    other = yaml.safe_load((DEPLOY / "postgres" / "dagster.yaml").read_text())
+    one.pop("event_log_storage")
+    assert other.pop("storage") == {"postgres": {"postgres_url": {"env": "DAGSTER_POSTGRES_URL"}}}
+    assert one == other
+
+
+# An installation without a checkout
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The wheel as pip builds and installs it, without its dependencies."""
+    folder = tmp_path_factory.mktemp("installed")
+    # A copy: the build writes into its source.
+    source = folder / "source"
+    source.mkdir()
+    for name in ("availability_pipeline", "deploy"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (source / "docs").mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE", "dagster.yaml", "docs/operate.md"):
+        shutil.copy(ROOT / name, source / name)
+    prefix = folder / "prefix"
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps",
+         "--ignore-installed", "--no-warn-script-location", "--prefix", prefix, source],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if "No matching distribution found for setuptools" in done.stderr:
+        pytest.skip("pip cannot fetch setuptools, which builds the package")
+    assert done.returncode == 0, done.stderr
+    return prefix
+
+
+def test_an_installation_brings_what_a_home_needs(installed):
+    share = installed / "share" / "binance-futures-availability"
+    for name, source in {
+        "dagster.yaml": ROOT / "dagster.yaml",
+        "postgres/dagster.yaml": DEPLOY / "postgres" / "dagster.yaml",
+        **{f"systemd/{p.name}": p for p in (DEPLOY / "systemd").iterdir()},
+        **{f"launchd/{p.name}": p for p in PLISTS},
+    }.items():
+        assert (share / name).read_bytes() == source.read_bytes(), name
+    assert (installed / "bin" / "binance-futures-availability").exists()
+
+
+def test_an_installation_updates_without_a_checkout(installed, tmp_path):
+    [library] = installed.glob("lib*/python*/site-packages")
+    shutil.copy(installed / "share" / "binance-futures-availability" / "dagster.yaml", tmp_path)
+    env = {k: v for k, v in os.environ.items() if not k.startswith("AVAILABILITY_")}
+    env |= {
+        "PYTHONPATH": str(library),
+        "DAGSTER_HOME": str(tmp_path),
+        "AVAILABILITY_DB": str(tmp_path / "record.duckdb"),
+    }
+    program = installed / "bin" / "binance-futures-availability"
+
+    def run(*args, **more):
+        return subprocess.run(
+            [sys.executable, "-W", "ignore", program, *args],
+            cwd=tmp_path, env=env | more, capture_output=True, text=True, check=False, timeout=240,
+        )  # fmt: skip
+
+    with local_archive() as archive:
+        archive.put("BTCUSDT", days(D(2024, 1, 1), D(2024, 1, 3)))
+        done = run(
+            "update", "manual", "--date", "2024-01-02", AVAILABILITY_S3_ENDPOINT=archive.endpoint
+        )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "history" / "runs" / "index.db").exists()
+    assert "Daily update completed: 1 symbols" in (tmp_path / "logs/availability.log").read_text()
+    got = json.loads(run("query", "snapshot", "2024-01-02", "--json").stdout)
+    assert [row["symbol"] for row in got] == ["BTCUSDT"]
+    del env["DAGSTER_HOME"]
+    done = run("update", "manual")
+    assert done.returncode == 1
+    assert "set DAGSTER_HOME to a folder with a copy of" in done.stderr
