@@ -25,6 +25,7 @@ from dagster._core.storage.tags import (
 )
 
 from availability_pipeline import logs, settings
+from availability_pipeline.masking import mask
 
 MATERIALIZE = "materialize"
 """What a run is called that was started in the UI on assets and not on a job."""
@@ -99,7 +100,7 @@ class RunLogHandler(ConcurrentRotatingFileHandler):
         elif record.levelno < self._lowest or record.pathname.startswith(DAGSTERS_OWN):
             return None
         at = dt.datetime.fromtimestamp(record.created, dt.UTC)
-        return logs.line(at, level, job_label(meta["job_name"]), message)
+        return logs.line(at, level, job_label(meta["job_name"]), mask(message))
 
 def job_label(job: str | None) -> str:
     """The job's name, or `materialize` for the nameless one behind the UI's button."""
