@@ -269,7 +269,7 @@ def one_line(text: str) -> str:
 
 def _failure_message(problem: Problem) -> Message:
     last, dates = problem.last, dates_text(problem.held_dates)
-    about = "" if problem.held_dates == (ALWAYS,) else f": {dates}"
+    about = "" if problem.held_dates == (ALWAYS,) else f": {dates_text(problem.held_dates, 2)}"
     if isinstance(last, RunFailed):
         times = "" if problem.held == 1 else f" {problem.held} times"
         return Message(

@@ -157,7 +157,10 @@ def _events_of(
         if event is None:
             continue
         if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-            yield from _check_event(run.run_id, event.asset_check_evaluation_data, span)
+            evaluation = event.asset_check_evaluation_data
+            # A check with a step of its own is about the whole record, whatever run it is in.
+            rides = event.step_key == evaluation.asset_key.to_python_identifier()
+            yield from _check_event(run.run_id, evaluation, span if rides else ALWAYS)
         elif event.is_step_failure:
             failure = failure or event
         elif event.step_key:
@@ -178,10 +181,10 @@ def _events_of(
 
 
 def _check_event(
-    run_id: str, evaluation: dg.AssetCheckEvaluation, run_span: Span
+    run_id: str, evaluation: dg.AssetCheckEvaluation, looked_at: Span
 ) -> Iterator[Event]:
     name = f"{evaluation.check_name} of {evaluation.asset_key.to_user_string()}"
-    span = _days(evaluation.partition) or run_span
+    span = _days(evaluation.partition) or looked_at
     if evaluation.passed:
         yield alert_rules.CheckPassed(run_id=run_id, name=name, span=span)
     elif evaluation.severity == dg.AssetCheckSeverity.ERROR:
@@ -200,7 +203,8 @@ def _check_event(
 
 
 def _observed(found: Mapping[str, object]) -> str:
-    parts = [f"{key} {found[key]}" for key in ("observed", "threshold", "count") if key in found]
+    numbers = [(key, found[key]) for key in ("observed", "threshold", "count") if key in found]
+    parts = [f"{key} {n:g}" if isinstance(n, float) else f"{key} {n}" for key, n in numbers]
     sample = found.get("sample")
     if isinstance(sample, list) and sample:
         parts.append(f"for example {', '.join(str(item) for item in sample[:3])}")

@@ -18,7 +18,9 @@ import pytest
 
 from availability_pipeline import store
 from availability_pipeline_tests.helpers import days
+from availability_pipeline_tests.receiver import SECRET, receiving
 from availability_pipeline_tests.s3 import local_archive
+from availability_pipeline_tests.test_security import everything_in
 
 ROOT = Path(__file__).parent.parent
 END = dt.datetime.now(dt.UTC).date() - dt.timedelta(1)
@@ -30,21 +32,26 @@ BACKFILL = """mutation($params: LaunchBackfillParams!) {
 STATE = """{ partitionBackfillsOrError { ... on PartitionBackfills { results { id status } } }
   runsOrError { ... on Runs { results { runId status stepStats { stepKey startTime endTime } } } }
   instance { daemonHealth { allDaemonStatuses { daemonType healthy required } } } }"""
+TICKS = """{ sensorOrError(sensorSelector: {sensorName: "alert_sensor",
+  repositoryName: "__repository__", repositoryLocationName: "availability_pipeline.definitions"})
+  { ... on Sensor { sensorState { ticks(limit: 1) { status } } } } }"""
 ASSETS = ["daily_availability", "symbol_listings", "daily_summary"]
 
 
 class Ui:
     """`dagster dev` on a home of its own, in its own process group."""
 
-    def __init__(self, home, endpoint):
+    def __init__(self, home, endpoint, alert_url):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.log = (home / "dev.log").open("w+")
-        env = os.environ | {
+        self.env = env = os.environ | {
             "DAGSTER_HOME": str(home),
             "AVAILABILITY_DB": str(home / "record.duckdb"),
             "AVAILABILITY_S3_ENDPOINT": endpoint,
+            "AVAILABILITY_ALERT_URLS": alert_url,
+            "NO_PROXY": "127.0.0.1",
             "DAGSTER_EVENT_BATCH_SIZE": "500",
             "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "true",
         }
@@ -63,11 +70,18 @@ class Ui:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)["data"]
 
-    def wait(self, seconds, what):
+    def update(self, **env):
+        """`update manual` in a shell, beside the daemon."""
+        return subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", "availability_pipeline.cli", "update", "manual"],
+            env=self.env | env, capture_output=True, check=False, timeout=200,
+        ).returncode  # fmt: skip
+
+    def wait(self, seconds, what, query=STATE):
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             try:
-                if found := what(self.ask(STATE)):
+                if found := what(self.ask(query)):
                     return found
             except (urllib.error.URLError, ConnectionError, TimeoutError):
                 assert self.process.poll() is None
@@ -90,13 +104,18 @@ def steps(state):
 
 
 def test_two_backfills_launched_at_once_both_finish_one_write_after_the_other(tmp_path):
-    """Otherwise one of them meets a locked database in the night and fails."""
+    """Otherwise one of them meets a locked database in the night and fails.
+
+    Meanwhile the daemon's sensor tells of a failed update and of its recovery, and of nothing
+    else; and nothing that was written down holds the receiver's password.
+    """
     shutil.copy(ROOT / "dagster.yaml", tmp_path)
-    with local_archive() as archive:
+    with local_archive() as archive, receiving() as receiver:
         archive.put("BTCUSDT", days(START, END))
-        ui = Ui(tmp_path, archive.endpoint)
+        ui = Ui(tmp_path, archive.endpoint, receiver.url)
         try:
-            ui.wait(90, lambda state: state)
+            ui.wait(180, lambda state: state["sensorOrError"]["sensorState"]["ticks"], TICKS)
+            assert ui.update(AVAILABILITY_S3_ENDPOINT="http://127.0.0.1:9") == 1
             for first, last in ((START, MIDDLE), (MIDDLE + dt.timedelta(1), END)):
                 params = {
                     "partitionNames": [d.isoformat() for d in days(first, last)],
@@ -113,14 +132,24 @@ def test_two_backfills_launched_at_once_both_finish_one_write_after_the_other(tm
                 assert not statuses & {"FAILED", "COMPLETED_FAILED", "CANCELED"}, found
                 return state if len(found) == 2 and statuses == {"COMPLETED_SUCCESS"} else None
 
+            ui.wait(180, lambda _: receiver.log)
+            assert ui.update() == 0
             state = ui.wait(240, done)
+            ui.wait(180, lambda _: len(receiver.log) > 1)
             daemons = state["instance"]["daemonHealth"]["allDaemonStatuses"]
             assert all(d["healthy"] for d in daemons if d["required"])
         finally:
             ui.stop()
     ran = steps(state)
     probes = [s for s in ran if s[2] == "daily_availability"]
-    assert len({s[3] for s in probes}) == 2
+    assert len({s[3] for s in probes}) == 3, "two backfills and the update that succeeded"
+    told = [title for title in receiver.titles if "daily_update" in title]
+    assert told == [f"daily_update failed: {END}", "daily_update recovered"]
+    # Dagster adds the standing checks to a backfill from the UI, and a record of 41 days is not
+    # continuous. What they find is told once.
+    others = [title for title in receiver.titles if title not in told]
+    assert others == [title for title in dict.fromkeys(others) if title.startswith("check ")]
+    assert SECRET.encode() not in everything_in(tmp_path)
     for before, after in itertools.pairwise(ran):
         assert before[1] <= after[0] + 0.5, (before, after)  # stats are rounded
     with store.reader(tmp_path / "record.duckdb") as con:

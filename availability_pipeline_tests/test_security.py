@@ -1,6 +1,7 @@
 """Secrets stay secret, and what others wrote never becomes SQL or a shell's words."""
 
 import ast
+import asyncio
 import os
 import re
 import shutil
@@ -15,6 +16,9 @@ from pathlib import Path
 import dagster as dg
 import duckdb
 import pytest
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import EmptyWorkspaceTarget
+from dagster_graphql.schema import create_schema
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -223,11 +227,11 @@ def test_only_our_own_words_become_sql(path):
 @pytest.mark.parametrize(
     "code",
     [
-        'con.execute(f"SELECT * FROM t WHERE symbol = \'{symbol}\'")',
-        'con.execute("SELECT * FROM t WHERE symbol = \'%s\'" % symbol)',
+        "con.execute(f\"SELECT * FROM t WHERE symbol = '{symbol}'\")",
+        "con.execute(\"SELECT * FROM t WHERE symbol = '%s'\" % symbol)",
         'con.execute("SELECT * FROM t WHERE symbol = " + symbol)',
-        'con.execute("SELECT * FROM t WHERE symbol = \'{}\'".format(symbol))',
-        'con.sql(text)',
+        "con.execute(\"SELECT * FROM t WHERE symbol = '{}'\".format(symbol))",
+        "con.sql(text)",
         'query = f"DELETE FROM t WHERE symbol = {symbol}"',
     ],
 )
@@ -249,7 +253,7 @@ def test_nothing_is_started_through_a_shell(path):
 @pytest.fixture
 def hostile(tmp_path):
     """A record in a file whose name is made of quotes, spaces and SQL."""
-    folder = tmp_path / "it's \"a\" folder; $(touch pwned)"
+    folder = tmp_path / 'it\'s "a" folder; $(touch pwned)'
     folder.mkdir()
     with dg.DagsterInstance.ephemeral() as instance:
         world = World(folder, instance)
@@ -309,3 +313,32 @@ def test_the_ui_is_bound_to_loopback():
         assert re.search(r"(-h|--host) 127\.0\.0\.1\b", line), line
     demo = (PACKAGE / "demo_ui.py").read_text(encoding="utf-8")
     assert '"-h", "127.0.0.1"' in demo
+
+
+SENSOR = 'repositoryLocationName: "l", repositoryName: "r"'
+CHANGES = {
+    "launchPipelineExecution": 'executionParams: {mode: "default", runConfigData: {}, '
+    f'selector: {{{SENSOR}, pipelineName: "daily_update"}}}}',
+    "deletePipelineRun": 'runId: "x"',
+    "wipeAssets": "assetPartitionRanges: []",
+    "startSchedule": f'scheduleSelector: {{{SENSOR}, scheduleName: "daily_update_schedule"}}',
+    "setSensorCursor": f'cursor: "", sensorSelector: {{{SENSOR}, sensorName: "alert_sensor"}}',
+    "shutdownRepositoryLocation": 'repositoryLocationName: "l"',
+}
+
+
+def test_a_read_only_ui_refuses_every_change(tmp_path):
+    """What docs/security.md says of sharing; without --read-only none of them is refused."""
+    schema = create_schema()
+    with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+        for read_only in (True, False):
+            with WorkspaceProcessContext(
+                instance, EmptyWorkspaceTarget(), read_only=read_only
+            ) as served:
+                for name, arguments in CHANGES.items():
+                    question = f"mutation {{ {name}({arguments}) {{ __typename }} }}"
+                    context = served.create_request_context()
+                    answer = asyncio.run(schema.execute_async(question, context_value=context))
+                    assert not answer.errors
+                    refused = answer.data[name]["__typename"] == "UnauthorizedError"
+                    assert refused == read_only, name
