@@ -2,9 +2,11 @@
 
 import datetime as dt
 import logging
+from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 from dagster._core.test_utils import create_run_for_test
 from dagster._daemon.monitoring.run_monitoring import monitor_starting_run
 
@@ -15,6 +17,7 @@ from availability_pipeline_tests.helpers import D, flat
 from availability_pipeline_tests.receiver import SECRET, receiving
 from availability_pipeline_tests.test_pipeline import END, START, FakeClock, World
 
+ROOT = Path(__file__).parents[1]
 DAY = D(2024, 1, 6)
 
 
@@ -278,7 +281,14 @@ def test_more_finished_runs_than_one_look_takes_are_all_seen(watch, receiver, mo
     assert receiver.titles == [f"job_{name} failed" for name in "abcde"]
 
 
-def test_the_sensor_runs_by_default_and_leaves_a_bounded_trail():
+def test_the_sensor_runs_by_default_and_leaves_a_bounded_trail(watch):
+    """A tick every 30 s is a million a year, each with the cursor in it."""
     sensor = defs.resolve_sensor_def("alert_sensor")
     assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
-    assert sensor.minimum_interval_seconds == 30
+    assert {s.name for s in defs.sensors if (s.minimum_interval_seconds or 0) < 30} == set()
+    kept = yaml.safe_load((ROOT / "dagster.yaml").read_text())["retention"]["sensor"]
+    assert set(kept["purge_after_days"]) == {"skipped", "failure", "success", "started"}
+    assert max(kept["purge_after_days"].values()) <= 7
+    watch.run()
+    watch.tick()
+    assert len(watch.cursor) + len(watch.said) < 200
