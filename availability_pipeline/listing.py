@@ -11,16 +11,19 @@ listing raises. Does not belong here: names (`keys`), the XML of a page (`pages`
 The truth rule: a listing is whole or it raises. Nothing partial is ever returned.
 """
 
+import contextlib
 import datetime as dt
 import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import pandas as pd
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
@@ -37,6 +40,12 @@ GIVE_UP_AFTER = 20
 """Failed symbols after which the rest is not asked: the run is lost and the archive in trouble."""
 
 PAGE_SIZE = 1000
+
+MOST_FOLDER_PAGES = 100
+"""Pages of symbol folders after which discovery gives up: 100,000 of them, with 1,057 in 2026."""
+
+EARLIEST, LATEST = np.datetime64("2006-01-01"), np.datetime64("2100-01-01")
+"""A LastModified before S3 existed or a lifetime ahead is no fact, though it may be a date."""
 
 # What one bad answer can raise; anything else is a bug of ours and keeps its traceback.
 REQUEST_ERRORS = (ClientError, BotoCoreError, ResponseParserError, MalformedPageError)
@@ -128,7 +137,7 @@ class S3Archive:
         self._dataset, self._concurrency = dataset, concurrency
         self._lock = threading.Lock()
         self._requests = 0
-        self._server_time: dt.datetime | None = None
+        self._server_dates: set[str] = set()
         self._passed_over: Counter[str] = Counter()
 
     @classmethod
@@ -144,7 +153,7 @@ class S3Archive:
         """
         symbols: list[str] = []
         try:
-            for page in self._pages(Prefix=self._dataset.prefix, Delimiter="/"):
+            for page in self._pages(MOST_FOLDER_PAGES, Prefix=self._dataset.prefix, Delimiter="/"):
                 for folder in page.folders:
                     symbol = self._dataset.parse_folder(folder)
                     if symbol is None:
@@ -176,40 +185,53 @@ class S3Archive:
             DiscoveryError: the symbols could not be listed.
             ListingError: at least one symbol could not be listed wholly.
         """
-        self._requests, self._server_time, self._passed_over = 0, None, Counter()
+        self._requests, self._server_dates, self._passed_over = 0, set(), Counter()
         symbols = self.discover()
         span = [start + dt.timedelta(n) for n in range((end - start).days + 1)]
         names = {f"{day.isoformat()}.zip": n for n, day in enumerate(span)}
         found: dict[str, _Found] = {}
         failures: dict[str, str] = {}
-        todo = iter(symbols)
-        running: dict[Future[_Found], str] = {}
-        with ThreadPoolExecutor(self._concurrency, thread_name_prefix="listing") as pool:
+        todo: SimpleQueue[str] = SimpleQueue()
+        for symbol in symbols:
+            todo.put(symbol)
+        # None says that one of the workers has ended.
+        answers: SimpleQueue[tuple[str, _Found | Exception] | None] = SimpleQueue()
+        stop = threading.Event()
 
-            def submit() -> None:
-                symbol = next(todo, None)
-                if symbol is not None:
-                    running[pool.submit(self._list_symbol, symbol, start, end, names)] = symbol
-
-            for _ in range(self._concurrency * 2):
-                submit()
+        def work() -> None:
             try:
-                while running:
-                    done, _pending = wait(running, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        symbol = running.pop(future)
-                        try:
-                            found[symbol] = future.result()
-                        except REQUEST_ERRORS as error:
-                            failures[symbol] = reason(error)
-                        if len(failures) < GIVE_UP_AFTER:
-                            submit()
-                    if progress:
-                        progress(len(found) + len(failures), len(symbols))
-            except BaseException:
-                # Ctrl-C: the queued listings are dropped, those in flight end by themselves.
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+                while not stop.is_set():
+                    symbol = todo.get_nowait()
+                    try:
+                        answers.put((symbol, self._list_symbol(symbol, start, end, names)))
+                    except REQUEST_ERRORS as error:
+                        answers.put((symbol, error))
+            except Empty:
+                pass
+            finally:
+                answers.put(None)
+
+        with ThreadPoolExecutor(self._concurrency, thread_name_prefix="listing") as pool:
+            # Each worker takes one symbol after another. A future per symbol and a wait over all
+            # that run cost more than the answers' own queue, which holds two of them at most.
+            workers = [pool.submit(work) for _ in range(min(self._concurrency, len(symbols)))]
+            try:
+                for _ in workers:
+                    while (answer := answers.get()) is not None:
+                        symbol, result = answer
+                        if isinstance(result, Exception):
+                            failures[symbol] = reason(result)
+                        else:
+                            found[symbol] = result
+                        if len(failures) >= GIVE_UP_AFTER:
+                            stop.set()
+                        if progress:
+                            progress(len(found) + len(failures), len(symbols))
+            finally:
+                # Ctrl-C, too: what is queued is dropped, what is in flight ends by itself.
+                stop.set()
+            for worker in workers:
+                worker.result()  # a bug of ours keeps its traceback
         if failures:
             raise ListingError(failures, len(symbols), start, end)
         return Listing(
@@ -219,7 +241,7 @@ class S3Archive:
             files=_frame(symbols, found, span),
             requests=self._requests,
             passed_over=dict(self._passed_over),
-            server_time=self._server_time,
+            server_time=self._latest_server_time(),
         )
 
     def _list_symbol(
@@ -233,6 +255,8 @@ class S3Archive:
         # halves the XML. One more tells us that the window is over.
         size = min(PAGE_SIZE, 2 * len(names) + 1)
         pages = self._pages(
+            # A page holds up to 1,000 entries, 500 dates; S3 may send fewer, but not for ever.
+            10 + len(names) // 20,
             Prefix=prefix,
             # The day before's sibling sorts after its file and before our first.
             StartAfter=self._dataset.checksum_key(symbol, start - dt.timedelta(1)),
@@ -241,29 +265,34 @@ class S3Archive:
         )
         at = len(prefix)
         for page in pages:
-            days = [names.get(key[at:]) for key in page.keys]
+            days = list(map(names.get, [key[at:] for key in page.keys]))
             if None in days:
                 for key, day in zip(page.keys, days, strict=True):
                     if day is None and key <= stop and self._dataset.parse_key(key) is None:
                         self._pass_over(key)
-            there = [day is not None for day in days]
-            found.days.extend(day for day in days if day is not None)
-            found.sizes.extend(itertools.compress(page.sizes, there))
-            found.times.extend(itertools.compress(page.last_modified, there))
+                there = [day is not None for day in days]
+                found.days.extend(itertools.compress(days, there))  # type: ignore[arg-type]
+                found.sizes.extend(itertools.compress(page.sizes, there))
+                found.times.extend(itertools.compress(page.last_modified, there))
+            else:
+                found.days.extend(days)  # type: ignore[arg-type]
+                found.sizes.extend(page.sizes)
+                found.times.extend(page.last_modified)
             if page.keys and page.keys[-1] > stop:
                 break
         return found
 
-    def _pages(self, **request: Any) -> Iterator[Page]:
-        """Pages of one listing, in order.
+    def _pages(self, most: int, **request: Any) -> Iterator[Page]:
+        """Pages of one listing, in order, and no more than `most`.
 
         Raises:
-            MalformedPageError: on a foreign or repeated entry, a repeated token, or no progress.
+            MalformedPageError: on a foreign or repeated entry, a repeated token, no progress, or
+                more pages than can be.
         """
         prefix, token = request["Prefix"], None
         last = request.get("StartAfter", "")
         tokens: set[str] = set()
-        while True:
+        for _ in range(most):
             extra: dict[str, Any] = {"ContinuationToken": token} if token else {}
             answer: Any = self._client.list_objects_v2(Bucket=self._bucket, **request, **extra)
             self._note(answer)
@@ -284,24 +313,27 @@ class S3Archive:
                 raise MalformedPageError("a continuation token repeats")
             tokens.add(page.next_token)
             token, last = page.next_token, max(names)
+        raise MalformedPageError(f"after {most} pages there is still no end")
 
     def _note(self, answer: Any) -> None:
         headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        date = headers.get("date")
         with self._lock:
             self._requests += 1
-            # Parsing 2,000 dates costs nothing beside 2,000 requests.
-            if date:
-                try:
-                    time = parsedate_to_datetime(date).astimezone(dt.UTC)
-                except ValueError:
-                    return
-                self._server_time = max(filter(None, (self._server_time, time)))
+            # One text a second, so that few are left to parse at the end.
+            self._server_dates.add(headers.get("date", ""))
+
+    def _latest_server_time(self) -> dt.datetime | None:
+        times: list[dt.datetime] = []
+        for date in self._server_dates:
+            with contextlib.suppress(ValueError, OverflowError):
+                times.append(parsedate_to_datetime(date).astimezone(dt.UTC))
+        return max(times, default=None)
 
     def _pass_over(self, name: str) -> None:
+        name = shown(name)[:200]
         with self._lock:
             if len(self._passed_over) < 100 or name in self._passed_over:
-                self._passed_over[name[:200]] += 1
+                self._passed_over[name] += 1
 
 
 @dataclass(slots=True)
@@ -318,8 +350,15 @@ def reason(error: Exception) -> str:
     if isinstance(error, ClientError):
         detail = error.response.get("Error", {})
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "?")
-        return f"HTTP {status} {detail.get('Code', '')}: {detail.get('Message', '')}".strip()[:300]
-    return f"{type(error).__name__.removesuffix('Error')}: {error}".replace("\n", " ")[:300]
+        text = f"HTTP {status} {detail.get('Code', '')}: {detail.get('Message', '')}".strip()
+    else:
+        text = f"{type(error).__name__.removesuffix('Error')}: {error}"
+    return shown(text)[:300]
+
+
+def shown(text: str) -> str:
+    """The archive's words as one printable line: no line breaks, no terminal's control codes."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _stubbed_page(answer: Any) -> Page:
@@ -342,25 +381,27 @@ def _stubbed_page(answer: Any) -> Page:
 def _frame(
     symbols: tuple[str, ...], found: Mapping[str, _Found], span: list[dt.date]
 ) -> pd.DataFrame:
-    codes: list[int] = []
-    days: list[int] = []
-    sizes: list[int] = []
-    times: list[str] = []
-    for code, symbol in enumerate(symbols):
-        one = found[symbol]
-        codes.extend([code] * len(one.days))
-        days.extend(one.days)
-        sizes.extend(one.sizes)
-        times.extend(one.times)
+    parts = [found[symbol] for symbol in symbols]
+    chain = itertools.chain.from_iterable
+    times = list(chain(part.times for part in parts))
     try:
-        last_modified = pd.to_datetime(pd.Series(times, dtype="str"), format="ISO8601", utc=True)
+        last_modified = pd.to_datetime(times, format="ISO8601", utc=True).as_unit("us")
     except ValueError as error:
         raise ArchiveError(f"the archive lists an impossible LastModified: {error}") from None
+    instants = last_modified.tz_localize(None).to_numpy()
+    if odd := np.flatnonzero((instants < EARLIEST) | (instants >= LATEST)).tolist():
+        raise ArchiveError(f"the archive lists an impossible LastModified: {times[odd[0]]}")
+    counts = [len(part.days) for part in parts]
+    days = np.fromiter(chain(part.days for part in parts), "int64", len(times))
     return pd.DataFrame(
         {
-            "symbol": pd.Categorical.from_codes(codes, categories=pd.Index(symbols)),
-            "date": pd.to_datetime(pd.Series(span)).iloc[days].to_numpy(),
-            "file_size_bytes": pd.array(sizes, dtype="int64"),
+            "symbol": pd.Categorical.from_codes(
+                np.repeat(np.arange(len(symbols)), counts), categories=pd.Index(symbols)
+            ),
+            "date": pd.to_datetime(pd.Series(span)).to_numpy()[days],
+            "file_size_bytes": np.fromiter(
+                chain(part.sizes for part in parts), "int64", len(times)
+            ),
             "last_modified": last_modified,
         }
     )

@@ -28,15 +28,16 @@ _NS = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 _LAST_MODIFIED = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?Z"
 )
-# S3's own spelling of entries. `[^<]` is matched faster than a class of characters (0.23 against
-# 0.57 ms a page); what the names hold is looked at afterwards, all at once.
+# S3's own spelling of entries. What the fields hold is looked at afterwards, all at once, and
+# nothing is matched twice (`++`): 0.15 ms a page of 370 entries against 0.24 with the fields' own
+# patterns in it.
 _CONTENTS = re.compile(
-    "<Contents><Key>([^<]+)</Key><LastModified>([0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
-    r"T[0-9][0-9]:[0-9][0-9]:[0-9][0-9](?:\.[0-9]{1,6})?Z)</LastModified>"
-    "(?:<ETag>[^<]*</ETag>)?(?:<ChecksumAlgorithm>[^<]*</ChecksumAlgorithm>)?"
-    "(?:<ChecksumType>[^<]*</ChecksumType>)?"
-    "<Size>([0-9]{1,15})</Size>(?:<StorageClass>[^<]*</StorageClass>)?</Contents>"
+    "<Contents><Key>([^<]++)</Key><LastModified>([^<]++)</LastModified>"
+    "(?:<ETag>[^<]*+</ETag>)?+(?:<ChecksumAlgorithm>[^<]*+</ChecksumAlgorithm>)?+"
+    "(?:<ChecksumType>[^<]*+</ChecksumType>)?+"
+    "<Size>([^<]++)</Size>(?:<StorageClass>[^<]*+</StorageClass>)?+</Contents>"
 )
+_DIGITS = bytes.maketrans(b"123456789", b"000000000")
 _NOT_PLAIN = bytes(range(32)) + b"\x7f<>&"
 _FOLDER_START, _FOLDER_END = "<CommonPrefixes><Prefix>", "</Prefix></CommonPrefixes>"
 
@@ -86,8 +87,7 @@ def parse_page(body: bytes) -> Page:
             entries.extend(texts)
         folders = [p.findtext(f"{ns}Prefix") or "" for p in root.findall(f"{ns}CommonPrefixes")]
     keys, times, sizes = entries[0::3], entries[1::3], entries[2::3]
-    if not quick:
-        _check_texts(times, sizes)
+    _check_texts(times, sizes)
     if root.findtext(f"{ns}EncodingType") == "url":
         keys, folders = _decoded(keys), _decoded(folders)
     _check_order(keys)
@@ -152,12 +152,17 @@ def _is_plain(names: list[str]) -> bool:
 
 
 def _check_texts(times: list[str], sizes: list[str]) -> None:
-    for time in times:
-        if not _LAST_MODIFIED.fullmatch(time):
-            raise MalformedPageError(f"LastModified {time[:40]!r} is no UTC time")
-    for size in sizes:
-        if not size.isascii() or not size.isdigit() or len(size) > 15:
-            raise MalformedPageError(f"Size {size[:40]!r} is no number of bytes")
+    # All at once: S3 writes every time alike, and a page's sizes are digits or they are not.
+    shape = "".join(times).encode().translate(_DIGITS)
+    if set(map(len, times)) != {24} or shape != b"0000-00-00T00:00:00.000Z" * len(times):
+        for time in times:
+            if not _LAST_MODIFIED.fullmatch(time):
+                raise MalformedPageError(f"LastModified {time[:40]!r} is no UTC time")
+    joined = "".join(sizes)
+    if not (joined.isascii() and joined.isdigit() and all(sizes) and max(map(len, sizes)) <= 15):
+        for size in sizes:
+            if not size.isascii() or not size.isdigit() or len(size) > 15:
+                raise MalformedPageError(f"Size {size[:40]!r} is no number of bytes")
 
 
 def _decoded(names: list[str]) -> list[str]:
