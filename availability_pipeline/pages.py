@@ -83,16 +83,15 @@ def parse_page(body: bytes) -> Page:
         raise MalformedPageError("the entries are not directly in the listing")
     if not quick:
         for c in root.findall(f"{ns}Contents"):
-            texts = (c.findtext(f"{ns}{tag}") or "" for tag in ("Key", "LastModified", "Size"))
-            entries.extend(texts)
-        folders = [p.findtext(f"{ns}Prefix") or "" for p in root.findall(f"{ns}CommonPrefixes")]
+            entries.extend(_text(c, ns, tag) or "" for tag in ("Key", "LastModified", "Size"))
+        folders = [_text(p, ns, "Prefix") or "" for p in root.findall(f"{ns}CommonPrefixes")]
     keys, times, sizes = entries[0::3], entries[1::3], entries[2::3]
     _check_texts(times, sizes)
-    if root.findtext(f"{ns}EncodingType") == "url":
+    if _text(root, ns, "EncodingType") == "url":
         keys, folders = _decoded(keys), _decoded(folders)
     _check_order(keys)
     _check_order(folders)
-    count = root.findtext(f"{ns}KeyCount")
+    count = _text(root, ns, "KeyCount")
     if count is not None and count.strip() != str(len(keys) + len(folders)):
         raise MalformedPageError(
             f"KeyCount is {count[:20]} but {len(keys) + len(folders)} entries are there"
@@ -100,9 +99,17 @@ def parse_page(body: bytes) -> Page:
     return Page(keys, list(map(int, sizes)), times, folders, _next_token(root, ns))
 
 
+def _text(parent: ET.Element, ns: str, tag: str) -> str | None:
+    """Text of the one child of that name; of two, either could be meant, so neither is taken."""
+    children = parent.findall(f"{ns}{tag}")
+    if len(children) > 1 or any(len(child) for child in children):
+        raise MalformedPageError(f"<{tag}> stands there twice or has elements in it")
+    return children[0].text or "" if children else None
+
+
 def _next_token(root: ET.Element, ns: str) -> str | None:
-    truncated = root.findtext(f"{ns}IsTruncated")
-    token = root.findtext(f"{ns}NextContinuationToken")
+    truncated = _text(root, ns, "IsTruncated")
+    token = _text(root, ns, "NextContinuationToken")
     if truncated == "false":
         return None
     if truncated != "true":

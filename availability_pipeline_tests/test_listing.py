@@ -9,7 +9,12 @@ from botocore.stub import Stubber
 from availability_pipeline import settings
 from availability_pipeline.client import make_client
 from availability_pipeline.keys import UM_KLINES_1M as DS
-from availability_pipeline.listing import DiscoveryError, ListingError, S3Archive
+from availability_pipeline.listing import (
+    GIVE_UP_AFTER,
+    DiscoveryError,
+    ListingError,
+    S3Archive,
+)
 from availability_pipeline_tests.s3 import BUCKET, local_archive
 
 D = dt.date
@@ -108,6 +113,45 @@ def ask(start: D, end: D, token: str | None = None) -> dict[str, object]:
         "MaxKeys": 2 * ((end - start).days + 1) + 1,
     }
     return window | ({"ContinuationToken": token} if token else {})
+
+
+def test_ctrl_c_drops_what_is_queued(endpoint):
+    client = make_client(settings.load(s3_endpoint=endpoint))
+    asked = []
+    client.meta.events.register_first(
+        "before-send.s3", lambda request, **_: asked.append(request.url) or None
+    )
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    many = S3Archive(client, BUCKET, concurrency=1)
+    many.discover = lambda: tuple(f"A{n:03}USDT" for n in range(200))
+    with pytest.raises(KeyboardInterrupt):
+        many.list_range(D(2024, 1, 1), D(2024, 1, 1), interrupt)
+    assert len(asked) < 200
+
+
+def test_a_bug_of_ours_keeps_its_traceback(endpoint):
+    """Only what an answer can raise is a failed symbol; the rest must not be taken for one."""
+    client = make_client(settings.load(s3_endpoint=endpoint))
+
+    def broken(**_: object) -> None:
+        raise ZeroDivisionError
+
+    client.meta.events.register("after-call.s3.ListObjectsV2", broken)
+    archive = S3Archive(client, BUCKET)
+    archive.discover = lambda: ("BTCUSDT", "ETHUSDT")
+    with pytest.raises(ZeroDivisionError):
+        archive.list_range(D(2024, 1, 1), D(2024, 1, 1))
+
+
+def test_a_lost_run_stops_asking(endpoint):
+    archive_ = archive(endpoint, s3_bucket="nowhere", s3_concurrency=2)
+    archive_.discover = lambda: tuple(f"A{n:03}USDT" for n in range(200))
+    with pytest.raises(ListingError, match="of 200 symbols") as caught:
+        archive_.list_range(D(2024, 1, 1), D(2024, 1, 1))
+    assert GIVE_UP_AFTER <= len(caught.value.failures) < 100
 
 
 @pytest.fixture
