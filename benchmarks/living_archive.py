@@ -1,0 +1,169 @@
+"""An archive that changes as time goes by, behind the real client: files come, move and go.
+
+What happened in it is a list of events, each with its instant; `advance` lets time pass. It
+answers ListObjectsV2 in S3's own spelling where the request would leave the process (botocore's
+`before-send`), so that client, paging, parsing and errors are the real ones. Nothing here knows
+what the record makes of it: the simulation compares the two.
+"""
+
+import datetime as dt
+import io
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from email.utils import format_datetime
+from typing import Any, Literal
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+from botocore.awsrequest import AWSResponse
+from botocore.exceptions import ConnectionClosedError
+
+from availability_pipeline import settings
+from availability_pipeline.client import make_client
+from availability_pipeline.keys import UM_KLINES_1M
+from availability_pipeline.listing import S3Archive
+
+Fault = Literal["503 on a page", "connection lost", "page cut off", "nothing", "a tenth"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Event:
+    """At `at`, a file was put (`size` is its bytes) or taken away (`size` is None)."""
+
+    at: dt.datetime
+    symbol: str
+    date: dt.date
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """What a listing says of a file."""
+
+    size: int
+    modified: dt.datetime
+
+
+class LivingArchive:
+    """The files at a moment, and the answers to those who list them.
+
+    Args:
+        events: all that ever happens, in any order.
+        page: most entries a page, below S3's 1,000 so that more listings have several pages.
+    """
+
+    def __init__(self, events: Sequence[Event], page: int = 400) -> None:
+        self._events, self._next, self._page = sorted(events), 0, page
+        self.files: dict[str, dict[dt.date, File]] = {}
+        self.now = self._events[0].at
+        self.fault: Fault | None = None
+        self.requests = 0
+        self._strikes_in = 0
+        self._keys: dict[str, list[str]] = {}
+
+    def advance(self, now: dt.datetime) -> list[Event]:
+        """Let time pass until `now`; what happened meanwhile."""
+        first = self._next
+        while self._next < len(self._events) and self._events[self._next].at <= now:
+            event = self._events[self._next]
+            self._next += 1
+            folder = self.files.setdefault(event.symbol, {})
+            if event.size is None:
+                del folder[event.date]
+                if not folder:  # S3 has no empty folders
+                    del self.files[event.symbol]
+            else:
+                folder[event.date] = File(event.size, event.at)
+            self._keys.pop(event.symbol, None)
+        self.now = now
+        return self._events[first : self._next]
+
+    def strike(self, fault: Fault | None, after: int = 0) -> None:
+        """Let one of the next answers fail, after so many good ones; None: all is well again.
+
+        "nothing" and "a tenth" hold for every listing of the folders until then.
+        """
+        self.fault, self._strikes_in = fault, after
+
+    def archive(self) -> S3Archive:
+        """The real listing on this archive, the network left out."""
+        client = make_client(settings.Settings(s3_endpoint="http://archive.invalid"))
+        client.meta.events.register("before-send.s3.ListObjectsV2", self._respond)
+        # One at a time: the same faults hit the same pages in each run.
+        return S3Archive(client, "data.binance.vision", concurrency=1)
+
+    def _respond(self, request: Any, **_: object) -> AWSResponse:
+        self.requests += 1
+        query = dict(parse_qsl(urlsplit(request.url).query, keep_blank_values=True))
+        status, body = 200, self._page_of(query)
+        self._strikes_in -= 1
+        if self._strikes_in == -1:
+            if self.fault == "503 on a page":
+                status = 503
+                body = b"<Error><Code>SlowDown</Code><Message>Reduce your rate</Message></Error>"
+            elif self.fault == "page cut off":
+                body = body[: len(body) * 2 // 3]
+            elif self.fault == "connection lost":
+                raise ConnectionClosedError(endpoint_url=request.url)
+        headers = {
+            "Date": format_datetime(self.now, usegmt=True),
+            "Content-Type": "application/xml",
+        }
+        return AWSResponse(request.url, status, headers, _Raw(body))
+
+    def _page_of(self, query: dict[str, str]) -> bytes:
+        prefix = query["prefix"]
+        token = unquote(query.get("continuation-token", "")).removeprefix("after ")
+        most = min(int(query.get("max-keys", "1000")), self._page)
+        names = self._folders() if prefix == UM_KLINES_1M.prefix else self._names(prefix)
+        first = bisect_right(names, max(query.get("start-after", ""), token))
+        chosen = names[first : first + most]
+        more = len(names) > first + most
+        # Contents come before the common prefixes.
+        keys = "".join(self._contents(name) for name in chosen if name.endswith(".zip"))
+        folded = "".join(
+            f"<CommonPrefixes><Prefix>{quote(name)}</Prefix></CommonPrefixes>"
+            for name in chosen
+            if not name.endswith(".zip")
+        )
+        follows = quote(f"after {chosen[-1]}") if more else ""
+        following = f"<NextContinuationToken>{follows}</NextContinuationToken>" if more else ""
+        return (
+            '<?xml version="1.0" encoding="UTF-8"?>\n'
+            '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+            f"<Name>data.binance.vision</Name><Prefix>{quote(prefix)}</Prefix>{following}"
+            f"<KeyCount>{len(chosen)}</KeyCount><MaxKeys>{most}</MaxKeys>"
+            "<EncodingType>url</EncodingType>"
+            f"<IsTruncated>{str(more).lower()}</IsTruncated>{keys}{folded}</ListBucketResult>"
+        ).encode()
+
+    def _folders(self) -> list[str]:
+        names = sorted(f"{UM_KLINES_1M.prefix}{symbol}/" for symbol in self.files)
+        if self.fault == "nothing":
+            return []
+        return names[::10] if self.fault == "a tenth" else names
+
+    def _names(self, prefix: str) -> list[str]:
+        """A symbol's keys in order, each followed by its CHECKSUM, folded."""
+        symbol = prefix.removeprefix(UM_KLINES_1M.prefix).partition("/")[0]
+        if symbol not in self._keys:
+            keys = (UM_KLINES_1M.key(symbol, date) for date in sorted(self.files.get(symbol, ())))
+            self._keys[symbol] = [name for key in keys for name in (key, f"{key}.CHECKSUM")]
+        return self._keys[symbol]
+
+    def _contents(self, key: str) -> str:
+        symbol = key[len(UM_KLINES_1M.prefix) :].partition("/")[0]
+        file = self.files[symbol][dt.date.fromisoformat(key[-14:-4])]
+        return (
+            f"<Contents><Key>{quote(key)}</Key>"
+            f"<LastModified>{file.modified.isoformat()[:19]}.000Z</LastModified>"
+            f"<ETag>&quot;{file.size:032x}&quot;</ETag><Size>{file.size}</Size>"
+            "<StorageClass>STANDARD</StorageClass></Contents>"
+        )
+
+
+class _Raw(io.BytesIO):
+    """A body as botocore reads it."""
+
+    def stream(self, **_: object) -> Iterator[bytes]:
+        yield self.read()
