@@ -10,6 +10,7 @@ short transaction, and everybody else waits, bounded.
 """
 
 import random
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,12 +109,15 @@ def _connected(
 
 
 def _connect(path: Path, *, read_only: bool, wait_seconds: float) -> duckdb.DuckDBPyConnection:
-    _refuse_foreign(path)
     deadline = time.monotonic() + wait_seconds
     pause = 0.01
     while True:
         try:
-            return duckdb.connect(str(path), read_only=read_only)
+            with _knowing:
+                _refuse_foreign(path)
+                con = duckdb.connect(str(path), read_only=read_only)
+                _known_files.add(_identity(path))
+                return con
         except duckdb.Error as error:
             if not _is_busy(error):
                 raise _explained(path, error) from None
@@ -129,9 +133,23 @@ def _connect(path: Path, *, read_only: bool, wait_seconds: float) -> duckdb.Duck
         pause = min(pause * 1.5, 0.5)
 
 
+# Closing a file drops every lock that this process has on it, also the one DuckDB took for another
+# connection: a second process could then write beside it. So each file is looked into only once,
+# before this process ever has it open.
+_known_files: set[tuple[int, int]] = set()
+_knowing = threading.Lock()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
 def _refuse_foreign(path: Path) -> None:
     # Asked to open a SQLite file, DuckDB would go and download an extension for it.
     try:
+        if _identity(path) in _known_files:
+            return
         with path.open("rb") as file:
             head = file.read(12)
     except OSError:

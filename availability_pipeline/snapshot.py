@@ -45,6 +45,8 @@ def with_suffix(path: Path, suffix: str) -> Path:
 def take(source: Path, target: Path, wait_seconds: float) -> None:
     """Copy the record to `target` as one file, flushed to the disk.
 
+    Not while another thread of this process has the record open: its lock would go with ours.
+
     Raises:
         StoreError: `source` cannot be read; see `store_errors`.
         OSError: `target` cannot be written.

@@ -286,6 +286,41 @@ def test_readers_and_writers_of_one_process_wait_for_each_other_too(path):
     thread.join()
 
 
+OTHER = """
+import duckdb, sys
+try:
+    duckdb.connect(sys.argv[1])
+except duckdb.IOException as error:
+    print(str(error)[:40])
+"""
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_a_second_look_from_the_same_process_leaves_the_writers_lock_in_place(path, new):
+    """Otherwise two processes would write one file at the same time."""
+    if not new:
+        write(path, {"AUSDT": flat(START, END)})
+    with store.writer(path):
+        for opened in (store.reader(path, 0), store.reader(path.parent / "." / path.name, 0)):
+            with pytest.raises(store.StoreBusyError):
+                opened.__enter__()
+        done = subprocess.run(
+            [sys.executable, "-c", OTHER, str(path)], capture_output=True, text=True, check=True
+        )
+    assert "Could not set lock" in done.stdout
+
+
+def test_two_readers_of_one_process_both_keep_writers_out(path):
+    write(path, {"AUSDT": flat(START, END)})
+    with store.reader(path):
+        with store.reader(path):
+            pass
+        done = subprocess.run(
+            [sys.executable, "-c", OTHER, str(path)], capture_output=True, text=True, check=True
+        )
+    assert "Could not set lock" in done.stdout
+
+
 def test_a_reader_never_creates_a_file(path):
     with pytest.raises(store.MissingDatabaseError, match="backfill"), store.reader(path):
         pass
