@@ -23,7 +23,9 @@ UNTIL = dt.date(2026, 11, 22)
 BUCKET = archive_server.BUCKET
 
 
-@pytest.mark.parametrize("name", ["listing", "store", "pipeline", "queries", "checks", "backup", "simulation"])
+@pytest.mark.parametrize(
+    "name", ["listing", "store", "pipeline", "queries", "checks", "backup", "simulation"]
+)
 def test_a_benchmark_runs_and_prints_its_table(name):
     environment = {
         k: v for k, v in os.environ.items() if not k.startswith(("AVAILABILITY_", "DAG"))
