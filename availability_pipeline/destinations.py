@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from availability_pipeline import snapshot
+from availability_pipeline.masking import mask
 from availability_pipeline.store_errors import ExportError
 
 if TYPE_CHECKING:
@@ -55,11 +56,11 @@ def destination(text: str) -> "Destination":
     if "://" not in text:
         return Folder(Path(text).expanduser())
     url = urlsplit(text)
-    if "@" in url.netloc:
-        # Not repeated in the message: what is before the @ may be a secret.
+    # A bucket's name has no colon; where one stands a secret follows, maybe with a slash in it.
+    if "@" in url.netloc or (url.scheme == "s3" and ":" in url.netloc):
         raise ExportError(
-            f"{url.scheme}://...@{url.hostname}: leave credentials out of the address; boto3 finds "
-            "them in its usual places (AWS_PROFILE, ~/.aws, the machine's role)"
+            f"{mask(text)}: leave credentials out of the address; boto3 finds them in its usual "
+            "places (AWS_PROFILE, ~/.aws, the machine's role)"
         )
     if url.scheme == "file" and url.netloc in ("", "localhost") and url.path:
         return Folder(Path(unquote(url.path)))

@@ -164,6 +164,9 @@ class Settings(BaseSettings):
     def _destination_is_known(cls, value: str | None) -> str | None:
         if value and "://" in value and not value.startswith(("s3://", "file://")):
             raise ValueError("give a folder, file:///folder or s3://bucket/prefix")
+        # A secret key may hold a slash, so that `@` stands behind what looks like the bucket.
+        if value and re.match(r"s3://[^/]*[:@]", value):
+            raise ValueError("leave credentials out of the address; boto3 finds them (AWS_PROFILE)")
         return value
 
     @field_validator("s3_endpoint", "exchange_info_url")

@@ -23,7 +23,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from availability_pipeline import connections, queries, settings
+from availability_pipeline.destinations import destination
 from availability_pipeline.masking import mask, mask_target
+from availability_pipeline.store_errors import StoreError
 from availability_pipeline_tests.helpers import D, flat
 from availability_pipeline_tests.receiver import SECRET, receiving
 from availability_pipeline_tests.test_pipeline import END, START, World
@@ -54,20 +56,28 @@ def everything_in(folder: Path) -> bytes:
     return b"\n".join(found)
 
 
-def secret_settings(receiver_url: str) -> dict[str, str]:
-    """A secret in every setting that can hold one, and in the environment besides."""
-    address = f"s3://{SECRET}:{SECRET}@bucket/path?token={SECRET}"
-    others = [
-        name
-        for name in settings.Settings.model_fields
-        if re.search("publish|dest|_url$", name)  # addresses, now and to come
-    ]
-    return {
-        **{f"AVAILABILITY_{name.upper()}": address for name in others},
-        "AVAILABILITY_ALERT_URLS": f"{receiver_url} jsons://{SECRET}@127.0.0.1:9/{SECRET}",
-        "AWS_ACCESS_KEY_ID": SECRET,
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-    }
+ADDRESSES = [n for n in settings.Settings.model_fields if re.search("endpoint|_url$|dest", n)]
+"""Settings that are addresses, those to come included: none takes credentials."""
+
+
+@pytest.mark.parametrize("name", ADDRESSES)
+@pytest.mark.parametrize("scheme", ["https", "s3"])
+@pytest.mark.parametrize("secret", [SECRET, f"{SECRET}/{SECRET}"])
+def test_no_setting_takes_an_address_with_credentials(monkeypatch, name, scheme, secret):
+    """boto3 has places of its own for them, and an address is printed in many places."""
+    variable = f"AVAILABILITY_{name.upper()}"
+    monkeypatch.setenv(variable, f"{scheme}://{SECRET}:{secret}@example.org/path?x={SECRET}")
+    with pytest.raises(settings.SettingsError) as caught:
+        settings.load()
+    assert f"{variable}='{scheme}://****@example.org/path?****" in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+def test_an_export_to_an_address_with_credentials_does_not_repeat_them():
+    for secret in (SECRET, f"{SECRET}/{SECRET}"):
+        with pytest.raises(StoreError) as caught:
+            destination(f"s3://{SECRET}:{secret}@bucket/path")
+        assert SECRET not in str(caught.value)
 
 
 def test_no_secret_reaches_history_logs_or_output_of_a_failing_update(tmp_path):
@@ -78,7 +88,9 @@ def test_no_secret_reaches_history_logs_or_output_of_a_failing_update(tmp_path):
     said = []
     with receiving() as receiver:
         env = {k: v for k, v in os.environ.items() if not k.startswith("AVAILABILITY")} | {
-            **secret_settings(receiver.url),
+            "AVAILABILITY_ALERT_URLS": f"{receiver.url} jsons://{SECRET}@127.0.0.1:9/{SECRET}",
+            "AWS_ACCESS_KEY_ID": SECRET,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
             "AVAILABILITY_DB": str(home / "record.duckdb"),
             "AVAILABILITY_S3_ENDPOINT": "http://127.0.0.1:9",
             "DAGSTER_HOME": str(home),
