@@ -221,7 +221,10 @@ def load(**overrides: object) -> Settings:
         reason = first["msg"].removeprefix("Value error, ")
         # Of an alert target no part may be shown; the reason says which entry it is.
         shown = "" if name == "AVAILABILITY_ALERT_URLS" else f"={mask(repr(first['input']))}"
-        raise SettingsError(f"{name}{shown}: {reason}; correct or unset it") from None
+        line = f"{name}{shown}: {reason}; correct or unset it"
+    # Outside the handler: as our error's context, pydantic's would keep frames alive where no
+    # garbage collector looks, and DuckDB would print forty lines about leaks at exit.
+    raise SettingsError(line)
 
 
 def dagster_home() -> Path | None:
