@@ -3,6 +3,7 @@
 import ast
 import asyncio
 import os
+import plistlib
 import re
 import shutil
 import sqlite3
@@ -16,6 +17,7 @@ from pathlib import Path
 import dagster as dg
 import duckdb
 import pytest
+import yaml
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import EmptyWorkspaceTarget
 from dagster_graphql.schema import create_schema
@@ -325,6 +327,20 @@ def test_the_ui_is_bound_to_loopback():
         assert re.search(r"(-h|--host) 127\.0\.0\.1\b", line), line
     demo = (PACKAGE / "demo_ui.py").read_text(encoding="utf-8")
     assert '"-h", "127.0.0.1"' in demo
+
+
+def test_the_services_bind_the_ui_to_loopback():
+    unit = (ROOT / "deploy/systemd/binance-futures-availability-webserver.service").read_text()
+    [start] = re.findall(r"^ExecStart=.*$", unit, flags=re.MULTILINE)
+    assert " -h 127.0.0.1 " in start
+    plist = plistlib.loads((ROOT / "deploy/launchd/availability.webserver.plist").read_bytes())
+    words = plist["ProgramArguments"]
+    assert words[words.index("-h") + 1] == "127.0.0.1"
+    # In a container 0.0.0.0 is the container; what is published is what counts.
+    services = yaml.safe_load((ROOT / "deploy/docker/compose.yaml").read_text())["services"]
+    ports = [port for service in services.values() for port in service.get("ports", ())]
+    assert ports
+    assert all(str(port).startswith("127.0.0.1:") for port in ports)
 
 
 SENSOR = 'repositoryLocationName: "l", repositoryName: "r"'
