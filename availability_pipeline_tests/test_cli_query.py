@@ -324,3 +324,47 @@ def test_an_empty_database_and_a_locked_one_are_one_line(ask, tmp_path, monkeypa
 )
 def test_wrong_usage_is_exit_2(ask, args):
     ask(*args, code=2)
+
+
+def read_commands():
+    for name, command in cli.commands["query"].commands.items():
+        for sub, inner in getattr(command, "commands", {}).items():
+            yield f"query {name} {sub}", inner
+        if not hasattr(command, "commands"):
+            yield f"query {name}", command
+    yield "validate", cli.commands["validate"]
+
+
+@pytest.mark.parametrize(("name", "command"), list(read_commands()), ids=lambda v: str(v))
+def test_the_example_of_every_help_runs(ask, tmp_path, monkeypatch, name, command):
+    """2024 is not in this record: the answer is that it was not probed, never wrong usage."""
+    monkeypatch.chdir(tmp_path)
+    [example] = re.findall(r"Example: binance-futures-availability (.+)", command.help)
+    assert example.startswith(name)
+    done = CliRunner().invoke(cli, example.split())
+    assert done.exit_code in {0, 1}, done.output
+    if done.exit_code == 1:
+        assert re.search("not probed|never looked at|no symbol SOLUSDT", done.output)
+    text = CliRunner().invoke(cli, [*name.split(), "--help"]).stdout
+    assert example.split()[-1] in text
+    assert "--json" in text
+
+
+def test_read_commands_import_neither_dagster_nor_pandas(path):
+    day = str(HOLE)
+    commands = [
+        ["query", "snapshot", day], ["query", "range", day, day], ["query", "holes", "--csv"],
+        ["query", "revisions"], ["query", "listings"], ["query", "analytics", "summary"],
+        ["query", "analytics", "delistings", day], ["query", "universe", day, day, "--json"],
+        ["validate", "--start", day, "--end", day],
+    ]  # fmt: skip
+    code = (
+        "import sys; from availability_pipeline.cli import cli\n"
+        f"for args in {commands}: cli(args, standalone_mode=False)\n"
+        "print({'dagster', 'pandas', 'boto3'} & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "AVAILABILITY_DB": str(path)},
+        capture_output=True, encoding="utf-8", check=False,
+    )  # fmt: skip
+    assert done.stderr.strip() == "set()"
