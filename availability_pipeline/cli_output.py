@@ -10,6 +10,7 @@ import io
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -64,6 +65,16 @@ def one_line_errors() -> Iterator[None]:
         raise click.ClickException(str(error)) from None
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
+
+
+def without_beta_warnings() -> None:
+    """Say nothing about what Dagster calls beta: it is ours to know, not the user's.
+
+    Call it before the first import of Dagster. Our one-run ranges are
+    `BackfillPolicy.single_run()`, and the log is `python_logs` in dagster.yaml.
+    """
+    for message in ("Parameter `backfill_policy` of", ".*Handling yaml-defined logging"):
+        warnings.filterwarnings("ignore", message=message)
 
 
 def utf8_streams() -> None:

@@ -9,7 +9,7 @@ import datetime as dt
 import click
 
 from availability_pipeline import connections, queries, settings
-from availability_pipeline.cli_output import one_line_errors
+from availability_pipeline.cli_output import one_line_errors, without_beta_warnings
 
 
 def run_probe(start: dt.date, end: dt.date, *, accept_shrunken: bool = False) -> None:
@@ -22,6 +22,7 @@ def run_probe(start: dt.date, end: dt.date, *, accept_shrunken: bool = False) ->
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
+    without_beta_warnings()
     from availability_pipeline import launch
 
     what = f"{start}" if start == end else f"{start} to {end}"

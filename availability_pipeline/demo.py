@@ -12,7 +12,6 @@ import fcntl
 import os
 import shutil
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from availability_pipeline import demo_ui, derived, report, settings, store
+from availability_pipeline.cli_output import without_beta_warnings
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline.sample_archive import (
     BUCKET,
@@ -109,8 +109,7 @@ def _show(console: Console, archive: SampleArchive, db: Path) -> None:
 
 
 def _probe(console: Console, what: str, start: dt.date, end: dt.date) -> None:
-    # Our one-run ranges are BackfillPolicy.single_run(), which Dagster 1.13 still calls beta.
-    warnings.filterwarnings("ignore", message="Parameter `backfill_policy` of")
+    without_beta_warnings()
     from availability_pipeline import launch
 
     span = f"{start}" if start == end else f"{start} to {end}"

@@ -262,7 +262,7 @@ def test_an_installation_updates_without_a_checkout(installed, tmp_path):
 
     def run(*args, **more):
         return subprocess.run(
-            [sys.executable, "-W", "ignore", program, *args],
+            [sys.executable, program, *args],
             cwd=tmp_path, env=env | more, capture_output=True, text=True, check=False, timeout=240,
         )  # fmt: skip
 
@@ -272,6 +272,7 @@ def test_an_installation_updates_without_a_checkout(installed, tmp_path):
             "update", "manual", "--date", "2024-01-02", AVAILABILITY_S3_ENDPOINT=archive.endpoint
         )
     assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
     assert (tmp_path / "history" / "runs" / "index.db").exists()
     assert "Daily update completed: 1 symbols" in (tmp_path / "logs/availability.log").read_text()
     got = json.loads(run("query", "snapshot", "2024-01-02", "--json").stdout)
