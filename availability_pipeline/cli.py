@@ -14,7 +14,7 @@ from availability_pipeline import __version__
 from availability_pipeline.cli_alerts import alerts
 from availability_pipeline.cli_analytics import validate
 from availability_pipeline.cli_backup import backup, export, restore
-from availability_pipeline.cli_operate import status
+from availability_pipeline.cli_operate import slo_command, status
 from availability_pipeline.cli_output import (
     Date,
     today_utc,
@@ -92,7 +92,7 @@ def demo(ui: bool, port: int) -> None:
     sys.exit(sample.run(ui=ui, port=port))
 
 
-for _command in (query, validate, report, status, backup, restore, export, alerts):
+for _command in (query, validate, report, status, slo_command, backup, restore, export, alerts):
     cli.add_command(_command)
 
 

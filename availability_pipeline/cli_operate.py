@@ -1,41 +1,310 @@
-"""Looking after it: whether it runs, what it covers, what to do next.
+"""Looking after it: does it run, what is covered, do the service levels hold, what to do next.
 
-Belongs here: arguments, and how an answer is laid out. Does not belong here: SQL (`queries`).
+Belongs here: the commands `status` and `slo`, how their answers are laid out, and which one thing
+comes next. Does not belong here: SQL (`queries`, `standing`), reading Dagster (`health`), rules
+(`slo`). Both import Dagster when they run: the truth on runs and daemon is in its records.
 """
 
 import datetime as dt
-from typing import Any
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from availability_pipeline import connections, queries, settings
-from availability_pipeline.cli_output import one_line_errors, print_json, table, today_utc
+from availability_pipeline import connections, queries, settings, slo, standing
+from availability_pipeline.cli_output import count, one_line_errors, print_json, today_utc
 from availability_pipeline.keys import FIRST_DATE
+from availability_pipeline.masking import mask
+from availability_pipeline.slo import PROGRAM, Verdict
+from availability_pipeline.store_errors import MissingDatabaseError, StoreError
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+START = "`make up` in the checkout, or your service"
+NEVER = f"Never ran here: there is no run history in DAGSTER_HOME. Start it with {START}."
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="JSON, UTF-8.")
 def status(as_json: bool) -> None:
-    """What the record covers, and what to do next.
+    """Does it run, what is covered, do the service levels hold, and what to do next.
+
+    Reads only, and works while an update is writing.
 
     Example: binance-futures-availability status
     """
     with one_line_errors():
         s = settings.load()
-        with connections.reader(s.db, s.db_wait_seconds) as con:
-            found = queries.coverage(con, today_utc())
-    answer: dict[str, Any] = {"database": str(s.db_path), **found, "next": _next_step(found)}
+    now = dt.datetime.now(dt.UTC)
+    error: StoreError | None = None
+    verdicts: dict[str, Verdict] = {}
+    stored: set[dt.date] = set()
+    with _history() as instance:
+        answer: dict[str, Any] = {"database": str(s.db_path), "log": str(settings.log_path(s))}
+        answer["history"] = instance is not None
+        try:
+            with connections.reader(s.db, s.db_wait_seconds) as con:
+                answer |= queries.coverage(con, today_utc())
+                verdicts = _judge_record(con, now, s)
+                stored = standing.stored_dates(con)
+        except MissingDatabaseError as missing:
+            error = missing if instance else None
+        except StoreError as broken:
+            error = broken
+        if instance:
+            answer |= _running(instance, now)
+            if "dates" in answer:
+                verdicts |= _judge_runs(instance, stored, now, s)
+    answer["slo"] = [_shown(name, verdict) for name, verdict in verdicts.items()]
+    answer["next"] = next_step(answer, verdicts, error)
     if as_json:
         print_json(answer)
     else:
-        table(queries.Rows(("what", "is"), [(k, str(v)) for k, v in answer.items()]), "Status")
+        _print_status(answer, now)
+    if error:
+        raise click.ClickException(str(error))
 
 
-def _next_step(found: dict[str, Any]) -> str:
-    yesterday = today_utc() - dt.timedelta(1)
-    if found["unknown_dates"]:
+@click.command("slo")
+@click.option(
+    "--days",
+    default=slo.SUCCESS_DAYS,
+    show_default=True,
+    type=click.IntRange(1, 366),
+    help="Days over which the success rate of scheduled updates is taken.",
+)
+@click.option("--json", "as_json", is_flag=True, help="JSON, UTF-8.")
+def slo_command(days: int, as_json: bool) -> None:
+    """The success rate of the scheduled updates, and whether each service level holds.
+
+    Exit code 1 if one is breached; a warning is none.
+
+    Example: binance-futures-availability slo --days 30
+    """
+    with one_line_errors():
+        s = settings.load()
+        now = dt.datetime.now(dt.UTC)
+        with _history() as instance:
+            if instance is None:
+                _say({"history": False, "slo": [], "next": NEVER}, as_json, NEVER)
+                return
+            with connections.reader(s.db, s.db_wait_seconds) as con:
+                verdicts = _judge_record(con, now, s)
+                settled = standing.last_settled(con)
+                stored = standing.stored_dates(con)
+            verdicts = _judge_runs(instance, stored, now, s, days) | verdicts
+        if s.exchange_info_url:
+            verdicts["exchange_coverage"] = standing.exchange_coverage(*settled, s)
+    broken = [name for name, verdict in verdicts.items() if verdict.breached]
+    rate = verdicts["update_success_rate"]
+    answer: dict[str, Any] = {
+        "history": True,
+        "days": days,
+        "success_rate": rate.observed,
+        "slo": [_shown(name, verdict) for name, verdict in verdicts.items()],
+        "breached": broken,
+    }
+    lines = [f"Success rate: {rate.observed:.1%} ({rate.note})", ""]
+    lines += _verdict_lines(answer["slo"], hints=True)
+    lines += ["", f"Breached: {', '.join(broken)}" if broken else "No service level is breached."]
+    _say(answer, as_json, "\n".join(lines))
+    if broken:
+        sys.exit(1)
+
+
+@contextmanager
+def _history() -> "Iterator[dg.DagsterInstance | None]":
+    folder = settings.dagster_home()
+    if folder is None or not _has_history(folder):
+        yield None  # without the 1.5 s of importing Dagster
+        return
+    with warnings.catch_warnings():
+        # What Dagster calls beta is chosen knowingly, and no news to whoever asks for the status.
+        warnings.simplefilter("ignore")
+        from availability_pipeline import launch
+
+        try:
+            with launch.history(folder) as instance:
+                yield instance
+        except launch.HistoryError as error:
+            raise click.ClickException(str(error)) from None
+
+
+def _has_history(folder: Path) -> bool:
+    if (folder / "history" / "runs.db").exists():
+        return True
+    # PostgreSQL keeps its history elsewhere, and only Dagster knows where.
+    config = folder / "dagster.yaml"
+    return config.exists() and any(
+        line.startswith("storage:") for line in config.read_text(encoding="utf-8").splitlines()
+    )
+
+
+def _judge_record(con: Any, now: dt.datetime, s: settings.Settings) -> dict[str, Verdict]:
+    return {name: check(con, now, s) for name, check in standing.ALL.items()}
+
+
+def _judge_runs(
+    instance: "dg.DagsterInstance",
+    stored: set[dt.date],
+    now: dt.datetime,
+    s: settings.Settings,
+    days: int = slo.SUCCESS_DAYS,
+) -> dict[str, Verdict]:
+    from availability_pipeline import health
+
+    writing = health.others_running(instance, "")
+    return {
+        "update_success_rate": health.update_success_rate(instance, now, s, days),
+        "freshness": health.freshness(instance, now, s),
+        "store_matches_dagster": health.store_matches_dagster(instance, stored, writing=writing),
+    }
+
+
+def _running(instance: "dg.DagsterInstance", now: dt.datetime) -> dict[str, Any]:
+    """Daemon, schedules and last runs, as they go into the answer."""
+    from dataclasses import asdict
+
+    from availability_pipeline import automation, health
+
+    return {
+        "daemon": asdict(health.daemon(instance, now)),
+        "schedules": [asdict(x) for x in health.schedules(instance, automation.SCHEDULES, now)],
+        "runs": [asdict(x) for x in health.last_runs(instance)],
+    }
+
+
+def next_step(
+    answer: Mapping[str, Any], verdicts: Mapping[str, Verdict], error: StoreError | None = None
+) -> str:
+    """The one thing to do next: what keeps the rest from mending itself comes first."""
+    if error:
+        return str(error)
+    if not answer["history"]:
+        return NEVER
+    if not answer["daemon"]["running"]:
+        return f"Nothing runs by itself: the daemon is down. Start it: {START}."
+    off = [s["name"] for s in answer["schedules"] if not s["on"] and not s["optional"]]
+    if off:
+        return f"Switched off: {', '.join(off)}. In the UI under Automation, switch on."
+    if answer.get("unknown_dates"):
+        yesterday = today_utc() - dt.timedelta(1)
         return (
-            f"{found['unknown_dates']} dates were never looked at: binance-futures-availability "
-            f"backfill --start {FIRST_DATE} --end {yesterday}"
+            f"{answer['unknown_dates']} dates were never looked at: "
+            f"`{PROGRAM} backfill --start {FIRST_DATE} --end {yesterday}`."
         )
-    return "nothing: every date up to yesterday was looked at"
+    broken = [f"{name}: {v.text}" for name, v in verdicts.items() if v.breached]
+    if broken:
+        return broken[0]
+    if answer["runs"] and answer["runs"][0]["status"] == "failure":
+        return (
+            "The last run failed. The next scheduled one looks at its dates again; at once: "
+            f"`{PROGRAM} update manual`."
+        )
+    return "Nothing: it runs, every date up to yesterday was looked at, no service level is broken."
+
+
+def _shown(name: str, verdict: Verdict) -> dict[str, Any]:
+    """A verdict as it is printed: `outcome` is ok, warn or breach."""
+    outcome = "ok" if verdict.passed else "breach" if verdict.breached else "warn"
+    return {
+        "name": name,
+        "outcome": outcome,
+        "observed": verdict.observed,
+        "threshold": verdict.threshold,
+        "count": verdict.count,
+        "sample": list(verdict.sample),
+        "sample_truncated": verdict.sample_truncated,
+        "note": verdict.note,
+        "recovery": "" if verdict.passed else verdict.recovery,
+    }
+
+
+def _say(answer: Mapping[str, Any], as_json: bool, text: str) -> None:
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(text)
+
+
+def _print_status(answer: Mapping[str, Any], now: dt.datetime) -> None:
+    lines = [("Runs", _runs_text(answer, now))]
+    if "dates" in answer:
+        lines += [
+            ("Covers", f"{answer['first_date']} to {answer['last_date']}, "
+                       f"settled up to {answer['settled_to']}"),
+            ("", f"{answer['symbols']:,} symbols, {answer['available']:,} files; "
+                 f"{answer['pending']:,} pending, {count(answer['holes'], 'hole')}, "
+                 f"{count(answer['unknown_dates'], 'date')} unknown"),
+        ]  # fmt: skip
+    lines += [("Database", answer["database"]), ("Log", answer["log"])]
+    for label, text in lines:
+        click.echo(f"{label:<10}{text}")
+    if answer["history"]:
+        _section("Schedules", answer["schedules"], _schedule_line)
+        _section("Last runs", answer["runs"], _run_line)
+    if answer["slo"]:
+        click.echo("\nService levels")
+        click.echo("\n".join(_verdict_lines(answer["slo"])))
+    click.echo(f"\nNext      {answer['next']}")
+
+
+def _runs_text(answer: Mapping[str, Any], now: dt.datetime) -> str:
+    if not answer["history"]:
+        return "no, it never ran here"
+    daemon = answer["daemon"]
+    last = daemon["last_heartbeat"]
+    if last is None:
+        return "no: the daemon has never been started; runs were started by hand"
+    ago = int((now - last).total_seconds())
+    text = f"{ago} s ago" if ago < 120 else f"at {last:%Y-%m-%d %H:%M} UTC"
+    says = f"{'yes' if daemon['running'] else 'no'}: the daemon's last sign of life was {text}"
+    return "; ".join([says, *(mask(error) for error in daemon["errors"])])
+
+
+def _section(
+    title: str, rows: Sequence[dict[str, Any]], line: Callable[[dict[str, Any]], str]
+) -> None:
+    click.echo(f"\n{title}")
+    for row in rows:
+        click.echo(f"  {line(row)}")
+    if not rows:
+        click.echo("  none")
+
+
+def _schedule_line(row: dict[str, Any]) -> str:
+    last = "never"
+    if row["last_tick"]:
+        last = f"{row['last_tick']:%Y-%m-%d %H:%M} {row['last_outcome']}"
+    following = f"{row['next_tick']:%Y-%m-%d %H:%M}" if row["next_tick"] else "-"
+    error = f"  {mask(row['error'])}" if row["error"] else ""
+    switch = "on " if row["on"] else "off"
+    return f"{row['name']:<27} {switch}  last {last:<24}  next {following}{error}"
+
+
+def _run_line(row: dict[str, Any]) -> str:
+    took = f"{row['seconds']:,.0f} s" if row["seconds"] is not None else ""
+    error = f"  {mask(row['error'])}" if row["error"] else ""
+    return (
+        f"{row['launched_at']:%Y-%m-%d %H:%M}  {row['job']:<18} by {row['launched_by']:<9} "
+        f"{row['status']:<9} {took:>7}{error}"
+    ).rstrip()
+
+
+def _verdict_lines(rows: Sequence[dict[str, Any]], *, hints: bool = False) -> list[str]:
+    lines = []
+    for row in rows:
+        named = "; ".join(row["sample"][:3])
+        if row["count"] > len(row["sample"][:3]):
+            named += f"; {row['count']} in all" if named else f"{row['count']} in all"
+        parts = [part for part in ("" if row["outcome"] == "ok" else named, row["note"]) if part]
+        mark = {"ok": "ok", "warn": "warning", "breach": "BREACH"}[row["outcome"]]
+        lines.append(f"  {mark:<8} {row['name']:<22} {'. '.join(parts)}".rstrip())
+        if hints and row["recovery"]:
+            lines.append(f"{'':34}{row['recovery']}")
+    return lines

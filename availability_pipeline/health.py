@@ -120,11 +120,15 @@ def daemon(instance: dg.DagsterInstance, now: dt.datetime) -> Daemon:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleState:
-    """One schedule; `last_outcome` is success, failure, skipped or started, or None."""
+    """One schedule; `last_outcome` is success, failure, skipped or started, or None.
+
+    `optional` ones are off until somebody switches them on.
+    """
 
     name: str
     cron: str
     on: bool
+    optional: bool
     last_tick: dt.datetime | None
     last_outcome: str | None
     error: str | None
@@ -152,7 +156,8 @@ def _schedule(
     for state in states:
         ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
         ticked.append((ticks[0].timestamp if ticks else 0.0, state, ticks[0] if ticks else None))
-    on, tick = defined.default_status == dg.DefaultScheduleStatus.RUNNING, None
+    by_default = defined.default_status == dg.DefaultScheduleStatus.RUNNING
+    on, tick = by_default, None
     if ticked:
         _, state, tick = max(ticked, key=lambda t: t[0])
         on = state.status != InstigatorStatus.STOPPED
@@ -162,6 +167,7 @@ def _schedule(
         name=defined.name,
         cron=cron,
         on=on,
+        optional=not by_default,
         last_tick=dt.datetime.fromtimestamp(tick.timestamp, dt.UTC) if tick else None,
         last_outcome=tick.status.value.lower() if tick else None,
         error=tick.error.message.strip().splitlines()[-1] if tick and tick.error else None,

@@ -65,16 +65,14 @@ def home() -> Path:
 
 
 @contextmanager
-def history() -> Iterator[dg.DagsterInstance | None]:
-    """Dagster's records for reading, or None where nothing has ever run; then makes nothing.
+def history(folder: Path) -> Iterator[dg.DagsterInstance]:
+    """Dagster's records in this home, for reading.
+
+    Opening makes what is missing: see first that something ever ran there.
 
     Raises:
         HistoryError: they cannot be read.
     """
-    folder = settings.dagster_home()
-    if folder is None or not _has_history(folder):
-        yield None
-        return
     os.environ["DAGSTER_HOME"] = str(folder)
     try:
         instance = dg.DagsterInstance.get()
@@ -85,16 +83,6 @@ def history() -> Iterator[dg.DagsterInstance | None]:
         ) from None
     with instance:
         yield instance
-
-
-def _has_history(folder: Path) -> bool:
-    if (folder / "history" / "runs.db").exists():
-        return True
-    # PostgreSQL keeps its history elsewhere, and only Dagster knows where.
-    config = folder / "dagster.yaml"
-    return config.exists() and any(
-        line.startswith("storage:") for line in config.read_text(encoding="utf-8").splitlines()
-    )
 
 
 def run_range(

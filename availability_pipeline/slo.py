@@ -139,6 +139,11 @@ def completeness(dates: Sequence[DateCount], threshold: float) -> Verdict:
     note, recovery = "", REPAIRED_BY_SCHEDULE
     if sure:
         recovery += f" At once: {_backfill([d.date for d in sure])}."
+        if all(d.expected - d.available == 1 for d in sure):
+            note = (
+                "one file is missing, which is much only because few symbols were expected; if it "
+                "was never published, nothing can be done"
+            )
     elif short:
         unsure = any(not d.pending for d in short)
         note = "late or delisted: known after three published dates" if unsure else "not due yet"
@@ -313,9 +318,12 @@ def freshness(
     ended = dt.datetime.combine(date + dt.timedelta(1), dt.time(), dt.UTC)
     minutes = ((materialised_at or now) - ended).total_seconds() / 60
     missing = materialised_at is None
-    note = "" if missing else f"{date} was first looked at {materialised_at:%Y-%m-%d %H:%M} UTC"
+    late = not missing and minutes > deadline_minutes
+    note = "" if missing else f"first looked at {materialised_at:%Y-%m-%d %H:%M} UTC"
+    if late:
+        note += f", due by {ended + dt.timedelta(minutes=deadline_minutes):%H:%M}"
     return _verdict(
-        [str(date)] if missing or minutes > deadline_minutes else [],
+        [str(date)] if missing or late else [],
         observed=round(minutes, 1),
         threshold=deadline_minutes,
         recovery=f"See that the daemon runs: `{PROGRAM} status`. Look at the date by hand: "
@@ -351,8 +359,7 @@ def store_matches_dagster(
         severity="warn" if writing else "error",
         count=len(drift),
         sample_truncated=len(sample) > SAMPLE,
-        note=f"{len(no_rows)} dates materialised without rows, {len(no_record)} with rows and not "
-        "materialised" + (", while a run is in progress" if writing and drift else ""),
+        note="a run is in progress: look again when it has ended" if writing and drift else "",
     )
 
 

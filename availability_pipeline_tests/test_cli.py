@@ -98,8 +98,9 @@ def test_status_says_what_is_unknown_and_what_to_do(shell):
     got = json.loads(shell.ok("status", "--json"))
     assert (got["dates"], got["symbols"], got["holes"]) == (12, 2, 1)
     assert got["unknown_dates"] > 2000
-    assert "backfill --start 2019-09-25" in got["next"]
-    assert "backfill" in shell.ok("status")
+    assert "the daemon is down" in got["next"]
+    assert [run["status"] for run in got["runs"]][-1:] == ["success"]
+    assert "backfill --start 2019-09-25" in shell("slo").stdout
 
 
 def test_update_without_a_date_probes_yesterday_and_is_in_the_history(shell):

@@ -47,6 +47,12 @@ def test_a_sure_breach_is_not_hidden_by_an_unsure_one():
     assert got.sample == ("2023-12-01: 200 of 300",)
 
 
+def test_one_missing_file_among_few_symbols_is_a_breach_that_says_why():
+    got = slo.completeness([DateCount(D(2024, 1, 5), 13, 12, 1)], 0.95)
+    assert got.breached
+    assert "few symbols were expected" in got.note
+
+
 def test_dates_before_the_first_file_expect_nothing_and_are_complete():
     assert slo.completeness([DateCount(D(2019, 9, 25), 0, 0, 0)], 0.95).passed
     assert slo.completeness([], 0.95).passed
@@ -233,12 +239,13 @@ def test_before_the_deadline_the_day_before_is_judged():
     at = utc(2024, 4, 30, 2, 1)
     got = slo.freshness(at, utc(2024, 5, 1, 2, 10), 150)
     assert (got.passed, got.observed) == (True, 121)
-    assert got.note == "2024-04-29 was first looked at 2024-04-30 02:01 UTC"
+    assert got.note == "first looked at 2024-04-30 02:01 UTC"
 
 
 def test_an_update_that_came_late_is_a_warning_since_nothing_is_missing():
     got = slo.freshness(utc(2024, 5, 1, 3, 4), NOW, 150)
     assert (got.passed, got.severity, got.observed) == (False, "warn", 184)
+    assert got.text.startswith("2024-04-30. first looked at 2024-05-01 03:04 UTC, due by 02:30. ")
 
 
 # store_matches_dagster

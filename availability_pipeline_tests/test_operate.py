@@ -1,0 +1,332 @@
+"""`status` and `slo`: someone asks whether it runs, and gets the truth and one thing to do."""
+
+import datetime as dt
+import json
+import os
+import subprocess
+import sys
+import threading
+from types import SimpleNamespace
+
+import dagster as dg
+import pytest
+from click.testing import CliRunner
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    InstigatorType,
+    ScheduleInstigatorData,
+    TickData,
+    TickStatus,
+)
+from dagster._daemon.types import DaemonHeartbeat
+from dagster._utils.error import SerializableErrorInfo
+
+from availability_pipeline import automation, health, slo, store
+from availability_pipeline.cli import cli
+from availability_pipeline.cli_operate import next_step
+from availability_pipeline.keys import FIRST_DATE
+from availability_pipeline_tests.helpers import days, flat, make_listing
+
+NOW = dt.datetime.now(dt.UTC)
+YESTERDAY = NOW.date() - dt.timedelta(1)
+START = YESTERDAY - dt.timedelta(30)
+SYMBOLS = [f"S{n:02}USDT" for n in range(25)]
+HOLE = YESTERDAY - dt.timedelta(20)
+
+
+class Home:
+    """A DAGSTER_HOME and a database, and the commands on them."""
+
+    def __init__(self, folder, monkeypatch):
+        self.folder, self.db = folder / "home", folder / "record.duckdb"
+        self.folder.mkdir()
+        for name in list(os.environ):
+            if name.startswith("AVAILABILITY_"):
+                monkeypatch.delenv(name)
+        monkeypatch.setenv("AVAILABILITY_DB", str(self.db))
+        monkeypatch.setenv("DAGSTER_HOME", str(self.folder))
+
+    def write(self, start=FIRST_DATE, without=()):
+        files = {
+            s: {d: f for d, f in flat(START, YESTERDAY).items() if d not in without}
+            for s in SYMBOLS
+        }
+        with store.writer(self.db) as con:
+            store.write_probe(
+                con, make_listing(start, YESTERDAY, files), probed_at=NOW, run_id="x"
+            )
+
+    def instance(self):
+        (self.folder / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+        return dg.DagsterInstance.get()
+
+    def ran(self, dates=(YESTERDAY,), *, heartbeat=True):
+        with self.instance() as instance:
+            for date in dates:
+                instance.report_runless_asset_event(
+                    dg.AssetMaterialization(health.DAILY, partition=date.isoformat())
+                )
+            if heartbeat:
+                instance.add_daemon_heartbeat(
+                    DaemonHeartbeat(dt.datetime.now(dt.UTC).timestamp(), "SCHEDULER", "x")
+                )
+
+    def __call__(self, *args):
+        return CliRunner().invoke(cli, args, prog_name="binance-futures-availability")
+
+    def json(self, *args, code=0):
+        done = self(*args, "--json")
+        assert done.exit_code == code, done.output
+        return json.loads(done.stdout)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    return Home(tmp_path, monkeypatch)
+
+
+def outcomes(answer):
+    return {row["name"]: row["outcome"] for row in answer["slo"]}
+
+
+@pytest.mark.parametrize("command", ["status", "slo"])
+@pytest.mark.parametrize("gone", [True, False])
+def test_where_nothing_ever_ran_it_says_so_and_makes_nothing(tmp_path, command, gone):
+    folder = tmp_path / "home"
+    if not gone:
+        folder.mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    done = subprocess.run(
+        [sys.executable, "-m", "availability_pipeline.cli", command],
+        env={**os.environ, "DAGSTER_HOME": str(folder), "HOME": str(tmp_path),
+             "AVAILABILITY_DB": str(tmp_path / "x" / "record.duckdb")},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "ever ran here" in done.stdout
+    assert "make up" in done.stdout
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_record_without_a_run_history_is_still_described(home):
+    home.write()
+    answer = home.json("status")
+    assert (answer["history"], answer["symbols"]) == (False, 25)
+    assert outcomes(answer)["continuity"] == "ok"
+    assert "Never ran here" in answer["next"]
+
+
+def test_status_tells_a_running_daemon_from_one_that_stopped(home):
+    home.write()
+    home.ran(heartbeat=False)
+    done = home("status")
+    assert "no: the daemon has never been started" in done.output
+    assert "Next      Nothing runs by itself: the daemon is down" in done.output
+    home.ran()
+    done = home("status")
+    assert "Runs      yes: the daemon's last sign of life was" in done.output
+    with home.instance() as instance:
+        old = (NOW - dt.timedelta(hours=2)).timestamp()
+        error = SerializableErrorInfo("Traceback\nOSError: disk full\n", [], "OSError")
+        instance.add_daemon_heartbeat(DaemonHeartbeat(old, "SCHEDULER", "x", [error]))
+    answer = home.json("status")
+    assert answer["daemon"]["running"] is False
+    assert answer["daemon"]["errors"] == ["scheduler: OSError: disk full"]
+    assert "Start it" in answer["next"]
+
+
+def test_status_shows_each_schedule_with_its_last_and_next_tick(home):
+    home.write()
+    home.ran()
+    with home.instance() as instance:
+        stopped, failed = "late_arrivals_schedule", "daily_update_schedule"
+        tick(instance, stopped, InstigatorStatus.STOPPED)
+        tick(instance, failed, InstigatorStatus.DECLARED_IN_CODE, TickStatus.FAILURE)
+        # the same schedule, once loaded from another place, and stopped there long ago
+        tick(instance, failed, InstigatorStatus.STOPPED, TickStatus.SUCCESS, where="old", ago=900)
+    answer = home.json("status")
+    rows = {row["name"]: row for row in answer["schedules"]}
+    assert list(rows) == [schedule.name for schedule in automation.SCHEDULES]
+    assert (rows[stopped]["on"], rows[stopped]["next_tick"]) == (False, None)
+    assert (rows[failed]["on"], rows[failed]["last_outcome"]) == (True, "failure")
+    assert rows[failed]["error"] == "OSError: no space"
+    following = dt.datetime.fromisoformat(rows["slo_schedule"]["next_tick"])
+    assert (following.hour, following.minute) == (9, 30)
+    assert NOW < following <= NOW + dt.timedelta(1, 60)
+    assert answer["next"].startswith(f"Switched off: {stopped}.")
+    shown = home("status").output
+    assert "failure" in shown
+    assert "OSError: no space" in shown
+
+
+def tick(instance, name, status, outcome=None, where="here", ago=5):
+    place = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(where), "__repository__")
+    origin = place.get_instigator_origin(name)
+    state = instance.add_instigator_state(
+        InstigatorState(
+            origin, InstigatorType.SCHEDULE, status, ScheduleInstigatorData("0 2 * * *", 0.0)
+        )
+    )
+    if outcome:
+        error = SerializableErrorInfo("OSError: no space\n", [], "OSError")
+        instance.create_tick(
+            TickData(
+                instigator_origin_id=origin.get_id(), instigator_name=name,
+                instigator_type=InstigatorType.SCHEDULE, status=outcome,
+                timestamp=(NOW - dt.timedelta(minutes=ago)).timestamp(),
+                selector_id=state.selector_id, run_ids=[],
+                error=error if outcome == TickStatus.FAILURE else None,
+            )
+        )  # fmt: skip
+
+
+def test_status_shows_why_the_last_run_failed(home):
+    @dg.op
+    def act():
+        raise dg.Failure("listing failed for 1 of 9 symbols", allow_retries=False)
+
+    @dg.job(name="late_arrivals")
+    def job():
+        act()
+
+    home.write()
+    home.ran()
+    with home.instance() as instance:
+        tags = {"dagster/schedule_name": "late_arrivals_schedule"}
+        job.execute_in_process(instance=instance, raise_on_error=False, tags=tags)
+    [run] = home.json("status")["runs"]
+    assert (run["job"], run["launched_by"], run["status"]) == (
+        "late_arrivals", "schedule", "failure",
+    )  # fmt: skip
+    assert run["error"] == "listing failed for 1 of 9 symbols"
+    assert "listing failed for 1 of 9 symbols" in home("status").output
+
+
+def test_status_keeps_to_one_screen(home):
+    home.write(without=[HOLE])
+    home.ran()
+    assert len(home("status").output.splitlines()) <= 40
+
+
+def test_status_waits_for_a_writer_and_changes_nothing(home):
+    home.write()
+    home.ran()
+    before = home.db.read_bytes()
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold():
+        with store.writer(home.db):
+            entered.set()
+            leave.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    entered.wait(60)
+    threading.Timer(0.5, leave.set).start()
+    assert home("status").exit_code == 0
+    thread.join()
+    assert home.db.read_bytes() == before
+
+
+def test_a_missing_database_with_a_history_is_an_error_beside_what_is_known(home):
+    home.ran()
+    done = home("status")
+    assert done.exit_code == 1
+    assert "Error: there is no database at" in done.stderr
+    assert "daily_update_schedule" in done.stdout
+    done = home("slo")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "Error: there is no database at" in done.stderr
+
+
+def test_a_history_that_cannot_be_read_is_one_line(home):
+    home.ran()
+    (home.folder / "dagster.yaml").write_text("no_such_thing: 1\n")
+    for command in ("status", "slo"):
+        done = home(command)
+        assert done.exit_code == 1
+        assert "cannot be read" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_slo_ends_with_0_when_all_is_kept_and_with_1_on_a_breach(home):
+    home.write()
+    home.ran(days(FIRST_DATE, FIRST_DATE + dt.timedelta(2)))
+    answer = home.json("slo", code=1)
+    assert set(outcomes(answer)) == {
+        "update_success_rate", "freshness", "store_matches_dagster", "continuity",
+        "completeness_slo", "symbol_holes", "publication_lag",
+    }  # fmt: skip
+    assert "store_matches_dagster" in answer["breached"]
+    assert (answer["success_rate"], answer["days"]) == (1, 30)
+    done = home("slo", "--days", "7")
+    assert done.exit_code == 1
+    assert "Success rate: 100.0% (0 of 0 scheduled updates succeeded in 7 days" in done.output
+    assert "BREACH" in done.output
+    assert "backfill --start" in done.output
+
+
+def test_a_warning_is_no_breach(home, monkeypatch):
+    home.write(start=START)
+    home.ran(days(START, YESTERDAY))
+    monkeypatch.setattr("availability_pipeline.standing.FIRST_DATE", START)
+    monkeypatch.setenv("AVAILABILITY_SLO_FRESHNESS_MINUTES", "1")  # it came later than that
+    answer = home.json("slo")
+    assert outcomes(answer)["freshness"] == "warn"
+    assert answer["breached"] == []
+    assert "No service level is breached" in home("slo").output
+
+
+@pytest.mark.parametrize("days_", ["0", "367", "x"])
+def test_a_number_of_days_out_of_range_is_wrong_usage(home, days_):
+    assert home("slo", "--days", days_).exit_code == 2
+
+
+# what comes next
+
+
+ALL_WELL = {
+    "history": True,
+    "daemon": {"running": True},
+    "schedules": [{"name": "backup_schedule", "on": False, "optional": True}],
+    "unknown_dates": 0,
+    "runs": [{"status": "success"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "verdicts", "words"),
+    [
+        ({}, {}, "Nothing: it runs"),
+        ({"history": False}, {}, "Never ran here"),
+        ({"daemon": {"running": False}, "unknown_dates": 3}, {}, "the daemon is down"),
+        ({"schedules": [{"name": "x", "on": False, "optional": False}]}, {}, "Switched off: x"),
+        ({"unknown_dates": 3}, {}, f"backfill --start {FIRST_DATE} --end {YESTERDAY}"),
+        ({}, {"continuity": slo.continuity([YESTERDAY])}, f"backfill --start {YESTERDAY}"),
+        ({}, {"symbol_holes": slo.symbol_holes(1, 9999, 1, recent=["x"])}, "Nothing: it runs"),
+        ({"runs": [{"status": "failure"}]}, {}, "update manual"),
+    ],
+)
+def test_there_is_always_exactly_one_next_step(change, verdicts, words):
+    step = next_step(ALL_WELL | change, verdicts)
+    assert words in step
+    assert "\n" not in step
+
+
+def test_a_broken_database_comes_before_everything():
+    error = store.StoreBusyError("the file is busy; try again")
+    assert next_step(ALL_WELL | {"history": False}, {}, error) == "the file is busy; try again"
+
+
+def test_a_daemon_counts_as_running_for_three_minutes_after_its_last_word():
+    def at(minutes):
+        stamp = (NOW - dt.timedelta(minutes=minutes)).timestamp()
+        return SimpleNamespace(
+            get_daemon_heartbeats=lambda: {"SCHEDULER": DaemonHeartbeat(stamp, "SCHEDULER", "x")},
+            get_required_daemon_types=lambda: ["SCHEDULER"],
+        )
+
+    assert health.daemon(at(2.9), NOW).running
+    assert not health.daemon(at(3.1), NOW).running
