@@ -174,7 +174,8 @@ def test_any_mixture_gives_the_exact_rows_or_one_clear_error(hostile, days, cuts
         for n, part in enumerate(parts, 1)
     ]  # fmt: skip
     for name, at in faults:
-        at %= len(pages)
+        # Some harmless ones add a key beyond the window, where a listing may rightly stop.
+        at = at % len(pages) if name in FATAL else -1
         pages[at] = {**FATAL, **HARMLESS}[name](pages[at])
     hostile.listings(*pages)
     try:
