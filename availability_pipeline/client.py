@@ -29,7 +29,8 @@ PAGE_TIMEOUTS = 10
 """A page must be there within so many read timeouts, however steadily it drips."""
 
 # Of botocore's 200 handlers, those that an unsigned listing in path style needs: the rest took a
-# fifth of its time, and one of them would send an `X-Amzn-Trace-Id` from the environment.
+# fifth of botocore's time for a request, and one of them would send an `X-Amzn-Trace-Id` from the
+# environment.
 _HANDLERS = (
     ("before-parameter-build.s3", handlers.validate_bucket_name),
     ("before-parameter-build.s3", handlers.remove_bucket_from_url_paths_from_model),
