@@ -125,12 +125,13 @@ class ReportData:
         """The numbers above the pictures, as texts."""
         count = self.days["state"].value_counts()
         live = int((self.symbols["state"] == "live").sum())
+        holes = int(self.symbols["hole_days"].sum())
         looked = self.days[self.days["state"] != DayState.UNKNOWN]["date"]
         return {
             "Looked at": f"{looked.min()} to {looked.max()}",
             "Symbols": f"{len(self.symbols):,}, {live:,} of them live",
             "Files": f"{int(self.symbols['days_available'].sum()):,}",
-            "Holes": f"{int(self.symbols['hole_days'].sum()):,} symbol-days",
+            "Holes": f"{holes:,} symbol-day{'' if holes == 1 else 's'}",
             "Dates pending": f"{count.get(DayState.PENDING, 0):,}",
             "Dates unknown": f"{count.get(DayState.UNKNOWN, 0):,}",
         }

@@ -239,7 +239,8 @@ def _bars(
     return {
         "type": "bar", "orientation": "h", "y": [s.row for s in mine],
         "base": [_iso(data, s.first - 0.5) for s in mine],
-        "x": [(s.last - s.first + 1) * DAY_MS for s in mine], "width": 1,
+        "x": [(s.last - s.first + 1) * DAY_MS for s in mine],
+        "width": 1 if len(names) > NAMED_ROWS else 0.88,
         "marker": {"color": CELL_COLOURS[cell], "line": {"width": 0}}, "name": CELL_NAMES[cell],
         "text": [f"<b>{names[s.row]}</b>, {contract[s.row]}<br>{_span(data, s.first, s.last)}"
                  for s in mine],

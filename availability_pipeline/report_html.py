@@ -100,10 +100,10 @@ body { margin: 0 auto; max-width: 1500px; padding: 20px 24px 40px; background: v
 h1 { font-size: 1.5rem; margin: 0 0 4px; }
 h2 { font-size: 1.15rem; margin: 36px 0 2px; }
 p { margin: 2px 0 8px; color: var(--soft); max-width: 90ch; }
-dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(165px, 1fr)); gap: 10px 20px;
+dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(180px, 1fr)); gap: 10px 20px;
      margin: 16px 0 0; }
 dt { color: var(--soft); font-size: 13px; }
-dd { margin: 0; font-weight: 600; }
+dd { margin: 0; font-size: 14px; font-weight: 600; white-space: nowrap; }
 .key { display: flex; flex-wrap: wrap; gap: 4px 16px; font-size: 13px; }
 .key i { display: inline-block; width: 12px; height: 12px; margin-right: 6px; border-radius: 2px;
          vertical-align: -1px; }

@@ -129,8 +129,11 @@ def _palette() -> bytes:
 
 def _figure(data: ReportData, name: str, height: float, note: str = "") -> "tuple[Figure, Axes]":
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    # Room around everything, in inches: the UI shows the pictures on cards without any.
+    room = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
+    figure = Figure(figsize=(WIDTH, height), layout=room)
     axes = figure.add_subplot()
     axes.set_facecolor(CARD)
     axes.set_title(TITLES[name], loc="left", fontsize=12, fontweight="bold", color=INK, pad=10)

@@ -16,7 +16,9 @@ ARGUMENTS = [
     "--no-first-run",
     "--disable-background-networking",
 ]
-GROUPS = "%2C".join(f"global%40global%3A{name}" for name in ("archive", "record"))
+GROUPS = "%2C".join(
+    f"global%40global%3A{name}" for name in ("archive", "record", "answers", "published")
+)
 
 pytestmark = [
     pytest.mark.browser,
@@ -68,6 +70,15 @@ def test_the_numbers_of_each_partition_are_plotted(ui: str, page: Page) -> None:
     for name in ("available", "pending", "absent", "lag_p50_hours"):
         page.get_by_text(name, exact=True).first.wait_for()
     page.locator("canvas").first.wait_for()
+
+
+def test_the_report_shows_its_four_pictures(ui: str, page: Page) -> None:
+    page.goto(f"{ui}/assets/availability_report?view=overview")
+    page.get_by_text("[Show Markdown]").click()
+    pictures = page.locator("img[src^='data:image/png;base64,']")
+    pictures.nth(3).wait_for()
+    widths = pictures.evaluate_all("all => all.map(one => one.naturalWidth)")
+    assert widths == [880] * 4
 
 
 def test_the_schedules_run_by_default(ui: str, page: Page) -> None:

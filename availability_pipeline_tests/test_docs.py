@@ -115,3 +115,23 @@ def test_nothing_names_a_registry_host() -> None:
     for path in (ROOT / "Makefile", ROOT / ".ci" / "run", ROOT / "pyproject.toml", *PAGES):
         text = path.read_text(encoding="utf-8")
         assert not [host for host in hosts if host in text], path
+
+
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+
+def test_the_architecture_page_has_a_place_for_every_module() -> None:
+    modules = {path.stem for path in (ROOT / "availability_pipeline").glob("[a-z]*.py")}
+    named = set(re.findall(r"`([a-z_0-9]+)`", ARCHITECTURE))
+    assert {m for m in modules if not m.startswith("cli_")} <= named
+
+
+def test_the_architecture_page_names_what_runs_and_what_is_stored() -> None:
+    from availability_pipeline.definitions import defs
+    from availability_pipeline.schema import DDL
+
+    running = [item.name for item in (*(defs.schedules or ()), *(defs.sensors or ()))]
+    assets = [key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()]
+    tables = re.findall(r"CREATE (?:TABLE|VIEW) (\w+)", " ".join(DDL))
+    assert [name for name in (*running, *tables) if f"`{name}`" not in ARCHITECTURE] == []
+    assert [name for name in assets if name not in ARCHITECTURE] == []

@@ -1,4 +1,4 @@
-"""docs/query.md runs as it stands, on a record with the demo's symbols and the page's dates."""
+"""The query page and the quick start run as they stand, on a record with the demo's dates."""
 
 import datetime as dt
 import json
@@ -14,10 +14,13 @@ from availability_pipeline.cli import cli
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline_tests.helpers import D, flat, make_listing, published
 
-PAGE = (Path(__file__).parents[1] / "docs" / "query.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = (DOCS / "query.md").read_text(encoding="utf-8")
+QUICK = (DOCS / "quickstart.md").read_text(encoding="utf-8")
 PROGRAM = "binance-futures-availability"
 FIRST, LAST = D(2026, 7, 27), D(2026, 11, 23)
 CONSOLES = re.findall(r"```console\n(\$ .*?)```", PAGE, flags=re.DOTALL)
+QUICK_CONSOLES = re.findall(rf"```console\n(\$ {PROGRAM} query .*?)```", QUICK, flags=re.DOTALL)
 SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 
 
@@ -63,7 +66,7 @@ def here(path, monkeypatch):
 
 def calls():
     """Each command of the page and the output it shows below."""
-    for block in CONSOLES:
+    for block in (*CONSOLES, *QUICK_CONSOLES):
         for call, shown in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, flags=re.MULTILINE):
             if call.startswith(PROGRAM):
                 yield pytest.param(call, shown, id=call.removeprefix(PROGRAM).strip())
@@ -98,6 +101,14 @@ def test_a_snippet_of_the_page_runs(here, capsys, code):
     shown = PAGE.split(code)[1].split("```console\n")[1].split("```")[0]
     if "(4, 10)" in shown and "universe.shape" in code:
         assert printed == shown
+
+
+def test_the_snippet_of_the_quick_start_prints_what_it_says(here, capsys):
+    [code] = re.findall(r"```python\n(.*?)```", QUICK, flags=re.DOTALL)
+    exec(code, {})
+    shown = QUICK.split(code)[1].split("```console\n")[1].split("```")[0]
+    assert capsys.readouterr().out.split() == shown.split()
+    assert len(QUICK_CONSOLES) == 4
 
 
 def test_the_page_shows_every_question():

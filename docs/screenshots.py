@@ -1,8 +1,9 @@
-"""Make the README's pictures again: run the demo, open its UI in chromium, keep what it shows.
+"""Make the pictures again: run the demo, open UI and report in chromium, keep what they show.
 
     .venv/bin/python docs/screenshots.py
 
-Needs Debian's chromium (apt-get install chromium). Look at the pictures before committing them.
+Needs Debian's chromium and a Chinese font: apt-get install chromium fonts-wqy-zenhei.
+Look at the pictures before committing them.
 """
 
 import io
@@ -13,12 +14,13 @@ import tempfile
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 IMAGES = Path(__file__).parent / "images"
 PORT = 3210
 ADDRESS = f"http://127.0.0.1:{PORT}"
 CHROMIUM = "/usr/bin/chromium"
+GROUPS = ("archive", "record", "answers", "published")
 # Root has no sandbox; the others keep chromium from asking the network for itself.
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
              "--disable-background-networking"]  # fmt: skip
@@ -26,8 +28,8 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"
 
 def asset_graph(page: Page) -> None:
     """All assets, with their groups open."""
-    page.set_viewport_size({"width": 1640, "height": 460})
-    groups = "%2C".join(f"global%40global%3A{name}" for name in ("archive", "record"))
+    page.set_viewport_size({"width": 1640, "height": 700})
+    groups = "%2C".join(f"global%40global%3A{name}" for name in GROUPS)
     page.goto(f"{ADDRESS}/asset-groups?expanded={groups}")
     page.get_by_text("Hide navigation").click()
     page.reload()  # fits the graph to the room
@@ -53,6 +55,25 @@ def partitions(page: Page) -> None:
     page.wait_for_timeout(4000)
 
 
+def report_in_the_ui(page: Page) -> None:
+    """The report's pictures, as the asset's metadata shows them."""
+    page.set_viewport_size({"width": 1200, "height": 1500})
+    page.goto(f"{ADDRESS}/assets/availability_report?view=overview")
+    page.get_by_text("[Show Markdown]").click()
+    page.locator("img[src^='data:image/png']").nth(3).wait_for()
+    page.wait_for_timeout(2000)
+
+
+def report(browser: Browser, address: str) -> None:
+    """The report's page, without any network."""
+    page = browser.new_page(viewport={"width": 1360, "height": 1700}, offline=True)
+    page.goto(address)
+    page.locator("#lag .main-svg").first.wait_for()
+    page.wait_for_timeout(1500)
+    save(page, "report")
+    page.close()
+
+
 def save(page: Page, name: str) -> None:
     """Without alpha and packed hard: about half the bytes of chromium's own PNG."""
     path = IMAGES / f"{name}.png"
@@ -74,9 +95,11 @@ def main() -> None:
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
                 page = browser.new_page()
-                for shot in (asset_graph, partition_plot, partitions):
+                for shot in (asset_graph, partition_plot, partitions, report_in_the_ui):
                     shot(page)
                     save(page, shot.__name__.replace("_", "-"))
+                drawn = Path(folder) / "demo-home" / "report" / "availability.html"
+                report(browser, drawn.resolve().as_uri())
                 browser.close()
         finally:
             demo.send_signal(signal.SIGINT)
