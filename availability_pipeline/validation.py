@@ -33,7 +33,7 @@ def default_range(
     Raises:
         ValueError: a date is none, or they stand the wrong way round.
     """
-    due = slo.due_date(now or dt.datetime.now(dt.UTC), settings.load().slo_freshness_minutes)
+    due = slo.due_date(now or dt.datetime.now(dt.UTC), settings.load_to_read().slo_freshness_minutes)
     return as_range(FIRST_DATE if start is None else start, due if end is None else end)
 
 
@@ -148,7 +148,7 @@ class CompletenessValidator(_Validator):
             NotProbedError: no date at all was looked at.
             StoreError: the database cannot be read.
         """
-        share = settings.load().slo_completeness if threshold is None else threshold
+        share = settings.load_to_read().slo_completeness if threshold is None else threshold
         with self._open().connection() as con:
             relation = derived.summary_relation(con)
             found = ask(
