@@ -33,7 +33,8 @@ def default_range(
     Raises:
         ValueError: a date is none, or they stand the wrong way round.
     """
-    due = slo.due_date(now or dt.datetime.now(dt.UTC), settings.load_to_read().slo_freshness_minutes)
+    minutes = settings.load_to_read().slo_freshness_minutes
+    due = slo.due_date(now or dt.datetime.now(dt.UTC), minutes)
     return as_range(FIRST_DATE if start is None else start, due if end is None else end)
 
 
