@@ -302,9 +302,11 @@ def _verdict_lines(rows: Sequence[dict[str, Any]], *, hints: bool = False) -> li
         named = "; ".join(row["sample"][:3])
         if row["count"] > len(row["sample"][:3]):
             named += f"; {row['count']} in all" if named else f"{row['count']} in all"
-        parts = [part for part in ("" if row["outcome"] == "ok" else named, row["note"]) if part]
+        if row["outcome"] == "ok":
+            named = ""
+        said = f"{named} ({row['note']})" if named and row["note"] else named or row["note"]
         mark = {"ok": "ok", "warn": "warning", "breach": "BREACH"}[row["outcome"]]
-        lines.append(f"  {mark:<8} {row['name']:<22} {'. '.join(parts)}".rstrip())
+        lines.append(f"  {mark:<8} {row['name']:<22} {said}".rstrip())
         if hints and row["recovery"]:
             lines.append(f"{'':34}{row['recovery']}")
     return lines

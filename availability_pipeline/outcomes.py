@@ -27,7 +27,7 @@ def check_result(verdict: Verdict, name: str | None = None) -> dg.AssetCheckResu
     """A verdict as Dagster stores and shows it; `name` where an asset has several checks."""
     warn = verdict.severity == "warn"
     metadata: dict[str, dg.MetadataValue] = {
-        "observed": dg.MetadataValue.float(float(verdict.observed)),
+        "observed": dg.MetadataValue.float(round(float(verdict.observed), 6)),
         "threshold": dg.MetadataValue.float(float(verdict.threshold)),
         "count": dg.MetadataValue.int(verdict.count),
         "sample": dg.MetadataValue.json(list(verdict.sample)),

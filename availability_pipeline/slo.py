@@ -76,7 +76,8 @@ class Verdict:
         if self.passed:
             return self.note or "As it should be."
         named = "; ".join(self.sample) + ("; and more" if self.sample_truncated else "")
-        return ". ".join(part for part in (named, self.note, self.recovery) if part)
+        found = f"{named} ({self.note})" if named and self.note else named or self.note
+        return ". ".join(part for part in (found, self.recovery) if part)
 
 
 @dataclass(frozen=True, slots=True)

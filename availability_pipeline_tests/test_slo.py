@@ -245,7 +245,9 @@ def test_before_the_deadline_the_day_before_is_judged():
 def test_an_update_that_came_late_is_a_warning_since_nothing_is_missing():
     got = slo.freshness(utc(2024, 5, 1, 3, 4), NOW, 150)
     assert (got.passed, got.severity, got.observed) == (False, "warn", 184)
-    assert got.text.startswith("2024-04-30. first looked at 2024-05-01 03:04 UTC, due by 02:30. ")
+    assert got.text.startswith(
+        "2024-04-30 (first looked at 2024-05-01 03:04 UTC, due by 02:30). Nothing now"
+    )
 
 
 # store_matches_dagster
