@@ -24,7 +24,7 @@ BUCKET = archive_server.BUCKET
 
 
 @pytest.mark.parametrize(
-    "name", ["listing", "store", "pipeline", "queries", "checks", "backup", "simulation"]
+    "name", ["listing", "store", "pipeline", "queries", "checks", "backup", "simulation", "report"]
 )
 def test_a_benchmark_runs_and_prints_its_table(name):
     environment = {

@@ -28,7 +28,7 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"
 
 def asset_graph(page: Page) -> None:
     """All assets, with their groups open."""
-    page.set_viewport_size({"width": 1640, "height": 700})
+    page.set_viewport_size({"width": 1640, "height": 860})
     groups = "%2C".join(f"global%40global%3A{name}" for name in GROUPS)
     page.goto(f"{ADDRESS}/asset-groups?expanded={groups}")
     page.get_by_text("Hide navigation").click()
@@ -66,7 +66,7 @@ def report_in_the_ui(page: Page) -> None:
 
 def report(browser: Browser, address: str) -> None:
     """The report's page, without any network."""
-    page = browser.new_page(viewport={"width": 1360, "height": 1700}, offline=True)
+    page = browser.new_page(viewport={"width": 1360, "height": 2040}, offline=True)
     page.goto(address)
     page.locator("#lag .main-svg").first.wait_for()
     page.wait_for_timeout(1500)
