@@ -94,13 +94,29 @@ class RunLogHandler(ConcurrentRotatingFileHandler):
             failure = _failure(event)
             if failure is None:
                 return None
-            dates = dates_of(meta["job_tags"])
-            message = f"{dates + ': ' if dates else ''}{failure} (run {(meta['run_id'] or '')[:8]})"
+            message = _about(meta["job_tags"], meta["run_id"] or "", failure)
             level = "ERROR"
         elif record.levelno < self._lowest or record.pathname.startswith(DAGSTERS_OWN):
             return None
         at = dt.datetime.fromtimestamp(record.created, dt.UTC)
         return logs.line(at, level, job_label(meta["job_name"]), mask(message))
+
+def say_failed(instance: dg.DagsterInstance, run: dg.DagsterRun, why: str) -> None:
+    """Write the line of a run that cannot write it itself, because its process is gone."""
+    try:
+        handlers = instance.get_yaml_python_handlers()
+    except ValueError:  # a handler that cannot be made must not keep the run's place from others
+        return
+    for handler in handlers:
+        if isinstance(handler, RunLogHandler):
+            record = logging.makeLogRecord({"levelno": logging.ERROR, "levelname": "ERROR"})
+            record.dagster_meta = {
+                "dagster_event": None,
+                "orig_message": _about(run.tags, run.run_id, f"the run failed: {why}"),
+                "job_name": run.job_name,
+            }
+            handler.handle(record)
+
 
 def job_label(job: str | None) -> str:
     """The job's name, or `materialize` for the nameless one behind the UI's button."""
@@ -143,3 +159,8 @@ def _failure(event: dg.DagsterEvent) -> str | None:
                 f"{seen.get('observed')}, should be {seen.get('threshold')}{remedy}"
             )
     return None
+
+
+def _about(tags: Mapping[str, str], run_id: str, failure: str) -> str:
+    dates = dates_of(tags)
+    return f"{dates + ': ' if dates else ''}{failure} (run {run_id[:8]})"

@@ -26,6 +26,9 @@ from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, Worke
 from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 from sqlalchemy.exc import SQLAlchemyError
 
+from availability_pipeline.dagster_logs import say_failed
+
+WHY = "its process vanished (killed, or the machine went down)"
 HOST_TAG, PID_TAG = "availability/host", "availability/pid"
 SWEEP_SECONDS = 5
 """How often a waiting CLI command looks whether the one before it is dead."""
@@ -85,7 +88,8 @@ def fail_vanished(instance: dg.DagsterInstance) -> list[str]:
     running = instance.get_runs(dg.RunsFilter(statuses=started))
     gone = [run for run in running if vanished(instance, run.run_id)]
     for run in gone:
-        instance.report_run_failed(run, "its process vanished (killed, or the machine went down)")
+        instance.report_run_failed(run, WHY)
+        say_failed(instance, run, WHY)
     # Also of runs that somebody else, the daemon, has marked meanwhile.
     log = instance.event_log_storage
     if log.supports_global_concurrency_limits:
@@ -140,5 +144,7 @@ class WatchfulRunLauncher(DefaultRunLauncher):
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """What run monitoring asks about each started run, the CLI's included."""
         if vanished(self._instance, run.run_id):
-            return CheckRunHealthResult(WorkerStatus.FAILED, "its process vanished")
+            # Run monitoring marks it as failed now, so this is said once.
+            say_failed(self._instance, run, WHY)
+            return CheckRunHealthResult(WorkerStatus.FAILED, WHY)
         return CheckRunHealthResult(WorkerStatus.RUNNING)

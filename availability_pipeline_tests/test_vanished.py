@@ -9,7 +9,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from availability_pipeline import store
+from availability_pipeline import logs, store
 from availability_pipeline.vanished import is_alive
 from availability_pipeline_tests.gate import gate
 from availability_pipeline_tests.helpers import days
@@ -51,6 +51,12 @@ def test_a_process_is_alive_while_it_runs_and_only_for_runs_that_began_after_it(
     assert not is_alive(child.pid, time.time() + 5)
 
 
+def logged(home):
+    """Runs of which the log says that they vanished: they could not say it themselves."""
+    errors = logs.tail_errors(home / "logs" / "availability.log", 20)
+    return {line.rpartition("(run ")[2][:8] for line in errors if "its process vanished" in line}
+
+
 def test_the_command_after_a_killed_one_takes_its_place(tmp_path):
     """No daemon: nobody but the next command can notice. A waiting one notices, too."""
     shutil.copy(ROOT / "dagster.yaml", tmp_path)
@@ -79,6 +85,8 @@ def test_the_command_after_a_killed_one_takes_its_place(tmp_path):
         done = shell(*UPDATE)
         assert done.returncode == 0, done.stderr
         assert sorted(statuses(tmp_path).values()) == ["FAILURE"] * 2 + ["SUCCESS"] * 2
+    killed = {run for run, status in statuses(tmp_path).items() if status == "FAILURE"}
+    assert logged(tmp_path) == {run[:8] for run in killed}
 
 
 def launch(ui, day):
@@ -117,5 +125,6 @@ def test_run_monitoring_frees_the_places_of_killed_runs_by_itself(tmp_path):
     after = statuses(tmp_path)
     assert {after.pop(run) for run in killed} == {"FAILURE"}
     assert list(after.values()) == ["SUCCESS"]
+    assert logged(tmp_path) == {run[:8] for run in killed}
     with store.reader(tmp_path / "record.duckdb") as con:
         assert con.execute("SELECT DISTINCT date FROM daily_availability").fetchall() == [(END,)]
