@@ -101,11 +101,13 @@ class RunLogHandler(ConcurrentRotatingFileHandler):
         at = dt.datetime.fromtimestamp(record.created, dt.UTC)
         return logs.line(at, level, job_label(meta["job_name"]), mask(message))
 
+
 def say_failed(instance: dg.DagsterInstance, run: dg.DagsterRun, why: str) -> None:
     """Write the line of a run that cannot write it itself, because its process is gone."""
     try:
         handlers = instance.get_yaml_python_handlers()
-    except ValueError:  # a handler that cannot be made must not keep the run's place from others
+    except ValueError as error:  # it must not keep the run's place from others
+        sys.stderr.write(f"cannot write the log: {error.__cause__ or error}\n")
         return
     for handler in handlers:
         if isinstance(handler, RunLogHandler):

@@ -130,7 +130,7 @@ class Settings(BaseSettings):
 
     log_file: str | None = Field(
         default=None,
-        description="Log of what runs did; `logs/availability.log` in DAGSTER_HOME when unset.",
+        description="Log of what runs did; `log/availability.log` in DAGSTER_HOME when unset.",
     )
     backup_dir: str | None = Field(
         default=None, description="Folder of backups, for `backup` and the schedule."
@@ -253,7 +253,8 @@ def shipped_config() -> Path:
 
 
 def log_path(settings: Settings) -> Path:
-    """Where runs log to: AVAILABILITY_LOG_FILE, else `logs/availability.log` in Dagster's home."""
+    """Where runs log to: AVAILABILITY_LOG_FILE, else `log/availability.log` in Dagster's home."""
     if settings.log_file:
         return Path(settings.log_file).expanduser().absolute()
-    return (dagster_home() or Path.cwd()) / "logs" / "availability.log"
+    # Not `logs`: Dagster's telemetry moves whatever is in that folder to its queue and uploads it.
+    return (dagster_home() or Path.cwd()) / "log" / "availability.log"

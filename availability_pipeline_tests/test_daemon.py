@@ -41,7 +41,7 @@ ASSETS = ["daily_availability", "symbol_listings", "daily_summary"]
 class Ui:
     """`dagster dev` on a home of its own, in its own process group."""
 
-    def __init__(self, home, endpoint, alert_url):
+    def __init__(self, home, endpoint, alert_url=""):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]

@@ -274,7 +274,7 @@ def test_an_installation_updates_without_a_checkout(installed, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
     assert (tmp_path / "history" / "runs" / "index.db").exists()
-    assert "Daily update completed: 1 symbols" in (tmp_path / "logs/availability.log").read_text()
+    assert "Daily update completed: 1 symbols" in (tmp_path / "log/availability.log").read_text()
     got = json.loads(run("query", "snapshot", "2024-01-02", "--json").stdout)
     assert [row["symbol"] for row in got] == ["BTCUSDT"]
     del env["DAGSTER_HOME"]

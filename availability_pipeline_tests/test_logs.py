@@ -10,6 +10,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster_shared.telemetry import get_or_create_dir_from_dagster_home
 
 from availability_pipeline import logs, settings
 from availability_pipeline_tests.helpers import D
@@ -33,7 +34,7 @@ def world(tmp_path, monkeypatch):
 
 
 def parsed(world, path=None):
-    path = path or world.path.parent / "logs" / "availability.log"
+    path = path or world.path.parent / "log" / "availability.log"
     lines = path.read_text(encoding="utf-8").splitlines()
     return [LINE.fullmatch(text).groups() for text in lines]
 
@@ -88,7 +89,7 @@ def test_the_file_is_a_setting(world, tmp_path, monkeypatch):
     monkeypatch.setenv("AVAILABILITY_LOG_FILE", str(tmp_path / "elsewhere" / "龙.log"))
     assert world.run().success
     assert parsed(world, tmp_path / "elsewhere" / "龙.log")
-    assert not (tmp_path / "logs" / "availability.log").exists()
+    assert not (tmp_path / "log" / "availability.log").exists()
 
 
 def test_a_log_that_cannot_be_written_fails_no_run_and_is_said_once(world, monkeypatch, capfd):
@@ -159,4 +160,14 @@ def test_the_last_lines_and_errors_are_found_across_a_rotation(tmp_path):
 def test_the_default_is_in_dagsters_home(monkeypatch, tmp_path):
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     monkeypatch.delenv("AVAILABILITY_LOG_FILE", raising=False)
-    assert settings.log_path(settings.load()) == tmp_path / "logs" / "availability.log"
+    assert settings.log_path(settings.load()) == tmp_path / "log" / "availability.log"
+
+
+def test_the_log_is_not_where_dagsters_telemetry_takes_files_away(monkeypatch, tmp_path):
+    """What stands in `logs` of the home is moved to a queue and uploaded, in hourly turns."""
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    taken = get_or_create_dir_from_dagster_home("logs"), get_or_create_dir_from_dagster_home(
+        ".logs_queue"
+    )
+    ours = settings.log_path(settings.load()).parent
+    assert ours not in {Path(folder) for folder in taken}

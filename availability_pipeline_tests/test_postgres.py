@@ -119,7 +119,7 @@ def test_a_range_run_is_kept_in_postgres_in_batches_and_is_there_after_reopening
         one = instance.fetch_materializations(KEY, limit=10).records[0]
         assert one.asset_materialization.metadata["available"].value == 2
     assert not (home / "history").exists(), "nothing is kept in SQLite"
-    assert "Daily update completed: 2 symbols" in (home / "logs/availability.log").read_text()
+    assert "Daily update completed: 2 symbols" in (home / "log/availability.log").read_text()
 
 
 def test_commands_launched_at_once_write_one_after_the_other(home):

@@ -53,7 +53,7 @@ def test_a_process_is_alive_while_it_runs_and_only_for_runs_that_began_after_it(
 
 def logged(home):
     """Runs of which the log says that they vanished: they could not say it themselves."""
-    errors = logs.tail_errors(home / "logs" / "availability.log", 20)
+    errors = logs.tail_errors(home / "log" / "availability.log", 20)
     return {line.rpartition("(run ")[2][:8] for line in errors if "its process vanished" in line}
 
 
