@@ -27,6 +27,7 @@ from availability_pipeline.schema import (
 from availability_pipeline.store_errors import (
     DamagedDatabaseError,
     ForeignDatabaseError,
+    FullDiskError,
     MissingDatabaseError,
     StoreBusyError,
     StoreError,
@@ -101,7 +102,7 @@ def _connected(
         yield con
     except duckdb.Error as error:
         # DuckDB proves a block's checksum when it first reads it, maybe in the middle of a query.
-        if _is_damaged(error):
+        if _is_damaged(error) or _is_full(path, error):
             raise _explained(path, error) from None
         raise
     finally:
@@ -169,12 +170,24 @@ def _is_damaged(error: duckdb.Error) -> bool:
     return "Corrupt database file" in text or "Could not read enough bytes" in text
 
 
+def _is_full(path: Path, error: duckdb.Error) -> bool:
+    # The path, because a body may write elsewhere too (an export), where that is another's error.
+    text = str(error)
+    full = ("No space left on device", "Disk quota exceeded", "File too large")
+    return str(path) in text and any(words in text for words in full)
+
+
 def _explained(path: Path, error: duckdb.Error) -> StoreError:
     reason = str(error).splitlines()[0].removeprefix("IO Error: ")[:300]
     if _is_damaged(error):
         return DamagedDatabaseError(
             f"{path} is damaged ({reason}); `binance-futures-availability restore` a backup, or "
             "move the file away and backfill"
+        )
+    if _is_full(path, error):
+        return FullDiskError(
+            f"the disk of {path} is full: this write was undone, what was recorded before stays; "
+            "make room, the next run repairs it"
         )
     if "not a valid DuckDB" in reason:
         return ForeignDatabaseError(f"{path} is no DuckDB database; {REMEDY_FOREIGN}")

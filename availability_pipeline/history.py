@@ -3,10 +3,10 @@
 Belongs here: deciding which runs may go, deleting them, and the job that does it. Does not belong
 here: the record (`store`), where nothing is ever forgotten.
 
-2,240 runs a year, the weekly one with 2,600 materialisations and more, are about 800 MB a year.
-But to Dagster a partition is materialised because some run's event says so: with the last such
-run its partition would be called missing. So a run goes only when it is old, ended, and each of
-its partitions was materialised again later; the weekly reconcile does that for all of them.
+There are 2,240 runs a year, the weekly one with 2,600 materialisations and more. But to Dagster a
+partition is materialised because some run's event says so: with the last such run its partition
+would be called missing. So a run goes only when it is old, ended, and each of its partitions was
+materialised again later; the weekly reconcile does that for all of them.
 """
 
 import datetime as dt

@@ -9,6 +9,7 @@ from there. Each is raised with one line that names the database and the remedy.
     ├── DamagedDatabaseError      ours or not, its content cannot be read
     ├── NewerSchemaError          written by a newer version of this package
     ├── UnwritableDatabaseError   the path cannot be opened or created
+    ├── FullDiskError             no room to write; this write was undone
     ├── StoreBusyError            somebody kept it open for longer than the wait
     ├── BackupError               a backup cannot be made, trusted or put back
     ├── ExportError               a destination of exported files refuses, or is not ours
@@ -41,6 +42,10 @@ class NewerSchemaError(StoreError):
 
 class UnwritableDatabaseError(StoreError):
     """The path cannot be opened or created."""
+
+
+class FullDiskError(StoreError):
+    """The disk is full; this write was undone, earlier ones stay."""
 
 
 class StoreBusyError(StoreError):

@@ -1,6 +1,7 @@
-"""An S3 endpoint that holds back its answers until told: runs can be met in the middle."""
+"""An S3 endpoint that holds back its answers until told, and whose clock may be wrong."""
 
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -9,10 +10,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Gate:
-    """In front of another endpoint; `open` lets requests through, `waiting` were held back."""
+    """In front of another endpoint.
+
+    `open` lets requests through, `waiting` says that one was held back, `seconds_ahead` is how
+    far its clock is ahead of ours.
+    """
 
     def __init__(self, behind: str) -> None:
         self.open, self.waiting = threading.Event(), threading.Event()
+        self.seconds_ahead = 0.0
         gate = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -31,6 +37,9 @@ class Gate:
                     self.wfile.write(body)
                 except OSError:
                     pass  # whoever asked was killed meanwhile
+
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return super().date_time_string((timestamp or time.time()) + gate.seconds_ahead)
 
             def log_message(self, *args: object) -> None:
                 pass

@@ -24,7 +24,18 @@ BUCKET = archive_server.BUCKET
 
 
 @pytest.mark.parametrize(
-    "name", ["listing", "store", "pipeline", "queries", "checks", "backup", "simulation", "report"]
+    "name",
+    [
+        "listing",
+        "store",
+        "pipeline",
+        "queries",
+        "checks",
+        "backup",
+        "simulation",
+        "report",
+        "endurance",
+    ],
 )
 def test_a_benchmark_runs_and_prints_its_table(name):
     environment = {

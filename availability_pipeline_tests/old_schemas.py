@@ -1,0 +1,71 @@
+"""Databases of every schema version so far, from the statements that made them then.
+
+Frozen: copied from `schema.DDL` when that version was current, never edited. A version that is
+not here cannot be tested, so test_migrations.py asks for each. A file would be opaque, and would
+tie the tests to one DuckDB storage version.
+"""
+
+import duckdb
+
+V1 = """
+CREATE TABLE meta (key VARCHAR NOT NULL, value VARCHAR NOT NULL);
+CREATE TABLE daily_availability (
+    date DATE NOT NULL, symbol VARCHAR NOT NULL, available BOOLEAN NOT NULL,
+    file_size_bytes BIGINT, last_modified TIMESTAMPTZ, probe_timestamp TIMESTAMPTZ NOT NULL);
+CREATE TABLE symbols (
+    symbol VARCHAR NOT NULL, contract_type VARCHAR NOT NULL, base_asset VARCHAR,
+    quote_asset VARCHAR, first_seen TIMESTAMPTZ NOT NULL, last_seen TIMESTAMPTZ NOT NULL);
+CREATE TABLE probes (
+    date DATE NOT NULL, probed_at TIMESTAMPTZ NOT NULL, symbols BIGINT NOT NULL,
+    available BIGINT NOT NULL, run_id VARCHAR NOT NULL);
+CREATE TABLE revisions (
+    date DATE NOT NULL, symbol VARCHAR NOT NULL, observed_at TIMESTAMPTZ NOT NULL,
+    change VARCHAR NOT NULL, old_size BIGINT, new_size BIGINT,
+    old_last_modified TIMESTAMPTZ, new_last_modified TIMESTAMPTZ, run_id VARCHAR NOT NULL);
+CREATE TABLE symbol_listings (
+    symbol VARCHAR NOT NULL, contract_type VARCHAR, base_asset VARCHAR, quote_asset VARCHAR,
+    first_available DATE, last_available DATE, days_available BIGINT, hole_days BIGINT,
+    state VARCHAR);
+CREATE TABLE daily_summary (
+    date DATE NOT NULL, symbols_probed BIGINT, expected BIGINT, available BIGINT,
+    pending BIGINT, absent BIGINT, new_listings BIGINT, ended BIGINT, bytes BIGINT,
+    lag_p50_hours DOUBLE, lag_p95_hours DOUBLE);
+CREATE VIEW availability AS
+    SELECT d.date, d.symbol, d.available, d.file_size_bytes, d.last_modified,
+        d.probe_timestamp,
+        CASE WHEN d.available THEN 'available'
+             WHEN d.probe_timestamp < timezone('UTC', d.date::TIMESTAMP + to_days(
+                 1 + (SELECT value::INTEGER FROM meta WHERE key = 'settle_days'))) THEN 'pending'
+             ELSE 'absent' END AS status,
+        s.contract_type, s.base_asset, s.quote_asset,
+        'https://data.binance.vision/data/futures/um/daily/klines/' || url_encode(d.symbol)
+            || '/1m/' || url_encode(d.symbol) || '-1m-' || d.date || '.zip' AS url,
+        CASE WHEN d.available THEN 200 ELSE 404 END AS status_code
+    FROM daily_availability d LEFT JOIN symbols s USING (symbol);
+INSERT INTO meta VALUES ('schema_version', '1'), ('settle_days', '3'), ('writes', '2');
+INSERT INTO symbols VALUES
+    ('AUSDT', 'perpetual', 'A', 'USDT', '2024-03-01 02:00:00+00', '2024-03-01 03:00:00+00'),
+    ('龙虾USDT', 'perpetual', '龙虾', 'USDT', '2024-03-01 02:00:00+00', '2024-03-01 03:00:00+00');
+INSERT INTO daily_availability
+    SELECT '2024-01-01'::DATE + i::INTEGER, symbol, i < 9 OR symbol = 'AUSDT',
+        CASE WHEN i < 9 OR symbol = 'AUSDT' THEN 100 + i END,
+        CASE WHEN i < 9 OR symbol = 'AUSDT'
+             THEN '2024-01-02 08:00:00+00'::TIMESTAMPTZ + to_days(i::INTEGER) END,
+        '2024-03-01 03:00:00+00'
+    FROM range(10) AS r(i) CROSS JOIN symbols ORDER BY ALL;
+INSERT INTO probes SELECT date, '2024-03-01 03:00:00+00', count(*), count(*) FILTER (available), 'r'
+    FROM daily_availability GROUP BY date ORDER BY date;
+INSERT INTO revisions VALUES ('2024-01-03', 'AUSDT', '2024-03-01 03:00:00+00', 'replaced', 99, 102,
+    '2024-01-04 07:00:00+00', '2024-01-04 08:00:00+00', 'r');
+"""
+
+VERSIONS = {1: (V1,)}
+"""version -> what makes a database of it, in order; each has ten dates and two symbols."""
+
+
+def build(path: str, version: int) -> None:
+    """Make a database file of an earlier version, with rows in it."""
+    with duckdb.connect(path) as con:
+        con.execute("SET TimeZone = 'UTC'")
+        for statements in VERSIONS[version]:
+            con.execute(statements)
