@@ -11,11 +11,11 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from availability_pipeline import connections, queries, settings, slo, standing
+from availability_pipeline import connections, logs, queries, settings, slo, standing
 from availability_pipeline.cli_output import count, one_line_errors, print_json, today_utc
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline.masking import mask
@@ -24,6 +24,8 @@ from availability_pipeline.store_errors import MissingDatabaseError, StoreError
 
 if TYPE_CHECKING:
     import dagster as dg
+
+Row = TypeVar("Row")
 
 START = "`make up` in the checkout, or your service"
 NEVER = f"Never ran here: there is no run history in DAGSTER_HOME. Start it with {START}."
@@ -60,6 +62,10 @@ def status(as_json: bool) -> None:
             answer |= _running(instance, now)
             if "dates" in answer:
                 verdicts |= _judge_runs(instance, stored, now, s)
+    # Older ones are history; three are enough to see a pattern.
+    errors = logs.tail_errors(settings.log_path(s), 3)
+    week_ago = f"{now - dt.timedelta(7):%Y-%m-%d}"
+    answer["errors"] = [line for line in errors if line >= week_ago]
     answer["slo"] = [_shown(name, verdict) for name, verdict in verdicts.items()]
     answer["next"] = next_step(answer, verdicts, error)
     if as_json:
@@ -248,6 +254,8 @@ def _print_status(answer: Mapping[str, Any], now: dt.datetime) -> None:
     if answer["history"]:
         _section("Schedules", answer["schedules"], _schedule_line)
         _section("Last runs", answer["runs"], _run_line)
+    if answer["errors"]:
+        _section("Last errors in the log, of seven days", answer["errors"], mask)
     if answer["slo"]:
         click.echo("\nService levels")
         click.echo("\n".join(_verdict_lines(answer["slo"])))
@@ -267,9 +275,7 @@ def _runs_text(answer: Mapping[str, Any], now: dt.datetime) -> str:
     return "; ".join([says, *(mask(error) for error in daemon["errors"])])
 
 
-def _section(
-    title: str, rows: Sequence[dict[str, Any]], line: Callable[[dict[str, Any]], str]
-) -> None:
+def _section(title: str, rows: Sequence[Row], line: Callable[[Row], str]) -> None:
     click.echo(f"\n{title}")
     for row in rows:
         click.echo(f"  {line(row)}")

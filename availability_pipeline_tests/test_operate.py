@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import dagster as dg
@@ -23,7 +24,7 @@ from dagster._core.scheduler.instigation import (
 from dagster._daemon.types import DaemonHeartbeat
 from dagster._utils.error import SerializableErrorInfo
 
-from availability_pipeline import automation, health, slo, store
+from availability_pipeline import automation, health, logs, slo, store
 from availability_pipeline.cli import cli
 from availability_pipeline.cli_operate import next_step
 from availability_pipeline.keys import FIRST_DATE
@@ -202,6 +203,22 @@ def test_status_shows_why_the_last_run_failed(home):
     )  # fmt: skip
     assert run["error"] == "listing failed for 1 of 9 symbols"
     assert "listing failed for 1 of 9 symbols" in home("status").output
+
+
+def test_status_shows_the_last_errors_of_the_log_and_no_old_ones(home):
+    home.write()
+    home.ran()
+    path = Path(home.json("status")["log"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    old = logs.line(NOW - dt.timedelta(8), "ERROR", "daily_update", "an old one")
+    new = [logs.line(NOW, "ERROR", "daily_update", f"listing failed ({n})") for n in range(4)]
+    fine = logs.line(NOW, "INFO", "daily_update", "Daily update completed")
+    path.write_text("\n".join([old, *new, fine]) + "\n", encoding="utf-8")
+    assert home.json("status")["errors"] == new[1:]
+    assert new[3] in home("status").output
+    path.write_text(f"{old}\n{fine}\n", encoding="utf-8")
+    assert home.json("status")["errors"] == []
+    assert "errors in the log" not in home("status").output
 
 
 def test_status_keeps_to_one_screen(home):

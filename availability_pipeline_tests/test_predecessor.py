@@ -73,7 +73,8 @@ def outcome(home, text):
     text = text.replace("/var/backups/availability", str(home / "backups"))
     if text.startswith(f"{PROGRAM} "):
         done = CliRunner().invoke(cli, shlex.split(text)[1:], catch_exceptions=False)
-        assert done.exit_code == 0, done.output
+        # The record of these tests has no row before 2024, and `slo` says so with 1.
+        assert done.exit_code == (1 if " slo " in text else 0), done.output
         return done.output
     if text.startswith(("tail ", "grep ")):
         done = subprocess.run(
@@ -107,6 +108,9 @@ def expect(what, got):
     elif "from Python" in what:
         assert got.success
         assert got.error_line is None
+    elif "95 % SLO" in what:
+        assert got.startswith("Success rate: ")
+        assert re.search(r"^Breached: .*continuity", got, flags=re.MULTILINE)
     elif "dates without rows" in what:
         assert got == []
     elif "update" in what or "retry" in what:
