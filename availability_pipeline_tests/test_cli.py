@@ -66,7 +66,6 @@ def shell(tmp_path_factory):
         yield shell
 
 
-pytestmark = pytest.mark.xdist_group("cli")  # one archive and one backfill for all
 
 
 def test_a_snapshot_has_the_shape_of_the_contract(shell):

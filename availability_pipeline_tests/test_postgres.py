@@ -26,7 +26,6 @@ START, END = D(2024, 1, 1), D(2024, 1, 10)
 KEY = dg.AssetKey("daily_availability")
 
 pytestmark = [
-    pytest.mark.xdist_group("postgres"),  # one server for all
     pytest.mark.timeout(300),
 ]
 

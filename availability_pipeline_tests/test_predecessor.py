@@ -29,7 +29,6 @@ ROWS = [
 RUN = [row for row in ROWS if row[2] == "run"]
 NAMED = [row for row in ROWS if row[2] != "run"]
 
-pytestmark = pytest.mark.xdist_group("predecessor")  # one record for all
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from availability_pipeline_tests.test_browser import ARGUMENTS, CHROMIUM
 NAMES = ("growth", "completeness", "matrix", "lag")
 START, END = D(2024, 1, 1), D(2024, 1, 20)
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("report-browser")]
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from availability_pipeline.keys import FIRST_DATE
 from benchmarks import life, simulation
 from benchmarks.life import DAY, START
 
-# One life, about 90 s on an idle core, for all of these.
-pytestmark = [pytest.mark.xdist_group("simulation"), pytest.mark.timeout(1800)]
+# One life, about two minutes of CPU, for all of these.
+pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture(scope="module")

@@ -1,19 +1,18 @@
 """An archive that changes as time goes by, behind the real client: files come, move and go.
 
 What happened in it is a list of events, each with its instant; `advance` lets time pass. It
-answers ListObjectsV2 in S3's own spelling where the request would leave the process (botocore's
-`before-send`), so that client, paging, parsing and errors are the real ones. Nothing here knows
-what the record makes of it: the simulation compares the two.
+answers ListObjectsV2 in S3's own spelling where the client would send the request (botocore's
+`before-call`), so that client, paging, parsing and errors are the real ones and only HTTP is left
+out. Nothing here knows what the record makes of it: the simulation compares the two.
 """
 
 import datetime as dt
-import io
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from email.utils import format_datetime
 from typing import Any, Literal
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ConnectionClosedError
@@ -22,6 +21,7 @@ from availability_pipeline import settings
 from availability_pipeline.client import make_client
 from availability_pipeline.keys import UM_KLINES_1M
 from availability_pipeline.listing import S3Archive
+from availability_pipeline.pages import parse_page
 
 Fault = Literal["503 on a page", "connection lost", "page cut off", "nothing", "a tenth"]
 
@@ -88,28 +88,30 @@ class LivingArchive:
     def archive(self) -> S3Archive:
         """The real listing on this archive, the network left out."""
         client = make_client(settings.Settings(s3_endpoint="http://archive.invalid"))
-        client.meta.events.register("before-send.s3.ListObjectsV2", self._respond)
+        client.meta.events.register("before-call.s3.ListObjectsV2", self._respond)
         # One at a time: the same faults hit the same pages in each run.
         return S3Archive(client, "data.binance.vision", concurrency=1)
 
-    def _respond(self, request: Any, **_: object) -> AWSResponse:
+    def _respond(
+        self, params: dict[str, Any], **_: object
+    ) -> tuple[AWSResponse, dict[str, Any]]:
+        """The answer to a request, as botocore's endpoint would hand it to the client."""
         self.requests += 1
-        query = dict(parse_qsl(urlsplit(request.url).query, keep_blank_values=True))
-        status, body = 200, self._page_of(query)
+        status, error, body = 200, {}, self._page_of(params["query_string"])
         self._strikes_in -= 1
         if self._strikes_in == -1:
             if self.fault == "503 on a page":
-                status = 503
-                body = b"<Error><Code>SlowDown</Code><Message>Reduce your rate</Message></Error>"
+                status, error = 503, {"Code": "SlowDown", "Message": "Reduce your rate"}
             elif self.fault == "page cut off":
                 body = body[: len(body) * 2 // 3]
             elif self.fault == "connection lost":
-                raise ConnectionClosedError(endpoint_url=request.url)
-        headers = {
-            "Date": format_datetime(self.now, usegmt=True),
-            "Content-Type": "application/xml",
+                raise ConnectionClosedError(endpoint_url=params["url"])
+        headers = {"date": format_datetime(self.now, usegmt=True)}
+        answer: dict[str, Any] = {
+            "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": headers}
         }
-        return AWSResponse(request.url, status, headers, _Raw(body))
+        answer |= {"Error": error} if error else {"Page": parse_page(body)}
+        return AWSResponse(params["url"], status, headers, None), answer
 
     def _page_of(self, query: dict[str, str]) -> bytes:
         prefix = query["prefix"]
@@ -160,10 +162,3 @@ class LivingArchive:
             f"<ETag>&quot;{file.size:032x}&quot;</ETag><Size>{file.size}</Size>"
             "<StorageClass>STANDARD</StorageClass></Contents>"
         )
-
-
-class _Raw(io.BytesIO):
-    """A body as botocore reads it."""
-
-    def stream(self, **_: object) -> Iterator[bytes]:
-        yield self.read()
