@@ -187,6 +187,25 @@ def only(
     return f" AND {column} IN (SELECT symbol FROM symbols WHERE {where})", args  # noqa: S608
 
 
+def chosen(
+    con: Connection,
+    symbol: str | None,
+    quote_asset: str | None,
+    contract_type: str | Sequence[str] | None,
+) -> tuple[str, dict[str, object], tuple[str, ...]]:
+    """`only`, and of these one symbol where it is given; with the notes on reading its name.
+
+    Raises:
+        UnknownSymbolError: `symbol` is not recorded.
+        QueryError: as `only`.
+    """
+    condition, args = only(con, quote_asset, contract_type)
+    if symbol is None:
+        return condition, args, ()
+    symbol, notes = find_symbol(con, symbol)
+    return f"{condition} AND symbol = $symbol", args | {"symbol": symbol}, notes
+
+
 def require_any(con: Connection) -> None:
     """Raise NotProbedError when no date at all was looked at."""
     if not ask(con, "SELECT 1 FROM probes LIMIT 1").rows:

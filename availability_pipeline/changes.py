@@ -20,8 +20,7 @@ from availability_pipeline.answers import (
     Rows,
     as_date,
     ask,
-    find_symbol,
-    only,
+    chosen,
     require_any,
 )
 from availability_pipeline.schema import settled_at
@@ -99,11 +98,7 @@ def changes(
         NotProbedError: no date at all was looked at.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
-    notes: tuple[str, ...] = ()
-    condition, args = only(con, quote_asset, contract_type)
-    if symbol is not None:
-        symbol, notes = find_symbol(con, symbol)
-        condition, args = f"{condition} AND symbol = $symbol", args | {"symbol": symbol}
+    condition, args, notes = chosen(con, symbol, quote_asset, contract_type)
     args["since"] = as_date(since) if since is not None else dt.date(1970, 1, 1)
     where = f"WHERE observed_at >= $since{condition}"
     found = ask(

@@ -30,6 +30,7 @@ from availability_pipeline.answers import (
     as_date,
     as_range,
     ask,
+    chosen,
     find_symbol,
     instant,
     only,
@@ -274,11 +275,7 @@ def holes(
         NotProbedError: no date at all was looked at.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
-    notes: tuple[str, ...] = ()
-    condition, args = only(con, quote_asset, contract_type)
-    if symbol is not None:
-        symbol, notes = find_symbol(con, symbol)
-        condition, args = f"{condition} AND symbol = $symbol", args | {"symbol": symbol}
+    condition, args, notes = chosen(con, symbol, quote_asset, contract_type)
     relation = derived.listings_relation(con)
     # All that is needed of 1.9 million absences are those inside a window that has some, so the
     # windows are joined to the bare table: 17 ms against 300 through the view.
@@ -335,11 +332,7 @@ def revisions(
         NotProbedError: no date at all was looked at.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
-    notes: tuple[str, ...] = ()
-    condition, args = only(con, quote_asset, contract_type)
-    if symbol is not None:
-        symbol, notes = find_symbol(con, symbol)
-        condition, args = f"{condition} AND symbol = $symbol", args | {"symbol": symbol}
+    condition, args, notes = chosen(con, symbol, quote_asset, contract_type)
     found = ask(
         con,
         f"""SELECT * FROM revisions

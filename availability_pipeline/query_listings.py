@@ -16,7 +16,7 @@ from availability_pipeline.answers import (
     as_date,
     as_range,
     ask,
-    find_symbol,
+    chosen,
     only,
     remedy,
     require_any,
@@ -47,11 +47,7 @@ def listings(
         NotProbedError: no date at all was looked at.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
-    notes: tuple[str, ...] = ()
-    condition, args = only(con, quote_asset, contract_type)
-    if symbol is not None:
-        symbol, notes = find_symbol(con, symbol)
-        condition, args = f"{condition} AND symbol = $symbol", args | {"symbol": symbol}
+    condition, args, notes = chosen(con, symbol, quote_asset, contract_type)
     relation = derived.listings_relation(con)
     found = ask(con, f"SELECT * FROM {relation} WHERE true{condition} ORDER BY symbol", args)  # noqa: S608
     if not found.rows:
