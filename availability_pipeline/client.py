@@ -102,11 +102,28 @@ def _remember_endpoint(client: "S3Client") -> None:
     resolver.construct_endpoint = construct_endpoint
 
 
+def _remember_pool(manager: Any) -> None:
+    """Find the connection pool by the address's host alone.
+
+    urllib3 reads and encodes the whole address for it, and again to send: 0.07 ms a page.
+    """
+    connection_from_url, known = manager.connection_from_url, {}
+
+    def remembered(url: str) -> Any:
+        host = url[: url.find("/", len("https://"))]
+        if host not in known:
+            known[host] = connection_from_url(f"{host}/")
+        return known[host]
+
+    manager.connection_from_url = remembered
+
+
 class _Sender:
     """Sends a request as botocore does, but reads no more of the answer than a page can have."""
 
     def __init__(self, session: "URLLib3Session", timeout: float) -> None:
         self._session, self._patience = session, PAGE_TIMEOUTS * timeout
+        _remember_pool(session._manager)  # type: ignore[attr-defined]  # noqa: SLF001
 
     def __call__(self, request: "AWSPreparedRequest", **_: object) -> "AWSResponse":
         request.stream_output = True  # botocore: leave the body to the caller

@@ -361,7 +361,11 @@ def _instants(times: list[str]) -> npt.NDArray[np.datetime64]:
         MalformedPageError: for what is no date (month 13) or cannot be one (the year 0).
     """
     try:
-        instants = np.array([time[:-1] for time in times], dtype="datetime64[us]")
+        if set(map(len, times)) == {24}:  # S3's own; a third of the time of reading them as str
+            texts = np.frombuffer("".join(times).encode(), "S24").astype("S23")  # without the Z
+            instants = texts.astype("datetime64[ms]").astype("datetime64[us]")
+        else:
+            instants = np.array([time[:-1] for time in times], dtype="datetime64[us]")
     except ValueError as error:
         raise MalformedPageError(f"an impossible LastModified: {error}") from None
     odd = np.flatnonzero((instants < EARLIEST) | (instants >= LATEST))

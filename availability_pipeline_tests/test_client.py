@@ -78,9 +78,14 @@ def test_a_proxys_password_is_not_in_the_error(fake, monkeypatch):
 
 
 def test_the_parts_of_botocore_that_we_reach_into_are_what_they_were():
-    """`make_client` uses two private attributes; a botocore without them must be noticed here."""
+    """`make_client` uses three private attributes; a botocore without them must be noticed here."""
     client = make_client(settings.load())
     assert isinstance(client._endpoint.http_session, URLLib3Session)
+    manager = client._endpoint.http_session._manager
+    first, second = (manager.connection_from_url(f"https://a.example/{n}") for n in "ab")
+    assert first is second
+    assert first is not manager.connection_from_url("https://b.example/a")
+    assert (first.host, first.scheme) == ("a.example", "https")
     resolver = client._ruleset_resolver
     original = type(resolver).construct_endpoint
     assert [*inspect.signature(original).parameters][1:] == [
