@@ -81,7 +81,8 @@ def checks(page: Page) -> None:
     page.get_by_text("Execute all").click()
     # The run takes its time to start, and freshness is among the last.
     page.get_by_text("Not Evaluated").first.wait_for()
-    while page.get_by_text("Not Evaluated").count() or page.get_by_text("Running").count():
+    unsettled = ("Not Evaluated", "Running", "In Progress")
+    while any(page.get_by_text(state).count() for state in unsettled):
         page.wait_for_timeout(2000)
     page.mouse.move(5, 5)
     page.wait_for_timeout(6000)
