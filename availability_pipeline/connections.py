@@ -9,6 +9,7 @@ one process the two kinds of connection cannot coexist either. So a writer holds
 short transaction, and everybody else waits, bounded.
 """
 
+import fcntl
 import random
 import threading
 import time
@@ -110,28 +111,69 @@ def _connected(
 
 
 def _connect(path: Path, *, read_only: bool, wait_seconds: float) -> duckdb.DuckDBPyConnection:
-    deadline = time.monotonic() + wait_seconds
-    pause = 0.01
-    while True:
-        try:
-            with _knowing:
-                _refuse_foreign(path)
-                con = duckdb.connect(str(path), read_only=read_only)
-                _known_files.add(_identity(path))
-                return con
-        except duckdb.Error as error:
-            if not _is_busy(error):
-                raise _explained(path, error) from None
-        left = deadline - time.monotonic()
+    patience = _Patience(path, wait_seconds)
+    with _turn(path, patience, writing=not read_only):
+        while True:
+            try:
+                with _knowing:
+                    _refuse_foreign(path)
+                    con = duckdb.connect(str(path), read_only=read_only)
+                    _known_files.add(_identity(path))
+                    return con
+            except duckdb.Error as error:
+                if not _is_busy(error):
+                    raise _explained(path, error) from None
+            patience.wait()
+
+
+class _Patience:
+    """How long one opening waits for others, in all."""
+
+    def __init__(self, path: Path, seconds: float) -> None:
+        self._path, self._seconds = path, seconds
+        self._deadline, self._pause = time.monotonic() + seconds, 0.01
+
+    def wait(self) -> None:
+        """A pause, longer each time.
+
+        Raises:
+            StoreBusyError: the time is up.
+        """
+        left = self._deadline - time.monotonic()
         if left <= 0:
             raise StoreBusyError(
-                f"{path} was kept open by another process for more than {wait_seconds:g} s; "
+                f"{self._path} was kept open by another process for more than {self._seconds:g} s; "
                 "try again later, or raise AVAILABILITY_DB_WAIT_SECONDS"
             )
         # A write takes 0.1 s for a day and some seconds for all history; the jitter keeps twenty
         # waiting processes from knocking at the same moment.
-        time.sleep(min(left, pause * random.uniform(0.5, 1.5)))  # noqa: S311 - not cryptography
-        pause = min(pause * 1.5, 0.5)
+        time.sleep(min(left, self._pause * random.uniform(0.5, 1.5)))  # noqa: S311 - not cryptography
+        self._pause = min(self._pause * 1.5, 0.5)
+
+
+@contextmanager
+def _turn(path: Path, patience: _Patience, *, writing: bool) -> Iterator[None]:
+    """Let a writer that waits go before the readers that come after it.
+
+    A writer gets in only while nobody reads: four processes that asked without a pause kept
+    twenty updates out for more than 60 s each. So a writer holds the lock file until it has the
+    database, and a reader first waits until no writer holds it. The lock ends with its process.
+    """
+    try:
+        lock = path.with_name(f"{path.name}.turn").open("ab" if writing else "rb")
+    except OSError:  # nobody has written here yet, or the folder may not be written
+        yield
+        return
+    with lock:
+        while True:
+            try:
+                fcntl.flock(lock, (fcntl.LOCK_EX if writing else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                patience.wait()
+        if not writing:
+            fcntl.flock(lock, fcntl.LOCK_UN)
+        yield
 
 
 # Closing a file drops every lock that this process has on it, also the one DuckDB took for another

@@ -530,3 +530,33 @@ def test_any_looks_end_at_the_last_of_each_date_and_revisions_lead_there(looks):
             "SELECT date, symbol, file_size_bytes, last_modified FROM availability WHERE available"
         ).fetchall()
     assert {(d, s): (size, time) for d, s, size, time in stored} == truth == replay
+
+
+def test_a_writer_gets_its_turn_among_readers_that_never_pause(tmp_path):
+    """Otherwise a dashboard that asks in a loop keeps every update out, and each one fails."""
+    path = tmp_path / "record.duckdb"
+    with store.writer(path):
+        pass
+    ask = (
+        "import sys; from availability_pipeline import store\n"
+        "print('ready', flush=True)\n"
+        "while True:\n"
+        "    with store.reader(sys.argv[1], 60) as con:\n"
+        "        con.execute('SELECT sum(range) FROM range(3_000_000)').fetchall()\n"
+    )
+    readers = [
+        subprocess.Popen([sys.executable, "-c", ask, path], stdout=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    try:
+        for reader in readers:
+            assert reader.stdout.readline() == b"ready\n"
+        for _ in range(5):
+            with store.writer(path, wait_seconds=20) as con:
+                con.execute("SELECT 1").fetchall()
+        assert [reader.poll() for reader in readers] == [None] * 4
+    finally:
+        for reader in readers:
+            reader.kill()
+            reader.wait()
+            reader.stdout.close()
