@@ -249,5 +249,6 @@ def universe(
         print_rows(found, form, "")
         return
     members = [(row[0], sum(cell is True for cell in row[1:])) for row in found.rows]
-    title = f"{start} to {end}: {len(found.columns) - 1} symbols; --out FILE writes the matrix"
+    symbols = count(len(found.columns) - 1, "symbol")
+    title = f"{start} to {end}: {symbols}; --out FILE writes the matrix"
     print_rows(queries.Rows(("date", "members"), members, found.notes), "table", title)
