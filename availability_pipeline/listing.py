@@ -1,8 +1,9 @@
 """Ask the archive which files there are: discovery of symbols, one windowed listing per symbol.
 
-Belongs here: the unsigned S3 client, paging, bounded concurrency, and the one error a failed
-listing raises. Does not belong here: names (`keys`), the XML of a page (`pages`), remembering
-(`store`). Source of facts: ListObjectsV2 of the bucket, 1,000 entries a page.
+Belongs here: paging, bounded concurrency, progress, and the one error a failed listing raises.
+Does not belong here: names (`keys`), the client and its reader (`client`, `pages`), the rows of a
+page (`rows`), remembering (`store`). Source of facts: ListObjectsV2 of the bucket, 1,000 entries a
+page.
 
     ArchiveError            anything that makes a listing no fact
     ├── DiscoveryError      the symbol folders could not be listed
@@ -13,25 +14,24 @@ The truth rule: a listing is whole or it raises. Nothing partial is ever returne
 
 import contextlib
 import datetime as dt
-import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from availability_pipeline.client import make_client
 from availability_pipeline.keys import UM_KLINES_1M, Dataset
-from availability_pipeline.pages import MalformedPageError, Page
+from availability_pipeline.pages import MalformedPageError, Names, Page, instants
+from availability_pipeline.rows import Rows, Span, frame_of
 from availability_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ PAGE_SIZE = 1000
 MOST_FOLDER_PAGES = 100
 """Pages of symbol folders after which discovery gives up: 100,000 of them, with 1,057 in 2026."""
 
-EARLIEST, LATEST = np.datetime64("2006-01-01"), np.datetime64("2100-01-01")
-"""A LastModified before S3 existed or a lifetime ahead is no fact, though it may be a date."""
+PROGRESS_SECONDS = 0.1
+"""How often progress is told. To wake the telling thread for each symbol cost 1 % of a run."""
 
 # What one bad answer can raise; anything else is a bug of ours and keeps its traceback.
 REQUEST_ERRORS = (ClientError, BotoCoreError, ResponseParserError, MalformedPageError)
@@ -188,15 +188,12 @@ class S3Archive:
         """
         self._requests, self._server_dates, self._passed_over = 0, set(), Counter()
         symbols = self.discover()
-        span = [start + dt.timedelta(n) for n in range((end - start).days + 1)]
-        names = {f"{day.isoformat()}.zip": n for n, day in enumerate(span)}
-        found: dict[str, _Found] = {}
+        span = Span(start, end)
+        found: dict[str, list[Rows]] = {}
         failures: dict[str, str] = {}
         todo: SimpleQueue[str] = SimpleQueue()
         for symbol in symbols:
             todo.put(symbol)
-        # None says that one of the workers has ended.
-        answers: SimpleQueue[tuple[str, _Found | Exception] | None] = SimpleQueue()
         stop = threading.Event()
 
         def work() -> None:
@@ -204,30 +201,26 @@ class S3Archive:
                 while not stop.is_set():
                     symbol = todo.get_nowait()
                     try:
-                        answers.put((symbol, self._list_symbol(symbol, start, end, names)))
+                        found[symbol] = self._list_symbol(symbol, span)
                     except REQUEST_ERRORS as error:
-                        answers.put((symbol, error))
-            except Empty:
-                pass
-            finally:
-                answers.put(None)
-
-        with ThreadPoolExecutor(self._concurrency, thread_name_prefix="listing") as pool:
-            # Each worker takes one symbol after another. A future per symbol and a wait over all
-            # that run cost more than the answers' own queue, which holds two of them at most.
-            workers = [pool.submit(work) for _ in range(min(self._concurrency, len(symbols)))]
-            try:
-                for _ in workers:
-                    while (answer := answers.get()) is not None:
-                        symbol, result = answer
-                        if isinstance(result, Exception):
-                            failures[symbol] = reason(result)
-                        else:
-                            found[symbol] = result
+                        failures[symbol] = reason(error)
                         if len(failures) >= GIVE_UP_AFTER:
                             stop.set()
-                        if progress:
-                            progress(len(found) + len(failures), len(symbols))
+            except Empty:
+                pass
+            except BaseException:
+                stop.set()
+                raise
+
+        with ThreadPoolExecutor(self._concurrency, thread_name_prefix="listing") as pool:
+            # Each worker takes one symbol after another: a future per symbol costs more than this.
+            workers = [pool.submit(work) for _ in range(min(self._concurrency, len(symbols)))]
+            try:
+                busy = True
+                while busy:
+                    busy = bool(wait(workers, PROGRESS_SECONDS).not_done)
+                    if progress:
+                        progress(len(found) + len(failures), len(symbols))
             finally:
                 # Ctrl-C, too: what is queued is dropped, what is in flight ends by itself.
                 stop.set()
@@ -239,51 +232,43 @@ class S3Archive:
             start=start,
             end=end,
             symbols=symbols,
-            files=_frame(symbols, found, span),
+            files=frame_of(symbols, found, span.days),
             requests=self._requests,
             passed_over=dict(self._passed_over),
             server_time=self._latest_server_time(),
         )
 
-    def _list_symbol(
-        self, symbol: str, start: dt.date, end: dt.date, names: dict[str, int]
-    ) -> "_Found":
-        """Files of one symbol; stops at the first page that reaches beyond `end`."""
-        found_days: list[int] = []
-        sizes: list[int] = []
-        times: list[str] = []
+    def _list_symbol(self, symbol: str, span: Span) -> list[Rows]:
+        """Files of one symbol, page by page; stops at the first that reaches beyond the span."""
+        found: list[Rows] = []
         prefix = self._dataset.file_prefix(symbol)
-        stop = self._dataset.checksum_key(symbol, end)
+        stop = self._dataset.checksum_key(symbol, span.days[-1])
         # Each date is two entries: the file, and its CHECKSUM folded into a common prefix, which
         # halves the XML. One more tells us that the window is over.
-        size = min(PAGE_SIZE, 2 * len(names) + 1)
+        size = min(PAGE_SIZE, 2 * len(span.days) + 1)
         pages = self._pages(
             # A page holds up to 1,000 entries, 500 dates; S3 may send fewer, but not for ever.
-            10 + len(names) // 20,
+            10 + len(span.days) // 20,
             Prefix=prefix,
             # The day before's sibling sorts after its file and before our first.
-            StartAfter=self._dataset.checksum_key(symbol, start - dt.timedelta(1)),
+            StartAfter=self._dataset.checksum_key(symbol, span.days[0] - dt.timedelta(1)),
             Delimiter=".CHECKSUM",
             MaxKeys=size,
         )
-        at = len(prefix)
         for page in pages:
-            days = list(map(names.get, [key[at:] for key in page.keys]))
-            if None in days:
-                for key, day in zip(page.keys, days, strict=True):
-                    if day is None and key <= stop and self._dataset.parse_key(key) is None:
-                        self._pass_over(key)
-                there = [day is not None for day in days]
-                found_days.extend(itertools.compress(days, there))  # type: ignore[arg-type]
-                sizes.extend(itertools.compress(page.sizes, there))
-                times.extend(itertools.compress(page.last_modified, there))
+            days = span.offsets(page.keys, prefix)
+            there = days >= 0
+            if there.all():
+                found.append(Rows(days, page.sizes, page.last_modified))
             else:
-                found_days.extend(days)  # type: ignore[arg-type]
-                sizes.extend(page.sizes)
-                times.extend(page.last_modified)
+                found.append(Rows(days[there], page.sizes[there], page.last_modified[there]))
+                for n in np.flatnonzero(~there).tolist():
+                    key = page.keys[n]
+                    if key <= stop and self._dataset.parse_key(key) is None:
+                        self._pass_over(key)
             if page.keys and page.keys[-1] > stop:
                 break
-        return _Found(np.array(found_days, "int64"), np.array(sizes, "int64"), _instants(times))
+        return found
 
     def _pages(self, most: int, **request: Any) -> Iterator[Page]:
         """Pages of one listing, in order, and no more than `most`.
@@ -339,41 +324,6 @@ class S3Archive:
                 self._passed_over[name] += 1
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """One symbol's files, as arrays: a million strings kept to the end cost time and memory.
-
-    Attributes:
-        days: offsets into the span of dates.
-        sizes: bytes.
-        times: datetime64[us], UTC.
-    """
-
-    days: npt.NDArray[np.int64]
-    sizes: npt.NDArray[np.int64]
-    times: npt.NDArray[np.datetime64]
-
-
-def _instants(times: list[str]) -> npt.NDArray[np.datetime64]:
-    """ISO times as `Page` has them to datetime64[us].
-
-    Raises:
-        MalformedPageError: for what is no date (month 13) or cannot be one (the year 0).
-    """
-    try:
-        if set(map(len, times)) == {24}:  # S3's own; a third of the time of reading them as str
-            texts = np.frombuffer("".join(times).encode(), "S24").astype("S23")  # without the Z
-            instants = texts.astype("datetime64[ms]").astype("datetime64[us]")
-        else:
-            instants = np.array([time[:-1] for time in times], dtype="datetime64[us]")
-    except ValueError as error:
-        raise MalformedPageError(f"an impossible LastModified: {error}") from None
-    odd = np.flatnonzero((instants < EARLIEST) | (instants >= LATEST))
-    if odd.size:
-        raise MalformedPageError(f"an impossible LastModified: {times[odd[0]]}")
-    return instants
-
-
 def reason(error: Exception) -> str:
     """One line that says why a request failed, without the stack of library names."""
     if isinstance(error, ClientError):
@@ -396,29 +346,11 @@ def _stubbed_page(answer: Any) -> Page:
     truncated = answer.get("IsTruncated")
     if truncated is None:
         raise MalformedPageError("IsTruncated is missing")
+    times = [c["LastModified"].astimezone(dt.UTC) for c in contents]
     return Page(
-        keys=[c["Key"] for c in contents],
-        sizes=[c["Size"] for c in contents],
-        last_modified=[
-            c["LastModified"].astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") for c in contents
-        ],
-        folders=[p["Prefix"] for p in answer.get("CommonPrefixes", [])],
+        keys=Names.of([c["Key"] for c in contents]),
+        sizes=np.array([c["Size"] for c in contents], "int64"),
+        last_modified=instants([f"{time:%Y-%m-%dT%H:%M:%S.%fZ}".encode() for time in times]),
+        folders=Names.of([p["Prefix"] for p in answer.get("CommonPrefixes", [])]),
         next_token=answer["NextContinuationToken"] if truncated else None,
-    )
-
-
-def _frame(
-    symbols: tuple[str, ...], found: Mapping[str, _Found], span: list[dt.date]
-) -> pd.DataFrame:
-    parts = [found[symbol] for symbol in symbols]
-    codes = np.repeat(np.arange(len(parts)), [part.days.size for part in parts])
-    days = np.concatenate([part.days for part in parts])
-    times = np.concatenate([part.times for part in parts])
-    return pd.DataFrame(
-        {
-            "symbol": pd.Categorical.from_codes(codes, categories=pd.Index(symbols)),
-            "date": pd.to_datetime(pd.Series(span)).to_numpy()[days],
-            "file_size_bytes": np.concatenate([part.sizes for part in parts]),
-            "last_modified": pd.DatetimeIndex(times, tz="UTC"),
-        }
     )

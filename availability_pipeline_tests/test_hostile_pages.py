@@ -92,7 +92,8 @@ FATAL = {
     "control character": lambda good: good.replace(b"<Key>data", b"<Key>\x1bdata", 1),
     "zero byte": lambda good: good.replace(b"<Key>data", b"<Key>\x00data", 1),
     "no utf-8": lambda good: good.replace(b"<Key>data", b"<Key>\xffdata", 1),
-    "utf-16": lambda good: good.decode().replace("UTF-8", "UTF-16").encode("utf-16"),
+    # latin-1: another fault may have made it no UTF-8 before.
+    "utf-16": lambda good: good.decode("latin-1").replace("UTF-8", "UTF-16").encode("utf-16"),
     "year 0": lambda good: good.replace(b"2024-01-16T", b"0000-01-16T", 1),
     "year 9999": lambda good: good.replace(b"2024-01-16T", b"9999-12-31T", 1),
     "month 13": lambda good: good.replace(b"2024-01-16T", b"2024-13-16T", 1),
@@ -396,4 +397,7 @@ def spelt_otherwise(draw):
 def test_a_page_means_the_same_however_it_is_spelt(both):
     """Two readers: the quick one for S3's spelling must never see another page than the parser."""
     first, second = map(parse_page, both)
-    assert first == second
+    assert (first.keys, first.folders) == (second.keys, second.folders)
+    assert first.sizes.tolist() == second.sizes.tolist()
+    assert first.last_modified.tolist() == second.last_modified.tolist()
+    assert first.next_token == second.next_token

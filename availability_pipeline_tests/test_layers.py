@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).parents[1] / "availability_pipeline"
 # A module imports only from its own layer and those before it.
 LAYERS = (
     {"__init__"},
-    {"keys", "slo", "pages", "retention", "masking", "alert_rules", "alert_outbox"},
+    {"keys", "slo", "pages", "rows", "retention", "masking", "alert_rules", "alert_outbox"},
     {
         *("settings", "client", "listing", "schema", "store", "derived", "queries", "validation"),
         *("connections", "store_errors", "refusals", "standing", "exchange"),

@@ -1,10 +1,11 @@
 """A listing page is hostile bytes: exact rows or one clear error."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from availability_pipeline.pages import MAX_PAGE_BYTES, MalformedPageError, parse_page
+from availability_pipeline.pages import MAX_PAGE_BYTES, MalformedPageError, Names, parse_page
 
 NS = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 
@@ -27,8 +28,9 @@ def test_a_page_gives_its_rows_folders_and_token():
     body = entry("a") + entry("b", "7") + "<CommonPrefixes><Prefix>c/</Prefix></CommonPrefixes>"
     token = "<NextContinuationToken>t</NextContinuationToken><KeyCount>3</KeyCount>"
     got = parse_page(page(body, "true", token))
-    assert (got.keys, got.sizes, got.folders, got.next_token) == (["a", "b"], [5, 7], ["c/"], "t")
-    assert got.last_modified[0] == "2024-01-16T07:10:11.000Z"
+    assert (got.keys, got.folders, got.next_token) == (["a", "b"], ["c/"], "t")
+    assert got.sizes.tolist() == [5, 7]
+    assert got.last_modified[0] == np.datetime64("2024-01-16T07:10:11")
 
 
 def test_an_url_encoded_name_is_decoded():
@@ -97,7 +99,8 @@ def test_both_readers_read_the_same(gap, key):
     body = gap.join([FULL.format(key=key), FULL.format(key="b"), FOLDER.format("c"),
                      FOLDER.format("d"), ""])  # fmt: skip
     got = parse_page(page(body, extra="<KeyCount>4</KeyCount><EncodingType>url</EncodingType>"))
-    assert (got.keys, got.sizes, got.folders) == (["a", "b"], [5, 5], ["c", "d"])
+    assert (got.keys, got.folders) == (["a", "b"], ["c", "d"])
+    assert got.sizes.tolist() == [5, 5]
 
 
 @pytest.mark.parametrize(
@@ -113,3 +116,44 @@ def test_both_readers_read_the_same(gap, key):
 def test_entries_that_are_not_directly_in_the_listing_are_refused(body):
     with pytest.raises(MalformedPageError):
         parse_page(page(body, extra="<KeyCount>1</KeyCount>"))
+
+
+@pytest.mark.parametrize("siblings", [["a", "b"], ["a"], ["a", "b", "c"], ["Z", "a"], ["a", "a"]])
+def test_folded_siblings_are_the_ones_that_are_there(siblings):
+    names = [f"{name}.CHECKSUM" for name in siblings]
+    body = FULL.format(key="a") + FULL.format(key="b") + "".join(map(FOLDER.format, names))
+    count = f"<KeyCount>{2 + len(names)}</KeyCount>"
+    if siblings == ["a", "a"]:
+        with pytest.raises(MalformedPageError, match="comes after"):
+            parse_page(page(body, extra=count))
+    else:
+        assert parse_page(page(body, extra=count)).folders == names
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1)))
+def test_names_are_the_texts_they_were_made_of(texts):
+    names = Names.of(texts)
+    assert list(names) == texts
+    assert names[: len(texts) // 2] == texts[: len(texts) // 2]
+    assert names.joined().decode() == "".join(texts)
+    assert names.is_sorted() == (texts == sorted(set(texts)))
+    assert Names([text.encode() for text in texts], b"!") == [f"{text}!" for text in texts]
+
+
+@pytest.mark.parametrize(
+    "time",
+    ["2024-13-01T00:00:00.000Z", "2024-02-30T00:00:00.000Z", "0000-01-01T00:00:00.000Z",
+     "2005-12-31T23:59:59.999Z", "2100-01-01T00:00:00.000Z", "2024-01-16T07:10:61.000Z"],
+)  # fmt: skip
+def test_a_time_that_cannot_be_is_refused(time):
+    with pytest.raises(MalformedPageError, match="LastModified"):
+        parse_page(page(FULL.format(key="a").replace("2024-01-16T07:10:11.000Z", time)))
+
+
+@pytest.mark.parametrize(
+    "text", ["2024-01-16T07:10:11Z", "2024-01-16T07:10:11.5Z", "2024-01-16T07:10:11.123456Z"]
+)
+def test_a_time_of_another_length_is_read_to_the_microsecond(text):
+    got = parse_page(page(entry("a") + entry("b", time=text)))
+    times = ["2024-01-16T07:10:11", text[:-1]]
+    assert got.last_modified.tolist() == np.array(times, "datetime64[us]").tolist()
