@@ -111,8 +111,8 @@ def _connected(
 
 
 def _connect(path: Path, *, read_only: bool, wait_seconds: float) -> duckdb.DuckDBPyConnection:
-    patience = _Patience(path, wait_seconds)
-    with _turn(path, patience, writing=not read_only):
+    patience = Patience(path, wait_seconds)
+    with turn(path, patience, writing=not read_only):
         while True:
             try:
                 with _knowing:
@@ -126,11 +126,17 @@ def _connect(path: Path, *, read_only: bool, wait_seconds: float) -> duckdb.Duck
             patience.wait()
 
 
-class _Patience:
-    """How long one opening waits for others, in all."""
+class Patience:
+    """How long one opening waits for others, in all.
 
-    def __init__(self, path: Path, seconds: float) -> None:
-        self._path, self._seconds = path, seconds
+    Args:
+        path: the database.
+        seconds: the wait, over all its pauses.
+        ending: what else the error says when it is over.
+    """
+
+    def __init__(self, path: Path, seconds: float, ending: str = "") -> None:
+        self._path, self._seconds, self._ending = path, seconds, ending
         self._deadline, self._pause = time.monotonic() + seconds, 0.01
 
     def wait(self) -> None:
@@ -143,7 +149,7 @@ class _Patience:
         if left <= 0:
             raise StoreBusyError(
                 f"{self._path} was kept open by another process for more than {self._seconds:g} s; "
-                "try again later, or raise AVAILABILITY_DB_WAIT_SECONDS"
+                f"try again later, or raise AVAILABILITY_DB_WAIT_SECONDS{self._ending}"
             )
         # A write takes 0.1 s for a day and some seconds for all history; the jitter keeps twenty
         # waiting processes from knocking at the same moment.
@@ -152,7 +158,7 @@ class _Patience:
 
 
 @contextmanager
-def _turn(path: Path, patience: _Patience, *, writing: bool) -> Iterator[None]:
+def turn(path: Path, patience: Patience, *, writing: bool) -> Iterator[None]:
     """Let a writer that waits go before the readers that come after it.
 
     A writer gets in only while nobody reads: four processes that asked without a pause kept

@@ -18,7 +18,7 @@ from typing import IO
 from availability_pipeline import connections, snapshot
 from availability_pipeline.backup import REMEDY, Manifest
 from availability_pipeline.keys import FIRST_DATE
-from availability_pipeline.store_errors import BackupError, StoreBusyError
+from availability_pipeline.store_errors import BackupError
 
 
 @dataclass(frozen=True)
@@ -142,18 +142,13 @@ def _nobody_else(target: Path, wait_seconds: float) -> Iterator[bool]:
     except FileNotFoundError:
         yield False
         return
-    with file:
-        deadline = time.monotonic() + wait_seconds
+    patience = connections.Patience(target, wait_seconds, "; the record is as it was")
+    # In the writers' turn: readers without a pause would keep it out until its wait is over.
+    with file, connections.turn(target, patience, writing=True):
         while True:
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except (BlockingIOError, PermissionError):
-                if time.monotonic() >= deadline:
-                    raise StoreBusyError(
-                        f"{target} was kept open by another process for more than "
-                        f"{wait_seconds:g} s; end it, or raise AVAILABILITY_DB_WAIT_SECONDS; "
-                        "the record is as it was"
-                    ) from None
-            time.sleep(0.02)
+                patience.wait()
         yield True

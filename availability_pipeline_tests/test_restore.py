@@ -122,7 +122,7 @@ def test_the_wait_is_bounded_and_then_nothing_has_changed(record, folder):
     write(record, 555, NOW + HOUR)
     with hold(record, "reader", 60) as process:
         try:
-            with pytest.raises(store.StoreBusyError, match="the record is as it was"):
+            with pytest.raises(store.StoreBusyError, match=r"than 0\.2 s; .* as it was"):
                 put_back(made, record, wait=0.2)
         finally:
             process.kill()
@@ -157,6 +157,22 @@ def test_readers_see_the_old_or_the_new_record_and_never_none(record, folder):
         rest.join()
         assert process.wait() == 0
     assert set(seen) <= {"[(555,)]\n", "[(100,)]\n"}
+
+
+def test_readers_without_a_pause_do_not_keep_a_restore_out(record, folder):
+    made = make(record, folder)
+    command = [sys.executable, "-c", READ, str(record), "60"]
+    readers = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(4)]
+    try:
+        for reader in readers:
+            assert reader.stdout.readline() == b"[(100,)]\n"
+        for _ in range(3):
+            put_back(made, record, wait=5)
+        assert [reader.poll() for reader in readers] == [None] * 4, "they read all the while"
+    finally:
+        for reader in readers:
+            reader.kill()
+            reader.communicate()
 
 
 def test_a_backup_that_changed_after_it_was_proved_is_not_restored(record, folder):
