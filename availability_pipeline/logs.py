@@ -35,11 +35,6 @@ def line(time: dt.datetime, level: str, job: str, message: str) -> str:
     return f"{at} | {level} | scheduler.{job} | {_WHITE.sub(' ', message).strip()}"
 
 
-def tail(path: Path, count: int) -> list[str]:
-    """The last `count` lines, oldest first; none when there is no file."""
-    return list(deque(_lines(path), maxlen=max(count, 0)))
-
-
 def tail_errors(path: Path, count: int) -> list[str]:
     """The last `count` lines of level ERROR or CRITICAL, oldest first."""
     return list(deque((text for text in _lines(path) if _is_error(text)), maxlen=max(count, 0)))
