@@ -15,12 +15,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from availability_pipeline import connections, logs, queries, settings, slo, standing
+from availability_pipeline import (
+    connections,
+    logs,
+    queries,
+    settings,
+    slo_runs,
+    standing,
+)
 from availability_pipeline.cli_output import count, one_line_errors, print_json, today_utc
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline.masking import mask
-from availability_pipeline.slo import PROGRAM, Verdict
 from availability_pipeline.store_errors import MissingDatabaseError, StoreError
+from availability_pipeline.verdicts import PROGRAM, Verdict
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -79,7 +86,7 @@ def status(as_json: bool) -> None:
 @click.command("slo")
 @click.option(
     "--days",
-    default=slo.SUCCESS_DAYS,
+    default=slo_runs.SUCCESS_DAYS,
     show_default=True,
     type=click.IntRange(1, 366),
     help="Days over which the success rate of scheduled updates is taken.",
@@ -160,7 +167,7 @@ def _judge_runs(
     stored: set[dt.date],
     now: dt.datetime,
     s: settings.Settings,
-    days: int = slo.SUCCESS_DAYS,
+    days: int = slo_runs.SUCCESS_DAYS,
 ) -> dict[str, Verdict]:
     from availability_pipeline import health
 

@@ -12,10 +12,11 @@ import dagster as dg
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, InstigatorType
 from dagster._utils.schedules import schedule_execution_time_iterator
 
-from availability_pipeline import slo
+from availability_pipeline import slo_runs
 from availability_pipeline.dagster_logs import failure_reason
 from availability_pipeline.settings import Settings
-from availability_pipeline.slo import UpdateRun, Verdict
+from availability_pipeline.slo_runs import UpdateRun
+from availability_pipeline.verdicts import Verdict
 
 UPDATE_SCHEDULES = ("daily_update_schedule", "late_arrivals_schedule", "full_reconcile_schedule")
 """The schedules whose runs look at the archive; their success is what the SLO is about."""
@@ -72,25 +73,25 @@ def update_success_rate(
     instance: dg.DagsterInstance,
     now: dt.datetime,
     settings: Settings,
-    days: int = slo.SUCCESS_DAYS,
+    days: int = slo_runs.SUCCESS_DAYS,
 ) -> Verdict:
     """The scheduled updates of the last `days` days."""
     runs = scheduled_updates(instance, now - dt.timedelta(days))
-    return slo.update_success_rate(runs, now, settings.slo_success_rate, days)
+    return slo_runs.update_success_rate(runs, now, settings.slo_success_rate, days)
 
 
 def freshness(instance: dg.DagsterInstance, now: dt.datetime, settings: Settings) -> Verdict:
     """Yesterday's partition, or before its deadline the day before's."""
-    date = slo.due_date(now, settings.slo_freshness_minutes)
+    date = slo_runs.due_date(now, settings.slo_freshness_minutes)
     at = first_materialised(instance, date)
-    return slo.freshness(at, now, settings.slo_freshness_minutes)
+    return slo_runs.freshness(at, now, settings.slo_freshness_minutes)
 
 
 def store_matches_dagster(
     instance: dg.DagsterInstance, stored: Iterable[dt.date], *, writing: bool
 ) -> Verdict:
     """The partitions materialised beside the dates with rows."""
-    return slo.store_matches_dagster(materialised_dates(instance), stored, writing=writing)
+    return slo_runs.store_matches_dagster(materialised_dates(instance), stored, writing=writing)
 
 
 @dataclass(frozen=True, slots=True)

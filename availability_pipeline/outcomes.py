@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import dagster as dg
 
 from availability_pipeline.listing import ArchiveError
-from availability_pipeline.slo import Verdict
 from availability_pipeline.store_errors import StoreError
+from availability_pipeline.verdicts import Verdict
 
 
 @contextmanager

@@ -12,11 +12,11 @@ from collections.abc import Callable
 
 import duckdb
 
-from availability_pipeline import derived, exchange, slo
+from availability_pipeline import derived, exchange, slo, slo_runs
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline.schema import settled_at
 from availability_pipeline.settings import Settings
-from availability_pipeline.slo import Verdict
+from availability_pipeline.verdicts import Verdict
 
 Check = Callable[[duckdb.DuckDBPyConnection, dt.datetime, Settings], Verdict]
 
@@ -36,7 +36,7 @@ def continuity(con: duckdb.DuckDBPyConnection, now: dt.datetime, settings: Setti
     Yesterday is due once the daily update had its time (`slo_freshness_minutes`).
     """
     stored = stored_dates(con)
-    due = (slo.due_date(_aware(now), settings.slo_freshness_minutes) - FIRST_DATE).days + 1
+    due = (slo_runs.due_date(_aware(now), settings.slo_freshness_minutes) - FIRST_DATE).days + 1
     dates = (FIRST_DATE + dt.timedelta(n) for n in range(due))
     return slo.continuity([date for date in dates if date not in stored])
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from availability_pipeline import derived, queries, settings, slo
+from availability_pipeline import derived, queries, settings, slo_runs
 from availability_pipeline.answers import DateLike, as_date, as_range, ask, require_any
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline.record import Record
@@ -34,7 +34,7 @@ def default_range(
         ValueError: a date is none, or they stand the wrong way round.
     """
     minutes = settings.load_to_read().slo_freshness_minutes
-    due = slo.due_date(now or dt.datetime.now(dt.UTC), minutes)
+    due = slo_runs.due_date(now or dt.datetime.now(dt.UTC), minutes)
     return as_range(FIRST_DATE if start is None else start, due if end is None else end)
 
 

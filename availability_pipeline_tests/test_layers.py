@@ -20,7 +20,10 @@ PACKAGE = Path(__file__).parents[1] / "availability_pipeline"
 # A module imports only from its own layer and those before it.
 LAYERS = (
     {"__init__"},
-    {"keys", "slo", "pages", "rows", "retention", "masking", "alert_rules", "alert_outbox"},
+    {
+        *("keys", "pages", "rows", "verdicts", "slo", "slo_runs", "retention", "masking"),
+        *("alert_rules", "alert_outbox"),
+    },
     {
         *("settings", "client", "listing", "schema", "store", "derived", "queries", "validation"),
         *("connections", "store_errors", "refusals", "standing", "exchange"),

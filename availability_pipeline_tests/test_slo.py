@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from availability_pipeline import slo
-from availability_pipeline.slo import DateCount, UpdateRun
+from availability_pipeline import slo, slo_runs, verdicts
+from availability_pipeline.slo import DateCount
+from availability_pipeline.slo_runs import UpdateRun
 from availability_pipeline_tests.helpers import D, days
 
 NOW = dt.datetime(2024, 5, 1, 9, 30, tzinfo=dt.UTC)
@@ -70,8 +71,8 @@ def test_completeness_is_breached_only_below_its_threshold_and_names_at_most_ten
     worst = min((c.available / c.expected for c in counts if c.expected), default=1.0)
     assert got.observed == pytest.approx(worst)
     assert got.passed == (worst >= threshold)
-    assert len(got.sample) == min(got.count, slo.SAMPLE)
-    assert got.sample_truncated == (got.count > slo.SAMPLE)
+    assert len(got.sample) == min(got.count, verdicts.SAMPLE)
+    assert got.sample_truncated == (got.count > verdicts.SAMPLE)
     if all(c.available + c.holes == c.expected for c in counts):
         assert got.breached == (not got.passed), "nothing is unsure here"
 
@@ -91,7 +92,7 @@ def test_missing_dates_are_named_as_spans_with_one_run_that_mends_them():
 @given(st.lists(dates, max_size=60))
 def test_spans_say_exactly_the_dates_they_were_made_of(some):
     back = []
-    for span in slo.date_spans(some):
+    for span in verdicts.date_spans(some):
         first, _, last = span.partition(" to ")
         back += days(dt.date.fromisoformat(first), dt.date.fromisoformat(last or first))
     assert back == sorted(set(some))
@@ -109,7 +110,7 @@ def test_spans_say_exactly_the_dates_they_were_made_of(some):
     ],
 )
 def test_yesterday_is_due_once_the_update_had_its_time(now, due):
-    assert slo.due_date(now, 150) == due
+    assert slo_runs.due_date(now, 150) == due
 
 
 # symbol_holes
@@ -192,9 +193,9 @@ def runs(*outcomes, every=dt.timedelta(hours=12), until=NOW):
 
 
 def test_the_success_rate_counts_ended_runs_of_the_last_thirty_days():
-    kept = slo.update_success_rate(runs(*[True] * 57, False, False, False), NOW, 0.95)
+    kept = slo_runs.update_success_rate(runs(*[True] * 57, False, False, False), NOW, 0.95)
     assert (kept.passed, kept.observed, kept.count) == (True, 0.95, 3)
-    broken = slo.update_success_rate(runs(None, *[True] * 30, False, False), NOW, 0.95)
+    broken = slo_runs.update_success_rate(runs(None, *[True] * 30, False, False), NOW, 0.95)
     assert (broken.breached, broken.count) == (True, 2)
     assert broken.note == "30 of 32 scheduled updates succeeded in 30 days"
     # the latest failure first
@@ -203,47 +204,47 @@ def test_the_success_rate_counts_ended_runs_of_the_last_thirty_days():
 
 def test_runs_older_than_the_window_do_not_count():
     old = runs(*[False] * 40, until=NOW - dt.timedelta(31))
-    assert slo.update_success_rate([*runs(*[True] * 20), *old], NOW, 0.95).observed == 1
+    assert slo_runs.update_success_rate([*runs(*[True] * 20), *old], NOW, 0.95).observed == 1
 
 
 def test_too_few_runs_pass_and_say_so():
-    got = slo.update_success_rate(runs(False, True), NOW, 0.95)
+    got = slo_runs.update_success_rate(runs(False, True), NOW, 0.95)
     assert got.passed
     assert "too few to judge" in got.note
-    assert "0 of 0" in slo.update_success_rate([], NOW, 0.95).note
+    assert "0 of 0" in slo_runs.update_success_rate([], NOW, 0.95).note
 
 
 @given(st.lists(st.sampled_from([True, False, None]), max_size=80), st.integers(1, 30))
 def test_the_rate_is_that_of_the_ended_runs_in_the_window(outcomes, window):
     some = runs(*outcomes)
-    got = slo.update_success_rate(some, NOW, 0.95, window)
+    got = slo_runs.update_success_rate(some, NOW, 0.95, window)
     ended = [
         r.succeeded
         for r in some
         if r.succeeded is not None and (NOW - r.launched_at) <= dt.timedelta(window)
     ]
     assert got.observed == pytest.approx(sum(ended) / len(ended) if ended else 1)
-    assert got.breached == (len(ended) >= slo.MIN_RUNS and got.observed < 0.95)
+    assert got.breached == (len(ended) >= slo_runs.MIN_RUNS and got.observed < 0.95)
 
 
 # freshness
 
 
 def test_yesterday_missing_after_its_deadline_is_a_breach():
-    got = slo.freshness(None, utc(2024, 5, 1, 2, 30), 150)
+    got = slo_runs.freshness(None, utc(2024, 5, 1, 2, 30), 150)
     assert (got.breached, got.sample, got.observed) == (True, ("2024-04-30",), 150)
     assert "update manual --date 2024-04-30" in got.recovery
 
 
 def test_before_the_deadline_the_day_before_is_judged():
     at = utc(2024, 4, 30, 2, 1)
-    got = slo.freshness(at, utc(2024, 5, 1, 2, 10), 150)
+    got = slo_runs.freshness(at, utc(2024, 5, 1, 2, 10), 150)
     assert (got.passed, got.observed) == (True, 121)
     assert got.note == "first looked at 2024-04-30 02:01 UTC"
 
 
 def test_an_update_that_came_late_is_a_warning_since_nothing_is_missing():
-    got = slo.freshness(utc(2024, 5, 1, 3, 4), NOW, 150)
+    got = slo_runs.freshness(utc(2024, 5, 1, 3, 4), NOW, 150)
     assert (got.passed, got.severity, got.observed) == (False, "warn", 184)
     assert got.text.startswith(
         "2024-04-30 (first looked at 2024-05-01 03:04 UTC, due by 02:30). Nothing now"
@@ -254,7 +255,7 @@ def test_an_update_that_came_late_is_a_warning_since_nothing_is_missing():
 
 
 def test_drift_is_found_both_ways_with_the_run_that_mends_it():
-    got = slo.store_matches_dagster(
+    got = slo_runs.store_matches_dagster(
         days(D(2024, 1, 1), D(2024, 1, 9)), days(D(2024, 1, 4), D(2024, 1, 11))
     )
     assert (got.breached, got.count) == (True, 5)
@@ -266,16 +267,16 @@ def test_drift_is_found_both_ways_with_the_run_that_mends_it():
 
 
 def test_drift_while_a_run_writes_is_only_a_warning():
-    got = slo.store_matches_dagster([], [D(2024, 1, 1)], writing=True)
+    got = slo_runs.store_matches_dagster([], [D(2024, 1, 1)], writing=True)
     assert (got.passed, got.breached) == (False, False)
 
 
 @given(st.sets(dates, max_size=60), st.sets(dates, max_size=60))
 def test_no_difference_is_overlooked(known, stored):
-    got = slo.store_matches_dagster(known, stored)
+    got = slo_runs.store_matches_dagster(known, stored)
     assert got.count == len(known ^ stored)
     assert got.passed == (known == stored)
-    assert len(got.sample) <= slo.SAMPLE
+    assert len(got.sample) <= verdicts.SAMPLE
 
 
 # the checks of each partition

@@ -24,7 +24,14 @@ from typing import Any
 import dagster as dg
 import duckdb
 
-from availability_pipeline import automation, derived, queries, settings, slo, store
+from availability_pipeline import (
+    automation,
+    derived,
+    queries,
+    settings,
+    slo_runs,
+    store,
+)
 from availability_pipeline import standing as checks
 from availability_pipeline.definitions import build_defs
 from availability_pipeline.keys import FIRST_DATE
@@ -173,7 +180,7 @@ class Simulation:
         self.settings = settings.Settings(db=str(self.path))
         self.rng = random.Random(seed + 1)
         self.days, self.every = days, through_dagster
-        self.scheduled: list[slo.UpdateRun] = []
+        self.scheduled: list[slo_runs.UpdateRun] = []
         self.outcome = Outcome(self.life)
         # Opening and closing the file is a third of the time of so small a write.
         self._open = contextlib.ExitStack()
@@ -235,7 +242,7 @@ class Simulation:
             self.clock.time -= DAY
         done = self.run(schedule.name, dt.date.fromisoformat(first), dt.date.fromisoformat(last))
         run_id = str(len(self.scheduled))
-        self.scheduled.append(slo.UpdateRun(run_id, schedule.name, time, done))
+        self.scheduled.append(slo_runs.UpdateRun(run_id, schedule.name, time, done))
         self.clock.time = time
         self.world.strike(None)
         if schedule.name == "daily_update_schedule":
@@ -300,12 +307,12 @@ class Simulation:
         if len(standing) > 1:  # continuity alone does not need them
             derived.refresh_listings(self.con)
             derived.refresh_summary(self.con)
-        due = slo.due_date(now, self.settings.slo_freshness_minutes)
+        due = slo_runs.due_date(now, self.settings.slo_freshness_minutes)
         verdicts = {name: checks.ALL[name](self.con, now, self.settings) for name in standing}
-        verdicts["freshness"] = slo.freshness(
+        verdicts["freshness"] = slo_runs.freshness(
             self.model.first.get(due), now, self.settings.slo_freshness_minutes
         )
-        verdicts["update_success_rate"] = slo.update_success_rate(
+        verdicts["update_success_rate"] = slo_runs.update_success_rate(
             self.scheduled, now, self.settings.slo_success_rate
         )
         true = {
@@ -336,7 +343,7 @@ class Simulation:
 
     def _fails_often(self, now: dt.datetime) -> bool:
         recent = [bool(r.succeeded) for r in self.scheduled if r.launched_at >= now - 30 * DAY]
-        enough = len(recent) >= slo.MIN_RUNS
+        enough = len(recent) >= slo_runs.MIN_RUNS
         return enough and sum(recent) < self.settings.slo_success_rate * len(recent)
 
     def _fingerprint(self) -> tuple[Any, ...]:
