@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from pydantic import Field, ValidationError
 
-from availability_pipeline.alert_rules import Message, Model, Problem
+from availability_pipeline.alert_events import Message, Model, Problem
 
 PATIENCE = dt.timedelta(hours=24)
 """A message that a target did not take for this long is given up, and logged (`alerts`)."""

@@ -1,8 +1,8 @@
 """What is worth an alert: pure decisions on what runs and checks did.
 
 Belongs here: events and remembered state in, messages and new state out. Does not belong here:
-reading Dagster's history (`alerts`), sending (`alert_targets`), how messages that could not be
-sent are kept (`alert_outbox`).
+reading Dagster's history (`alerts`), the values (`alert_events`), the words (`alert_texts`),
+sending (`alert_targets`), how messages that could not be sent are kept (`alert_outbox`).
 
 The rules. A failed run, and a check that failed as an ERROR, is announced once. A check that goes
 on failing for the same dates is not news; for other dates it is. A failure is over when a later
@@ -13,130 +13,30 @@ runs is two or three messages.
 """
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
-from pydantic import BaseModel, ConfigDict
-
-from availability_pipeline.masking import mask
+from availability_pipeline.alert_events import (
+    ALWAYS,
+    MAX_SPANS,
+    CheckFailed,
+    CheckPassed,
+    Event,
+    Message,
+    Problem,
+    Problems,
+    RunFailed,
+    RunSucceeded,
+    Span,
+    Trouble,
+    merge_spans,
+)
+from availability_pipeline.alert_texts import failure_message, recovery_message
 
 HOLD = dt.timedelta(hours=1)
 """After a message on a failure, the same job's or check's next failures wait this long."""
 
-MAX_SPANS = 100
-"""Dates in trouble are remembered one by one up to here, then as one range from first to last."""
-
 MAX_PROBLEMS = 50
 """Jobs and checks in trouble that are remembered; the oldest are forgotten first."""
-
-MAX_LINE = 500
-"""Characters of an error in a message."""
-
-
-class Model(BaseModel):
-    """Values of this module; they live in a sensor's cursor as JSON."""
-
-    model_config = ConfigDict(frozen=True)
-
-
-class Span(Model):
-    """Dates from `start` to `end`, both included."""
-
-    start: dt.date
-    end: dt.date
-
-    def __str__(self) -> str:
-        """As people write it."""
-        if self == ALWAYS:
-            return "all dates"
-        return str(self.start) if self.start == self.end else f"{self.start} to {self.end}"
-
-    @property
-    def days(self) -> int:
-        """How many."""
-        return (self.end - self.start).days + 1
-
-    def covers(self, other: "Span") -> bool:
-        """Whether all dates of `other` are in it."""
-        return self.start <= other.start and other.end <= self.end
-
-
-ALWAYS = Span(start=dt.date.min, end=dt.date.max)
-"""The span of what is not about certain dates."""
-
-
-class RunFailed(Model):
-    """A run ended as failed; `step` is None where none had begun.
-
-    `moving` says that the job looks at a window which moves on by a day each day.
-    """
-
-    run_id: str
-    name: str
-    span: Span
-    step: str | None
-    error: str
-    moving: bool = False
-
-
-class RunSucceeded(Model):
-    """A run ended well; `steps` are those it ran."""
-
-    run_id: str
-    name: str
-    span: Span
-    steps: frozenset[str]
-
-
-class CheckFailed(Model):
-    """A check failed as an ERROR, on these dates (or on ALWAYS)."""
-
-    run_id: str
-    name: str
-    spans: tuple[Span, ...]
-    observed: str
-    recovery: str
-
-
-class CheckPassed(Model):
-    """A check passed for a span."""
-
-    run_id: str
-    name: str
-    span: Span
-
-
-Event = RunFailed | RunSucceeded | CheckFailed | CheckPassed
-
-
-class Trouble(Model):
-    """A span that failed, and at which step of the run; `moving` as in RunFailed."""
-
-    span: Span
-    step: str | None = None
-    moving: bool = False
-
-
-class Problem(Model):
-    """A job or check that is not well: what failed, and what of it was announced."""
-
-    troubles: tuple[Trouble, ...]
-    failures: int = 0
-    held: int = 0
-    held_dates: tuple[Span, ...] = ()
-    last: RunFailed | CheckFailed
-    announced_at: dt.datetime | None = None
-
-
-class Message(Model):
-    """What is sent; `failure` or `success` decides its colour where a service has one."""
-
-    title: str
-    body: str
-    failure: bool
-
-
-Problems = Mapping[str, Problem]
-"""By "job NAME" or "check NAME"."""
 
 
 def decide(
@@ -172,7 +72,7 @@ def decide(
         at = problem.announced_at
         # A clock that went backwards must not hold anything for years.
         if problem.held and (at is None or not dt.timedelta(0) <= now - at < HOLD):
-            messages.append(_failure_message(problem))
+            messages.append(failure_message(problem))
             state[key] = problem.model_copy(
                 update={"held": 0, "held_dates": (), "announced_at": now}
             )
@@ -191,7 +91,7 @@ def _fail(
             "troubles": _bounded([*before.troubles, *troubles]),
             "failures": before.failures + 1,
             "held": before.held + 1,
-            "held_dates": _merged([*before.held_dates, *(t.span for t in troubles)]),
+            "held_dates": merge_spans([*before.held_dates, *(t.span for t in troubles)]),
             "last": event,
         }
     )
@@ -210,8 +110,8 @@ def _recover(
         return
     del state[key]
     if problem.announced_at is None:  # it failed and recovered between two looks
-        messages.append(_failure_message(problem))
-    messages.append(_recovery_message(problem, event))
+        messages.append(failure_message(problem))
+    messages.append(recovery_message(problem, event))
 
 
 def _is_over(trouble: Trouble, key: str, event: RunSucceeded | CheckPassed) -> bool:
@@ -236,92 +136,3 @@ def _bounded(troubles: Sequence[Trouble]) -> tuple[Trouble, ...]:
         return unique
     hull = Span(start=min(t.span.start for t in unique), end=max(t.span.end for t in unique))
     return tuple({t.step: t.model_copy(update={"span": hull}) for t in unique}.values())
-
-
-def _merged(spans: Iterable[Span]) -> tuple[Span, ...]:
-    """The same dates in as few spans as possible, at most MAX_SPANS."""
-    merged: list[Span] = []
-    for span in sorted(spans, key=lambda s: (s.start, s.end)):
-        last = merged[-1] if merged else None
-        # ordinals: date.max has no day after it
-        if last and span.start.toordinal() <= last.end.toordinal() + 1:
-            merged[-1] = Span(start=last.start, end=max(last.end, span.end))
-        else:
-            merged.append(span)
-    if len(merged) > MAX_SPANS:
-        return (Span(start=merged[0].start, end=merged[-1].end),)
-    return tuple(merged)
-
-
-def dates_text(spans: Iterable[Span], limit: int = 5) -> str:
-    """Spans as text: merged, and no more than `limit` of them."""
-    merged = _merged(spans)
-    more = f" and {len(merged) - limit} more" if len(merged) > limit else ""
-    return ", ".join(str(span) for span in merged[:limit]) + more
-
-
-def one_line(text: str) -> str:
-    """The first line of an error, bounded, with the secrets in its addresses hidden."""
-    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    line = mask(line)
-    return line if len(line) <= MAX_LINE else line[: MAX_LINE - 1] + "…"
-
-
-def _failure_message(problem: Problem) -> Message:
-    last, dates = problem.last, dates_text(problem.held_dates)
-    about = "" if problem.held_dates == (ALWAYS,) else f": {dates_text(problem.held_dates, 2)}"
-    if isinstance(last, RunFailed):
-        times = "" if problem.held == 1 else f" {problem.held} times"
-        return Message(
-            title=f"{last.name} failed{times}{about}",
-            body=_lines(
-                what=f"{problem.held} failed runs" if times else "a run failed",
-                dates=dates,
-                error=one_line(last.error),
-                do=_remedy(last.name, problem.held_dates),
-                run=last.run_id,
-            ),
-            failure=True,
-        )
-    return Message(
-        title=f"check {last.name} failed{about}",
-        body=_lines(
-            what=f"the check found {last.observed}",
-            dates=dates,
-            do=one_line(last.recovery) or "See the check in the Dagster UI.",
-            run=last.run_id,
-        ),
-        failure=True,
-    )
-
-
-def _remedy(name: str, spans: Sequence[Span]) -> str:
-    if ALWAYS in spans:
-        return f"The next run of {name} tries again; the run's log is in the Dagster UI."
-    start, end = spans[0].start, spans[-1].end
-    command = (
-        f"update manual --date {start}" if start == end else f"backfill --start {start} --end {end}"
-    )
-    return (
-        "Nothing: the next scheduled run repairs it. By hand: "
-        f"binance-futures-availability {command}"
-    )
-
-
-def _recovery_message(problem: Problem, event: RunSucceeded | CheckPassed) -> Message:
-    name = problem.last.name
-    failures = f"{problem.failures} failure{'s' if problem.failures > 1 else ''}"
-    if isinstance(event, CheckPassed):
-        title, what = f"check {name} recovered", f"it passes again, after {failures}"
-    else:
-        title = f"{name} recovered"
-        what = f"{event.name} succeeded, after {failures}"
-    dates = "" if event.span == ALWAYS else str(event.span)
-    return Message(
-        title=title, body=_lines(what=what, dates=dates, do="Nothing.", run=event.run_id),
-        failure=False,
-    )  # fmt: skip
-
-
-def _lines(**parts: str) -> str:
-    return "\n".join(f"{name.capitalize()}: {text}" for name, text in parts.items() if text)

@@ -24,9 +24,15 @@ from dagster._core.storage.tags import (
     PARTITION_NAME_TAG,
 )
 
-from availability_pipeline import alert_outbox, alert_rules, alert_targets
+from availability_pipeline import (
+    alert_events,
+    alert_outbox,
+    alert_rules,
+    alert_targets,
+    alert_texts,
+)
+from availability_pipeline.alert_events import ALWAYS, Event, Span
 from availability_pipeline.alert_outbox import Queued, State
-from availability_pipeline.alert_rules import ALWAYS, Event, Span
 from availability_pipeline.automation import late_arrivals
 from availability_pipeline.masking import mask_target
 from availability_pipeline.resources import Clock
@@ -168,9 +174,9 @@ def _events_of(
     name = _name(run)
     ended = entry.get_dagster_event()
     if ended.event_type == dg.DagsterEventType.RUN_SUCCESS:
-        yield alert_rules.RunSucceeded(run_id=run.run_id, name=name, span=span, steps=steps)
+        yield alert_events.RunSucceeded(run_id=run.run_id, name=name, span=span, steps=steps)
     else:
-        yield alert_rules.RunFailed(
+        yield alert_events.RunFailed(
             run_id=run.run_id,
             name=name,
             span=span,
@@ -186,14 +192,14 @@ def _check_event(
     name = f"{evaluation.check_name} of {evaluation.asset_key.to_user_string()}"
     span = _days(evaluation.partition) or looked_at
     if evaluation.passed:
-        yield alert_rules.CheckPassed(run_id=run_id, name=name, span=span)
+        yield alert_events.CheckPassed(run_id=run_id, name=name, span=span)
     elif evaluation.severity == dg.AssetCheckSeverity.ERROR:
         found = {key: value.value for key, value in evaluation.metadata.items()}
         sample = found.get("sample")
         dates = [_leading_dates(text) for text in sample] if isinstance(sample, list) else []
         # The dates that are at fault, where the check names dates; all it looked at otherwise.
         spans = [d for d in dates if d] if dates and all(dates) else [span]
-        yield alert_rules.CheckFailed(
+        yield alert_events.CheckFailed(
             run_id=run_id,
             name=name,
             spans=tuple(spans),
@@ -208,7 +214,7 @@ def _observed(found: Mapping[str, object]) -> str:
     sample = found.get("sample")
     if isinstance(sample, list) and sample:
         parts.append(f"for example {', '.join(str(item) for item in sample[:3])}")
-    return alert_rules.one_line(", ".join(parts)) or "a fault"
+    return alert_texts.one_line(", ".join(parts)) or "a fault"
 
 
 def _leading_dates(text: object) -> Span | None:

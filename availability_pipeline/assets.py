@@ -13,8 +13,8 @@ import duckdb
 from dagster_duckdb import DuckDBResource
 
 from availability_pipeline import derived, slo, standing, store
+from availability_pipeline.archive import Archive
 from availability_pipeline.keys import UM_KLINES_1M
-from availability_pipeline.listing import Archive
 from availability_pipeline.outcomes import check_result, one_line_failures
 from availability_pipeline.partitions import daily
 from availability_pipeline.resources import Clock, Reporter

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from availability_pipeline import report, report_data
+from availability_pipeline import report, report_load
 from availability_pipeline.assets import daily_summary, symbol_listings
 from availability_pipeline.report_style import TITLES
 from availability_pipeline.resources import AvailabilityDuckDB, Clock
@@ -37,9 +37,9 @@ def availability_report(
     """Read the record, let go of it, draw."""
     try:
         with duckdb.get_reader() as con:
-            data = report_data.load(con, threshold=limits.slo_completeness, drawn_at=clock.now())
+            data = report_load.load(con, threshold=limits.slo_completeness, drawn_at=clock.now())
         drawn = report.write(data, limits.report_path, small=True)
-    except (StoreError, report_data.EmptyRecordError, report.ReportError) as error:
+    except (StoreError, report_load.EmptyRecordError, report.ReportError) as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
     return dg.MaterializeResult(
         metadata={

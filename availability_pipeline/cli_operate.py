@@ -8,10 +8,10 @@ comes next. Does not belong here: SQL (`queries`, `standing`), reading Dagster (
 import datetime as dt
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,16 +23,15 @@ from availability_pipeline import (
     slo_runs,
     standing,
 )
-from availability_pipeline.cli_output import count, one_line_errors, print_json, today_utc
+from availability_pipeline.cli_output import one_line_errors, print_json, today_utc
+from availability_pipeline.cli_status_text import print_status, shown, verdict_lines
 from availability_pipeline.keys import FIRST_DATE
-from availability_pipeline.masking import mask
 from availability_pipeline.store_errors import MissingDatabaseError, StoreError
 from availability_pipeline.verdicts import PROGRAM, Verdict
 
 if TYPE_CHECKING:
     import dagster as dg
 
-Row = TypeVar("Row")
 
 START = "`make up` in the checkout, or your service"
 NEVER = f"Never ran here: there is no run history in DAGSTER_HOME. Start it with {START}."
@@ -73,12 +72,12 @@ def status(as_json: bool) -> None:
     errors = logs.tail_errors(settings.log_path(s), 3)
     week_ago = f"{now - dt.timedelta(7):%Y-%m-%d}"
     answer["errors"] = [line for line in errors if line >= week_ago]
-    answer["slo"] = [_shown(name, verdict) for name, verdict in verdicts.items()]
+    answer["slo"] = [shown(name, verdict) for name, verdict in verdicts.items()]
     answer["next"] = next_step(answer, verdicts, error)
     if as_json:
         print_json(answer)
     else:
-        _print_status(answer, now)
+        print_status(answer, now)
     if error:
         raise click.ClickException(str(error))
 
@@ -119,11 +118,11 @@ def slo_command(days: int, as_json: bool) -> None:
         "history": True,
         "days": days,
         "success_rate": rate.observed,
-        "slo": [_shown(name, verdict) for name, verdict in verdicts.items()],
+        "slo": [shown(name, verdict) for name, verdict in verdicts.items()],
         "breached": broken,
     }
     lines = [f"Success rate: {rate.observed:.1%} ({rate.note})", ""]
-    lines += _verdict_lines(answer["slo"], hints=True)
+    lines += verdict_lines(answer["slo"], hints=True)
     lines += ["", f"Breached: {', '.join(broken)}" if broken else "No service level is breached."]
     _say(answer, as_json, "\n".join(lines))
     if broken:
@@ -222,104 +221,8 @@ def next_step(
     return "Nothing: it runs, every date up to yesterday was looked at, no service level is broken."
 
 
-def _shown(name: str, verdict: Verdict) -> dict[str, Any]:
-    """A verdict as it is printed: `outcome` is ok, warn or breach."""
-    outcome = "ok" if verdict.passed else "breach" if verdict.breached else "warn"
-    return {
-        "name": name,
-        "outcome": outcome,
-        "observed": verdict.observed,
-        "threshold": verdict.threshold,
-        "count": verdict.count,
-        "sample": list(verdict.sample),
-        "sample_truncated": verdict.sample_truncated,
-        "note": verdict.note,
-        "recovery": "" if verdict.passed else verdict.recovery,
-    }
-
-
 def _say(answer: Mapping[str, Any], as_json: bool, text: str) -> None:
     if as_json:
         print_json(answer)
     else:
         click.echo(text)
-
-
-def _print_status(answer: Mapping[str, Any], now: dt.datetime) -> None:
-    lines = [("Runs", _runs_text(answer, now))]
-    if "dates" in answer:
-        lines += [
-            ("Covers", f"{answer['first_date']} to {answer['last_date']}, "
-                       f"settled up to {answer['settled_to']}"),
-            ("", f"{answer['symbols']:,} symbols, {answer['available']:,} files; "
-                 f"{answer['pending']:,} pending, {count(answer['holes'], 'hole')}, "
-                 f"{count(answer['unknown_dates'], 'date')} unknown"),
-        ]  # fmt: skip
-    lines += [("Database", answer["database"]), ("Log", answer["log"])]
-    for label, text in lines:
-        click.echo(f"{label:<10}{text}")
-    if answer["history"]:
-        _section("Schedules", answer["schedules"], _schedule_line)
-        _section("Last runs", answer["runs"], _run_line)
-    if answer["errors"]:
-        _section("Last errors in the log, of seven days", answer["errors"], mask)
-    if answer["slo"]:
-        click.echo("\nService levels")
-        click.echo("\n".join(_verdict_lines(answer["slo"])))
-    click.echo(f"\nNext      {answer['next']}")
-
-
-def _runs_text(answer: Mapping[str, Any], now: dt.datetime) -> str:
-    if not answer["history"]:
-        return "no, it never ran here"
-    daemon = answer["daemon"]
-    last = daemon["last_heartbeat"]
-    if last is None:
-        return "no: the daemon has never been started; runs were started by hand"
-    ago = int((now - last).total_seconds())
-    text = f"{ago} s ago" if ago < 120 else f"at {last:%Y-%m-%d %H:%M} UTC"
-    says = f"{'yes' if daemon['running'] else 'no'}: the daemon's last sign of life was {text}"
-    return "; ".join([says, *(mask(error) for error in daemon["errors"])])
-
-
-def _section(title: str, rows: Sequence[Row], line: Callable[[Row], str]) -> None:
-    click.echo(f"\n{title}")
-    for row in rows:
-        click.echo(f"  {line(row)}")
-    if not rows:
-        click.echo("  none")
-
-
-def _schedule_line(row: dict[str, Any]) -> str:
-    last = "never"
-    if row["last_tick"]:
-        last = f"{row['last_tick']:%Y-%m-%d %H:%M} {row['last_outcome']}"
-    following = f"{row['next_tick']:%Y-%m-%d %H:%M}" if row["next_tick"] else "-"
-    error = f"  {mask(row['error'])}" if row["error"] else ""
-    switch = "on " if row["on"] else "off"
-    return f"{row['name']:<27} {switch}  last {last:<24}  next {following}{error}"
-
-
-def _run_line(row: dict[str, Any]) -> str:
-    took = f"{row['seconds']:,.0f} s" if row["seconds"] is not None else ""
-    error = f"  {mask(row['error'])}" if row["error"] else ""
-    return (
-        f"{row['launched_at']:%Y-%m-%d %H:%M}  {row['job']:<18} by {row['launched_by']:<9} "
-        f"{row['status']:<9} {took:>7}{error}"
-    ).rstrip()
-
-
-def _verdict_lines(rows: Sequence[dict[str, Any]], *, hints: bool = False) -> list[str]:
-    lines = []
-    for row in rows:
-        named = "; ".join(row["sample"][:3])
-        if row["count"] > len(row["sample"][:3]):
-            named += f"; {row['count']} in all" if named else f"{row['count']} in all"
-        if row["outcome"] == "ok":
-            named = ""
-        said = f"{named} ({row['note']})" if named and row["note"] else named or row["note"]
-        mark = {"ok": "ok", "warn": "warning", "breach": "BREACH"}[row["outcome"]]
-        lines.append(f"  {mark:<8} {row['name']:<22} {said}".rstrip())
-        if hints and row["recovery"]:
-            lines.append(f"{'':34}{row['recovery']}")
-    return lines

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from availability_pipeline import connections, settings
+from availability_pipeline import connections, report_load, settings
 from availability_pipeline.cli_output import one_line_errors
 
 
@@ -27,12 +27,11 @@ def report(show: bool, out: Path | None) -> None:
     """
     # Here, not above: they bring pandas, which no other reading command needs.
     from availability_pipeline import report as drawing
-    from availability_pipeline import report_data
 
     with one_line_errors():
         s = settings.load()
         with connections.reader(s.db, s.db_wait_seconds) as con:
-            data = report_data.load(
+            data = report_load.load(
                 con, threshold=s.slo_completeness, drawn_at=dt.datetime.now(dt.UTC)
             )
     try:

@@ -16,9 +16,9 @@ import dagster as dg
 from sqlalchemy.exc import SQLAlchemyError
 
 from availability_pipeline import settings
+from availability_pipeline.archive import Progress
 from availability_pipeline.dagster_logs import failure_reason
 from availability_pipeline.definitions import build_defs
-from availability_pipeline.listing import Progress
 from availability_pipeline.partitions import range_tags
 from availability_pipeline.resources import Reporter
 from availability_pipeline.vanished import own_tags, watching

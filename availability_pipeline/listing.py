@@ -1,13 +1,9 @@
 """Ask the archive which files there are: discovery of symbols, one windowed listing per symbol.
 
-Belongs here: paging, bounded concurrency, progress, and the one error a failed listing raises.
-Does not belong here: names (`keys`), the client and its reader (`client`, `pages`), the rows of a
-page (`rows`), remembering (`store`). Source of facts: ListObjectsV2 of the bucket, 1,000 entries a
-page.
-
-    ArchiveError            anything that makes a listing no fact
-    ├── DiscoveryError      the symbol folders could not be listed
-    └── ListingError        some symbols could not be listed; `failures` has symbol -> reason
+Belongs here: paging, bounded concurrency, progress, and what makes a listing fail. Does not belong
+here: what a listing is and its errors (`archive`), names (`keys`), the client and its reader
+(`client`, `pages`), the rows of a page (`rows`), remembering (`store`). Source of facts:
+ListObjectsV2 of the bucket, 1,000 entries a page.
 
 The truth rule: a listing is whole or it raises. Nothing partial is ever returned.
 """
@@ -16,18 +12,17 @@ import contextlib
 import datetime as dt
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
+from availability_pipeline.archive import DiscoveryError, Listing, ListingError, Progress
 from availability_pipeline.client import make_client
 from availability_pipeline.keys import UM_KLINES_1M, Dataset
 from availability_pipeline.pages import MalformedPageError, Names, Page, instants
@@ -50,71 +45,6 @@ PROGRESS_SECONDS = 0.1
 
 # What one bad answer can raise; anything else is a bug of ours and keeps its traceback.
 REQUEST_ERRORS = (ClientError, BotoCoreError, ResponseParserError, MalformedPageError)
-
-Progress = Callable[[int, int], None]
-
-
-class ArchiveError(Exception):
-    """The archive could not be listed; nothing was returned and nothing may be written."""
-
-
-class DiscoveryError(ArchiveError):
-    """The symbol folders could not be listed."""
-
-
-class ListingError(ArchiveError):
-    """One or more symbols could not be listed.
-
-    Attributes:
-        failures: symbol -> reason.
-        total: symbols that were to be listed.
-        start, end: first and last date asked for.
-    """
-
-    def __init__(
-        self, failures: Mapping[str, str], total: int, start: dt.date, end: dt.date
-    ) -> None:
-        self.failures, self.total, self.start, self.end = dict(failures), total, start, end
-        first = "; ".join(f"{s}: {r}" for s, r in sorted(failures.items())[:3])
-        more = f" and {len(failures) - 3} more" if len(failures) > 3 else ""
-        dates = f"{start}" if start == end else f"{start} to {end}"
-        super().__init__(
-            f"listing {dates} failed for {len(failures)} of {total} symbols ({first}{more}); "
-            "nothing was written, the next scheduled run repairs it"
-        )
-
-
-@dataclass(frozen=True)
-class Listing:
-    """A whole listing of a range of dates.
-
-    Attributes:
-        start, end: first and last date, both included.
-        symbols: every symbol with a folder, sorted.
-        files: one row per file: `symbol` (category), `date` (datetime64, midnight),
-            `file_size_bytes` (int64), `last_modified` (datetime64, UTC).
-        requests: LIST requests made.
-        passed_over: names that match no grammar -> how often; never more than 100 names.
-        server_time: latest `Date` header of the answers (UTC), or None without one.
-    """
-
-    start: dt.date
-    end: dt.date
-    symbols: tuple[str, ...]
-    files: pd.DataFrame
-    requests: int
-    passed_over: Mapping[str, int] = field(default_factory=dict)
-    server_time: dt.datetime | None = None
-
-
-class Archive(Protocol):
-    """What the assets need of an archive; `S3Archive` is it, tests bring their own."""
-
-    def discover(self) -> tuple[str, ...]:
-        """All symbols, sorted."""
-
-    def list_range(self, start: dt.date, end: dt.date, progress: Progress | None = None) -> Listing:
-        """All files of the dates from `start` to `end`, both included."""
 
 
 class S3Archive:

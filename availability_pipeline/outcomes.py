@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from availability_pipeline.listing import ArchiveError
+from availability_pipeline.archive import ArchiveError
 from availability_pipeline.store_errors import StoreError
 from availability_pipeline.verdicts import Verdict
 

@@ -11,7 +11,7 @@ import datetime as dt
 
 import duckdb
 
-from availability_pipeline.listing import Listing
+from availability_pipeline.archive import Listing
 from availability_pipeline.schema import where
 from availability_pipeline.store_errors import (
     ClockSkewError,

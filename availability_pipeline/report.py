@@ -40,7 +40,7 @@ def write(data: ReportData, folder: Path, *, small: bool = False) -> Report:
     """Make `folder` where it is missing, draw everything, then put it there.
 
     Args:
-        data: the record, from `report_data.load`.
+        data: the record, from `report_load.load`.
         folder: where `availability.html` and the PNG files go; each replaces its predecessor
             whole.
         small: draw small pictures too.

@@ -1,27 +1,17 @@
 """What the report shows, as arrays: each date's state, each symbol's cells, segments and renames.
 
-Belongs here: reading the record once and deciding what a date or a cell is called. Does not belong
-here: colours (`report_style`) and drawing (`report_png`, `report_html`).
-
-Everything comes from two reads, 2.6 million cells among them, so the connection is free again
-before anything is drawn.
+Belongs here: what the arrays mean, and what all pictures ask of them. Does not belong here: reading
+the record (`report_load`), colours (`report_style`), drawing (`report_png`, `report_html`).
 """
 
 import datetime as dt
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
-
-from availability_pipeline import derived
-from availability_pipeline.keys import FIRST_DATE
-from availability_pipeline.queries import QueryError
-from availability_pipeline.schema import REMEDY_MISSING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,10 +21,6 @@ LATE_HOURS = 24
 
 POOR_SHARE = 0.5
 """Below this share of the expected files a date is called nearly empty."""
-
-
-class EmptyRecordError(QueryError):
-    """Nothing was looked at yet, so there is nothing to draw."""
 
 
 class DayState(IntEnum):
@@ -59,9 +45,6 @@ class Cell(IntEnum):
     UNKNOWN = 4  # never looked at
     PENDING = 5
     ABSENT = 6  # confirmed; a hole when files come after it
-
-
-_AVAILABLE = {"live": Cell.LIVE, "ended": Cell.ENDED, "settled": Cell.SETTLED}
 
 
 class Segment(NamedTuple):
@@ -160,40 +143,6 @@ class ReportData:
         return found
 
 
-def load(
-    con: duckdb.DuckDBPyConnection, *, threshold: float, drawn_at: dt.datetime
-) -> ReportData:
-    """Read the record, from 2019-09-25 to yesterday or the last date looked at.
-
-    Args:
-        con: from `store.reader`.
-        threshold: share of the expected files each settled date needs, 0 to 1.
-        drawn_at: now, aware.
-
-    Raises:
-        EmptyRecordError: no date was looked at yet.
-        ValueError: `drawn_at` is naive.
-    """
-    if drawn_at.tzinfo is None:
-        raise ValueError(f"{drawn_at} has no time zone; give an aware datetime in UTC")
-    drawn_at = drawn_at.astimezone(dt.UTC)
-    [(first, last)] = con.execute("SELECT min(date), max(date) FROM probes").fetchall()
-    if first is None:
-        raise EmptyRecordError(f"no date was looked at yet; {REMEDY_MISSING}")
-    start = min(first, FIRST_DATE)
-    end = max(last, drawn_at.date() - dt.timedelta(1))
-    symbols = _symbols(con)
-    days = _days(con, start, end, threshold)
-    cells = _cells(con, symbols, days, start)
-    return ReportData(start, days, symbols, cells, _renames(symbols, start), threshold, drawn_at)
-
-
-def relisted_name(symbol: str) -> str | None:
-    """The name a settled contract had before, which the relisted one has now; None for others."""
-    name = re.sub(r"_?SETTLED$", "", symbol)
-    return name if name != symbol else None
-
-
 def calendar(data: ReportData) -> tuple[range, npt.NDArray[np.int8]]:
     """The years to show, and their dates' states: 8 rows a year (7 weekdays and a gap), 54 weeks.
 
@@ -235,95 +184,6 @@ def lag_range(data: ReportData) -> tuple[float, float]:
     found = found[np.isfinite(found)]
     low, high = (float(found.min()), float(found.max())) if len(found) else (3.0, 72.0)
     return max(0.5, min(3.0, low / 1.3)), max(72.0, high * 1.6)
-
-
-def _symbols(con: duckdb.DuckDBPyConnection) -> "pd.DataFrame":
-    frame = con.execute(
-        f"""SELECT symbol, contract_type, state, first_available, last_available,
-            days_available::BIGINT AS days_available, hole_days::BIGINT AS hole_days
-        FROM {derived.listings_relation(con)} WHERE first_available IS NOT NULL
-        ORDER BY first_available, symbol"""  # noqa: S608 - our own relation
-    ).df()
-    for name in ("first_available", "last_available"):
-        frame[name] = [time.date() for time in frame[name]]
-    return frame
-
-
-def _days(
-    con: duckdb.DuckDBPyConnection, start: dt.date, end: dt.date, threshold: float
-) -> "pd.DataFrame":
-    frame = con.execute(
-        f"""SELECT d.date, p.date IS NOT NULL AS known, s.available::DOUBLE AS available,
-            s.expected::DOUBLE AS expected, s.pending > 0 AS unsettled,
-            s.lag_p50_hours::DOUBLE AS lag_p50, s.lag_p95_hours::DOUBLE AS lag_p95
-        FROM (SELECT unnest(generate_series($1::DATE, $2::DATE, INTERVAL 1 DAY))::DATE AS date) d
-        LEFT JOIN probes p USING (date) LEFT JOIN {derived.summary_relation(con)} s USING (date)
-        ORDER BY d.date""",  # noqa: S608 - our own relation
-        [start, end],
-    ).df()
-    known = frame.pop("known").to_numpy(bool)
-    unsettled = frame.pop("unsettled").fillna(value=False).to_numpy(bool)
-    frame["date"] = [time.date() for time in frame["date"]]
-    # A date's rows are of one look, so its missing files are all pending or all confirmed.
-    missing = (frame["expected"] - frame["available"]).clip(lower=0)
-    share = (frame["available"] / frame["expected"].where(frame["expected"] > 0)).clip(upper=1)
-    frame["missing"] = missing
-    # In a record that knows no file yet nothing is expected, but a young date is still open.
-    pending = unsettled & ((missing > 0) | (frame["expected"] == 0))
-    frame["state"] = np.select(
-        [~known, pending, frame["expected"] == 0, missing == 0,
-         share >= threshold, share >= POOR_SHARE],
-        [DayState.UNKNOWN, DayState.PENDING, DayState.IDLE, DayState.COMPLETE, DayState.MET,
-         DayState.SHORT],
-        DayState.POOR,
-    )  # fmt: skip
-    frame["late"] = frame["lag_p50"] > LATE_HOURS
-    return frame
-
-
-def _cells(
-    con: duckdb.DuckDBPyConnection, symbols: "pd.DataFrame", days: "pd.DataFrame", start: dt.date
-) -> npt.NDArray[np.uint8]:
-    cells = np.full((len(symbols), len(days)), Cell.UNKNOWN, np.uint8)
-    if not len(symbols):
-        return cells
-    order = symbols[["symbol"]].assign(row=np.arange(len(symbols), dtype=np.int32))
-    con.register("report_rows", order)
-    try:
-        # The file's own state (live, ended, settled) is put in below: one value here is enough.
-        read = con.execute(
-            """SELECT r.row, date_diff('day', $1::DATE, a.date)::INTEGER AS day,
-                CASE a.status WHEN 'available' THEN $2 WHEN 'pending' THEN $3 ELSE $4 END::UTINYINT
-                    AS cell
-            FROM availability a JOIN report_rows r USING (symbol)""",
-            [start, int(Cell.LIVE), int(Cell.PENDING), int(Cell.ABSENT)],
-        ).fetchnumpy()
-    finally:
-        con.unregister("report_rows")
-    cells[read["row"], read["day"]] = read["cell"]
-    for row, (state, first, last) in enumerate(
-        zip(symbols["state"], symbols["first_available"], symbols["last_available"], strict=True)
-    ):
-        line = cells[row]
-        line[line == Cell.LIVE] = _AVAILABLE[state]
-        line[: (first - start).days] = Cell.OUTSIDE
-        if state != "live":
-            line[(last - start).days + 1 :] = Cell.OUTSIDE
-    return cells
-
-
-def _renames(symbols: "pd.DataFrame", start: dt.date) -> tuple[Rename, ...]:
-    row_of = {symbol: row for row, symbol in enumerate(symbols["symbol"])}
-    firsts, lasts = list(symbols["first_available"]), list(symbols["last_available"])
-    found = []
-    for symbol, row in row_of.items():
-        new = row_of.get(relisted_name(symbol) or "")
-        # Only a name that begins again after the settled contract's last file is its relisting.
-        if new is not None and firsts[new] > lasts[row]:
-            found.append(
-                Rename(row, (lasts[row] - start).days, new, (firsts[new] - start).days)
-            )
-    return tuple(found)
 
 
 def _runs(flags: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:

@@ -9,13 +9,26 @@ cache. The background is a light card of its own, so a picture is right on light
 """
 
 import datetime as dt
-import functools
 import io
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from availability_pipeline.report_axes import (
+    CARD,
+    FAINT,
+    INK,
+    bands,
+    day_number,
+    day_numbers,
+    figure_of,
+    legend,
+    marks,
+    printable,
+    swatch,
+    time_axis,
+)
 from availability_pipeline.report_data import (
     Cell,
     DayState,
@@ -33,8 +46,6 @@ from availability_pipeline.report_style import (
     DAY_COLOURS,
     LAG_TICKS,
     NAMED_ROWS,
-    NO_FILE,
-    TITLES,
     USUAL_LAG,
     day_names,
 )
@@ -43,8 +54,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-CARD, INK, FAINT = "#fbfbf9", "#23292f", "#d5d9dd"
-WIDTH = 10.0  # inches
 
 FILE_DPI, SMALL_DPI = 160, 88
 """Of the files (1,600 pixels wide) and of the copies for the Dagster UI (880)."""
@@ -69,33 +78,6 @@ def draw(data: ReportData, dpis: Sequence[int] = (FILE_DPI,)) -> dict[str, tuple
             name: tuple(_png(figure, dpi) for dpi in dpis)
             for name, figure in ((name, make(data)) for name, make in pictures.items())
         }
-
-
-def printable(symbol: str) -> str:
-    """The symbol in DejaVu Sans, which has no Chinese: code points stand for what it lacks.
-
-    >>> printable("龙虾USDT")
-    '‹9F99 867E›USDT'
-    """
-    glyphs = _glyphs()
-    parts: list[str] = []
-    missing: list[str] = []
-    for char in symbol:
-        if ord(char) in glyphs:
-            if missing:
-                parts.append(f"‹{' '.join(missing)}›")
-                missing = []
-            parts.append(char)
-        else:
-            missing.append(f"{ord(char):04X}")
-    return "".join(parts) + (f"‹{' '.join(missing)}›" if missing else "")
-
-
-@functools.cache
-def _glyphs() -> Container[int]:
-    from matplotlib.font_manager import findfont, get_font
-
-    return get_font(findfont("DejaVu Sans")).get_charmap()
 
 
 def _png(figure: "Figure", dpi: int) -> bytes:
@@ -127,80 +109,10 @@ def _palette() -> bytes:
     return bytes(np.round(np.array(mixed) * 255).astype(np.uint8).tobytes())
 
 
-def _figure(data: ReportData, name: str, height: float, note: str = "") -> "tuple[Figure, Axes]":
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    # Room around everything, in inches: the UI shows the pictures on cards without any.
-    room = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
-    figure = Figure(figsize=(WIDTH, height), layout=room)
-    axes = figure.add_subplot()
-    axes.set_facecolor(CARD)
-    axes.set_title(TITLES[name], loc="left", fontsize=12, fontweight="bold", color=INK, pad=10)
-    drawn = f"drawn {data.drawn_at:%Y-%m-%d %H:%M} UTC"
-    axes.set_title(f"{note}   {drawn}" if note else drawn, loc="right", fontsize=8, color="#66707a")
-    if not len(data.symbols) and name != "completeness":
-        axes.text(0.5, 0.5, NO_FILE, transform=axes.transAxes, ha="center", color=INK)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(FAINT)
-    axes.tick_params(colors=INK, length=0)
-    axes.tick_params(axis="x", pad=6)
-    return figure, axes
-
-
-def _time_axis(axes: "Axes", data: ReportData) -> None:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
-    locator = AutoDateLocator(minticks=3, maxticks=10)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-    # The newest dates are what people look for: some room to their right.
-    room = 0.005 * (len(data.days) - data.first_file)
-    axes.set_xlim(_day(data, data.first_file) - 0.5, _day(data, len(data.days)) - 0.5 + room)
-    axes.grid(axis="y", color=FAINT, linewidth=0.6)
-    axes.set_axisbelow(True)
-
-
-def _day(data: ReportData, offset: float) -> float:
-    """Days as matplotlib counts them: from 1970."""
-    return float((data.start - dt.date(1970, 1, 1)).days + offset)
-
-
-def _days(data: ReportData, chosen: Any = slice(None)) -> Any:
-    return _day(data, 0) + np.arange(len(data.days))[chosen]
-
-
-def _bands(axes: "Axes", data: ReportData) -> None:
-    for first, last in data.bands():
-        axes.axvspan(_day(data, first - 0.5), _day(data, last + 0.5), linewidth=0,
-                     color=DAY_COLOURS[DayState.UNKNOWN], alpha=0.55, zorder=1)  # fmt: skip
-
-
-def _legend(axes: "Axes", handles: Sequence[Any], below: float = -0.08) -> None:
-    axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, below), ncols=7,
-                frameon=False, fontsize=8, labelcolor=INK, handlelength=1.2,
-                columnspacing=1.4)  # fmt: skip
-
-
-def _swatch(colour: str, label: str, **options: Any) -> Any:
-    from matplotlib.patches import Patch
-
-    return Patch(facecolor=colour, label=label, **options)
-
-
-def _marks(axes: "Axes", data: ReportData, chosen: Any, values: Any, **options: Any) -> list[Any]:
-    """Points at the chosen dates; in the legend only where there are any."""
-    options = {"s": 22, "linewidths": 0, "zorder": 4, "clip_on": False, **options}
-    options["label"] = f"{options['label']} ({int(chosen.sum())})"
-    points = axes.scatter(_days(data, chosen), values[chosen], **options)
-    return [points] if chosen.any() else []
-
-
 def _growth(data: ReportData) -> "Figure":
-    figure, axes = _figure(data, "growth", 3.7)
+    figure, axes = figure_of(data, "growth", 3.7)
     # From the first file on: a line that comes from zero on the left says nothing.
-    days, x = data.days, _days(data)
+    days, x = data.days, day_numbers(data)
     available, wanted = (
         np.where(np.arange(len(days)) >= data.first_file, days[name], np.nan)
         for name in ("available", "expected")
@@ -215,20 +127,20 @@ def _growth(data: ReportData) -> "Figure":
     handles = [
         line,
         expected,
-        *_marks(axes, data, (state == DayState.PENDING).to_numpy(), available, marker="D",
+        *marks(axes, data, (state == DayState.PENDING).to_numpy(), available, marker="D",
                 color=DAY_COLOURS[DayState.PENDING], edgecolors=INK, linewidths=0.4,
                 label="dates pending"),
-        *_marks(axes, data, incomplete.to_numpy(), available, marker="v",
+        *marks(axes, data, incomplete.to_numpy(), available, marker="v",
                 color=DAY_COLOURS[DayState.SHORT], label=f"dates below {data.threshold:.0%}"),
-        *_marks(axes, data, days["late"].to_numpy(), available, marker="^",
+        *marks(axes, data, days["late"].to_numpy(), available, marker="^",
                 color=CELL_COLOURS[Cell.SETTLED], label="dates published late"),
     ]  # fmt: skip
     if data.bands():
-        _bands(axes, data)
-        handles.append(_swatch(DAY_COLOURS[DayState.UNKNOWN], "never looked at", alpha=0.55))
-    _time_axis(axes, data)
+        bands(axes, data)
+        handles.append(swatch(DAY_COLOURS[DayState.UNKNOWN], "never looked at", alpha=0.55))
+    time_axis(axes, data)
     axes.set_ylim(0, max(1.0, float(days["expected"].max()) * 1.08))
-    _legend(axes, handles)
+    legend(axes, handles)
     return figure
 
 
@@ -236,7 +148,7 @@ def _completeness(data: ReportData) -> "Figure":
     from matplotlib.colors import BoundaryNorm, ListedColormap
 
     years, grid = calendar(data)
-    figure, axes = _figure(data, "completeness", 1.2 + 0.92 * len(years),
+    figure, axes = figure_of(data, "completeness", 1.2 + 0.92 * len(years),
                            "a square a date, Mondays on top")  # fmt: skip
     colours = ListedColormap([DAY_COLOURS[state] for state in DayState])
     axes.pcolormesh(
@@ -254,7 +166,7 @@ def _completeness(data: ReportData) -> "Figure":
                     [_year_label(data, year) for year in years])  # fmt: skip
     present = {DayState(state) for state in np.unique(grid[grid >= 0])}
     names = day_names(data.threshold)
-    _legend(axes, [_swatch(DAY_COLOURS[s], names[s]) for s in names if s in present], -0.01)
+    legend(axes, [swatch(DAY_COLOURS[s], names[s]) for s in names if s in present], -0.01)
     return figure
 
 
@@ -270,13 +182,13 @@ def _matrix(data: ReportData) -> "Figure":
     count = len(data.symbols)
     few = count <= NAMED_ROWS
     height = max(2.6, 1.3 + 0.2 * count) if few else 7.6
-    figure, axes = _figure(data, "matrix", height, "by first file, oldest on top")
+    figure, axes = figure_of(data, "matrix", height, "by first file, oldest on top")
     first, end = data.first_file, len(data.days)
     colours = ListedColormap([CARD, *(CELL_COLOURS[cell] for cell in CELL_NAMES)])
     norm = BoundaryNorm(np.arange(len(Cell) + 1) - 0.5, len(Cell))
     # At most about a row a pixel: the file has 1,000 of them.
     image = _shrink(data.cells[:, first:], 950, 1300)
-    extent = (_day(data, first - 0.5), _day(data, end - 0.5), max(count, 1) - 0.5, -0.5)
+    extent = (day_number(data, first - 0.5), day_number(data, end - 0.5), max(count, 1) - 0.5, -0.5)
     axes.imshow(image, aspect="auto", interpolation="nearest", cmap=colours, norm=norm,
                 extent=extent)  # fmt: skip
     segments = data.segments()
@@ -285,10 +197,10 @@ def _matrix(data: ReportData) -> "Figure":
     else:
         _dots(axes, data, segments)
     for old in data.renames:
-        axes.plot([_day(data, old.old_last), _day(data, old.new_first)],
+        axes.plot([day_number(data, old.old_last), day_number(data, old.new_first)],
                   [old.old_row, old.new_row], color=INK, linewidth=0.7, marker="o", markersize=2,
                   zorder=5)  # fmt: skip
-    _time_axis(axes, data)
+    time_axis(axes, data)
     axes.grid(visible=False)
     axes.set_ylim(max(count, 1) - 0.5, -0.5)
     rows = range(count) if few else range(0, count, max(1, round(count / 20)))
@@ -298,12 +210,12 @@ def _matrix(data: ReportData) -> "Figure":
     if data.bands():
         present.add(Cell.UNKNOWN)
     handles: list[Any] = [
-        _swatch(CELL_COLOURS[c], CELL_NAMES[c]) for c in CELL_NAMES if c in present
+        swatch(CELL_COLOURS[c], CELL_NAMES[c]) for c in CELL_NAMES if c in present
     ]
     if data.renames:
         handles.append(Line2D([], [], color=INK, linewidth=0.8, marker="o", markersize=2,
                               label="relisted"))  # fmt: skip
-    _legend(axes, handles, -0.35 / height)
+    legend(axes, handles, -0.35 / height)
     return figure
 
 
@@ -311,7 +223,8 @@ def _dots(axes: "Axes", data: ReportData, segments: Sequence[Segment]) -> None:
     """A hole of one day among 1,000 rows is less than a pixel: give each a dot."""
     for cell in (Cell.ABSENT, Cell.PENDING):
         holes = [s for s in segments if s.cell == cell]
-        axes.scatter([_day(data, (s.first + s.last) / 2) for s in holes], [s.row for s in holes],
+        middles = [day_number(data, (s.first + s.last) / 2) for s in holes]
+        axes.scatter(middles, [s.row for s in holes],
                      s=3, marker="s", linewidths=0, color=CELL_COLOURS[cell], zorder=4)  # fmt: skip
 
 
@@ -328,8 +241,8 @@ def _shrink(cells: Any, rows: int, columns: int) -> Any:
 def _lag(data: ReportData) -> "Figure":
     from matplotlib.ticker import NullLocator
 
-    figure, axes = _figure(data, "lag", 3.7, "hours from the end of a date to its files")
-    days, x = data.days, _days(data)
+    figure, axes = figure_of(data, "lag", 3.7, "hours from the end of a date to its files")
+    days, x = data.days, day_numbers(data)
     # A file cannot come before its date is over; a clock may say so, and a log axis takes no zero.
     p50, p95 = (days[name].clip(lower=0.5).to_numpy() for name in ("lag_p50", "lag_p95"))
     usual = axes.axhspan(*USUAL_LAG, color=DAY_COLOURS[DayState.MET], alpha=0.35, linewidth=0,
@@ -338,17 +251,17 @@ def _lag(data: ReportData) -> "Figure":
     [middle] = axes.plot(x, p50, color=DAY_COLOURS[DayState.COMPLETE], linewidth=1.3,
                          label="half are there")  # fmt: skip
     handles = [usual, middle, upper]
-    handles += _marks(axes, data, days["late"].to_numpy(), p50, marker="^",
+    handles += marks(axes, data, days["late"].to_numpy(), p50, marker="^",
                       color=CELL_COLOURS[Cell.SETTLED], label="dates published late")  # fmt: skip
     if data.bands():
-        _bands(axes, data)
-        handles.append(_swatch(DAY_COLOURS[DayState.UNKNOWN], "never looked at", alpha=0.55))
-    _time_axis(axes, data)
+        bands(axes, data)
+        handles.append(swatch(DAY_COLOURS[DayState.UNKNOWN], "never looked at", alpha=0.55))
+    time_axis(axes, data)
     axes.set_yscale("log")
     low, high = lag_range(data)
     ticks = [hours for hours in LAG_TICKS if low < hours < high]
     axes.set_yticks(ticks, [LAG_TICKS[hours] for hours in ticks])
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_ylim(low, high)
-    _legend(axes, handles)
+    legend(axes, handles)
     return figure

@@ -15,7 +15,8 @@ import duckdb
 from dagster_duckdb import DuckDBResource
 
 from availability_pipeline import settings, store
-from availability_pipeline.listing import Progress, S3Archive
+from availability_pipeline.archive import Progress
+from availability_pipeline.listing import S3Archive
 
 
 class SettingsResource(dg.ConfigurableResource[settings.Settings]):

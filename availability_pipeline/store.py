@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import duckdb
 import pandas as pd
 
+from availability_pipeline.archive import Listing
 from availability_pipeline.connections import reader, writer
 from availability_pipeline.keys import classify
-from availability_pipeline.listing import Listing
 from availability_pipeline.refusals import refuse_past, refuse_shrunken, refuse_skew
 from availability_pipeline.schema import get_meta, set_meta, transaction
 from availability_pipeline.store_errors import (

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from availability_pipeline.listing import Listing
+from availability_pipeline.archive import Listing
 
 D = dt.date
 

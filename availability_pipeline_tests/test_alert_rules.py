@@ -8,20 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from availability_pipeline import alert_outbox
-from availability_pipeline.alert_outbox import Queued, State, due, enqueue, settle
-from availability_pipeline.alert_rules import (
+from availability_pipeline.alert_events import (
     ALWAYS,
-    HOLD,
-    MAX_PROBLEMS,
     CheckFailed,
     CheckPassed,
     Message,
     RunFailed,
     RunSucceeded,
     Span,
-    decide,
-    one_line,
 )
+from availability_pipeline.alert_outbox import Queued, State, due, enqueue, settle
+from availability_pipeline.alert_rules import HOLD, MAX_PROBLEMS, decide
+from availability_pipeline.alert_texts import one_line
 from availability_pipeline_tests.helpers import D
 
 NOW = dt.datetime(2024, 2, 1, 2, tzinfo=dt.UTC)

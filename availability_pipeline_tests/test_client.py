@@ -6,9 +6,10 @@ import pytest
 from botocore.httpsession import URLLib3Session
 
 from availability_pipeline import settings
+from availability_pipeline.archive import DiscoveryError
 from availability_pipeline.client import make_client
 from availability_pipeline.keys import UM_KLINES_1M as DS
-from availability_pipeline.listing import DiscoveryError, S3Archive
+from availability_pipeline.listing import S3Archive
 from availability_pipeline_tests.hostile import FakeArchive, folder, hostile_archive, page
 
 SECRET = "s3cr3t"

@@ -15,14 +15,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from availability_pipeline import listing, settings
+from availability_pipeline.archive import ArchiveError, Listing, ListingError
 from availability_pipeline.keys import UM_KLINES_1M as DS
-from availability_pipeline.listing import (
-    MOST_FOLDER_PAGES,
-    ArchiveError,
-    Listing,
-    ListingError,
-    S3Archive,
-)
+from availability_pipeline.listing import MOST_FOLDER_PAGES, S3Archive
 from availability_pipeline.pages import MAX_PAGE_BYTES, MalformedPageError, parse_page
 from availability_pipeline_tests.hostile import (
     Answer,

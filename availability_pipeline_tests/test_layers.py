@@ -22,16 +22,19 @@ LAYERS = (
     {"__init__"},
     {
         *("keys", "pages", "rows", "verdicts", "slo", "slo_runs", "retention", "masking"),
-        *("alert_rules", "alert_outbox"),
+        *("alert_events", "alert_rules", "alert_texts", "alert_outbox"),
     },
     {
-        *("settings", "client", "listing", "schema", "store", "derived", "queries", "validation"),
+        *("settings", "client", "archive", "listing"),
+        *("schema", "store", "derived", "queries", "validation"),
         *("connections", "store_errors", "refusals", "standing", "exchange"),
         *("logs",),
         *("snapshot", "backup", "restore", "export", "destinations"),
-        *("answers", "query_listings", "universe", "record", "changes"),
+        *("answers", "query_dates", "query_listings", "query_record"),
+        *("universe", "record", "changes"),
         *("alert_targets",),
-        *("report", "report_data", "report_figures", "report_html", "report_png", "report_style"),
+        *("report", "report_load", "report_data", "report_style"),
+        *("report_png", "report_axes", "report_figures", "report_html"),
     },
     {
         *("resources", "partitions", "assets", "checks", "automation", "alerts"),

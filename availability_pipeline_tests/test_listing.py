@@ -9,14 +9,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from availability_pipeline import settings
+from availability_pipeline.archive import DiscoveryError, ListingError
 from availability_pipeline.client import make_client
 from availability_pipeline.keys import UM_KLINES_1M as DS
-from availability_pipeline.listing import (
-    GIVE_UP_AFTER,
-    DiscoveryError,
-    ListingError,
-    S3Archive,
-)
+from availability_pipeline.listing import GIVE_UP_AFTER, S3Archive
 from availability_pipeline.pages import Names
 from availability_pipeline.rows import Span
 from availability_pipeline_tests.s3 import BUCKET, local_archive

@@ -8,6 +8,7 @@ import pytest
 from botocore.stub import Stubber
 
 from availability_pipeline import settings, store
+from availability_pipeline.archive import ListingError
 from availability_pipeline.automation import (
     daily_update_schedule,
     full_reconcile_schedule,
@@ -16,7 +17,7 @@ from availability_pipeline.automation import (
 from availability_pipeline.client import make_client
 from availability_pipeline.definitions import build_defs, defs
 from availability_pipeline.keys import UM_KLINES_1M as DS
-from availability_pipeline.listing import ListingError, S3Archive
+from availability_pipeline.listing import S3Archive
 from availability_pipeline.partitions import range_tags
 from availability_pipeline.resources import AvailabilityDuckDB
 from availability_pipeline_tests.helpers import D, flat, make_listing

@@ -21,9 +21,11 @@ from PIL import Image
 
 from availability_pipeline import (
     report,
+    report_axes,
     report_data,
     report_figures,
     report_html,
+    report_load,
     report_png,
     settings,
     store,
@@ -53,7 +55,7 @@ def write(path, files, *, start=START, end=END, at=SETTLED):
 
 def loaded(path, now=NOW, threshold=0.95):
     with store.reader(path) as con:
-        return report_data.load(con, threshold=threshold, drawn_at=now)
+        return report_load.load(con, threshold=threshold, drawn_at=now)
 
 
 def crowd(start=START, end=END, n=9):
@@ -179,7 +181,7 @@ def test_a_relisting_is_found_and_a_chain_of_them_too(path):
      ("BTCUSDT", None)],
 )  # fmt: skip
 def test_a_settled_name_leads_to_the_relisted_one(symbol, name):
-    assert report_data.relisted_name(symbol) == name
+    assert report_load.relisted_name(symbol) == name
 
 
 def test_late_dates_are_marked_and_single_stragglers_are_not(path):
@@ -274,8 +276,8 @@ def test_any_record_can_be_drawn(path, tmp_path, fill):
 def test_an_empty_record_is_refused_in_one_line(path):
     with store.writer(path):
         pass
-    with store.reader(path) as con, pytest.raises(report_data.EmptyRecordError) as caught:
-        report_data.load(con, threshold=0.95, drawn_at=NOW)
+    with store.reader(path) as con, pytest.raises(report_load.EmptyRecordError) as caught:
+        report_load.load(con, threshold=0.95, drawn_at=NOW)
     assert "\n" not in str(caught.value)
 
 
@@ -306,12 +308,12 @@ def test_the_drawing_keeps_the_palette_so_that_small_marks_keep_their_colour(pat
 @hypothesis_settings(max_examples=60, deadline=None)
 def test_any_symbol_is_printed_with_glyphs_that_are_there(text):
     """A glyph that is missing is a warning of matplotlib's, and a box in the picture."""
-    assert all(ord(char) in report_png._glyphs() for char in report_png.printable(text))
+    assert all(ord(char) in report_axes._glyphs() for char in report_axes.printable(text))
 
 
 def test_a_chinese_name_becomes_its_code_points_in_png_and_stays_itself_in_the_page(path):
-    assert report_png.printable("1000龙虾USDT") == "1000‹9F99 867E›USDT"
-    assert report_png.printable("BTCUSDT") == "BTCUSDT"
+    assert report_axes.printable("1000龙虾USDT") == "1000‹9F99 867E›USDT"
+    assert report_axes.printable("BTCUSDT") == "BTCUSDT"
     everything(path)
     assert "龙虾USDT" in spec(report_html.page(loaded(path)), "matrix")["layout"]["meta"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from availability_pipeline import report_data, report_html, store
+from availability_pipeline import report_html, report_load, store
 from availability_pipeline_tests.helpers import D, flat, make_listing
 from availability_pipeline_tests.test_browser import ARGUMENTS, CHROMIUM
 
@@ -28,7 +28,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     with store.writer(folder / "record.duckdb") as con:
         store.write_probe(con, make_listing(START, END, files), probed_at=at, run_id="run")
     with store.reader(folder / "record.duckdb") as con:
-        data = report_data.load(con, threshold=0.95, drawn_at=at)
+        data = report_load.load(con, threshold=0.95, drawn_at=at)
     page = folder / "availability.html"
     page.write_text(report_html.page(data), encoding="utf-8")
     return page.as_uri()

@@ -31,8 +31,8 @@ import numpy as np
 import pandas as pd
 
 from availability_pipeline import derived, queries, store
+from availability_pipeline.archive import Listing, Progress
 from availability_pipeline.keys import FIRST_DATE
-from availability_pipeline.listing import Listing, Progress
 from benchmarks import synthetic
 from benchmarks.common import Row, parser, show
 

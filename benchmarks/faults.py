@@ -35,7 +35,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from availability_pipeline import derived, store
-from availability_pipeline.listing import Listing
+from availability_pipeline.archive import Listing
 from benchmarks import archive_server, synthetic
 from benchmarks.common import Row, parser, show
 

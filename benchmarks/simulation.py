@@ -33,9 +33,9 @@ from availability_pipeline import (
     store,
 )
 from availability_pipeline import standing as checks
+from availability_pipeline.archive import ArchiveError
 from availability_pipeline.definitions import build_defs
 from availability_pipeline.keys import FIRST_DATE
-from availability_pipeline.listing import ArchiveError
 from availability_pipeline.partitions import range_tags
 from availability_pipeline.resources import AvailabilityDuckDB
 from benchmarks import life as script

@@ -1,0 +1,83 @@
+"""What a listing of the archive is: the protocol, its result, its errors.
+
+Belongs here: what assets and tests need to know of any archive. Does not belong here: how S3 is
+asked (`listing`).
+
+    ArchiveError            anything that makes a listing no fact
+    ├── DiscoveryError      the symbol folders could not be listed
+    └── ListingError        some symbols could not be listed; `failures` has symbol -> reason
+
+The truth rule: a listing is whole or it raises. Nothing partial is ever returned.
+"""
+
+import datetime as dt
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pandas as pd
+
+Progress = Callable[[int, int], None]
+
+
+class ArchiveError(Exception):
+    """The archive could not be listed; nothing was returned and nothing may be written."""
+
+
+class DiscoveryError(ArchiveError):
+    """The symbol folders could not be listed."""
+
+
+class ListingError(ArchiveError):
+    """One or more symbols could not be listed.
+
+    Attributes:
+        failures: symbol -> reason.
+        total: symbols that were to be listed.
+        start, end: first and last date asked for.
+    """
+
+    def __init__(
+        self, failures: Mapping[str, str], total: int, start: dt.date, end: dt.date
+    ) -> None:
+        self.failures, self.total, self.start, self.end = dict(failures), total, start, end
+        first = "; ".join(f"{s}: {r}" for s, r in sorted(failures.items())[:3])
+        more = f" and {len(failures) - 3} more" if len(failures) > 3 else ""
+        dates = f"{start}" if start == end else f"{start} to {end}"
+        super().__init__(
+            f"listing {dates} failed for {len(failures)} of {total} symbols ({first}{more}); "
+            "nothing was written, the next scheduled run repairs it"
+        )
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A whole listing of a range of dates.
+
+    Attributes:
+        start, end: first and last date, both included.
+        symbols: every symbol with a folder, sorted.
+        files: one row per file: `symbol` (category), `date` (datetime64, midnight),
+            `file_size_bytes` (int64), `last_modified` (datetime64, UTC).
+        requests: LIST requests made.
+        passed_over: names that match no grammar -> how often; never more than 100 names.
+        server_time: latest `Date` header of the answers (UTC), or None without one.
+    """
+
+    start: dt.date
+    end: dt.date
+    symbols: tuple[str, ...]
+    files: pd.DataFrame
+    requests: int
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+    server_time: dt.datetime | None = None
+
+
+class Archive(Protocol):
+    """What the assets need of an archive; `S3Archive` is it, tests bring their own."""
+
+    def discover(self) -> tuple[str, ...]:
+        """All symbols, sorted."""
+
+    def list_range(self, start: dt.date, end: dt.date, progress: Progress | None = None) -> Listing:
+        """All files of the dates from `start` to `end`, both included."""

@@ -1,0 +1,114 @@
+"""How `status` and `slo` look on a terminal.
+
+Belongs here: answers to lines of text. Does not belong here: what the answers are (`cli_operate`).
+"""
+
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from availability_pipeline.cli_output import count
+from availability_pipeline.masking import mask
+from availability_pipeline.verdicts import Verdict
+
+Row = TypeVar("Row")
+
+
+def shown(name: str, verdict: Verdict) -> dict[str, Any]:
+    """A verdict as it is printed: `outcome` is ok, warn or breach."""
+    outcome = "ok" if verdict.passed else "breach" if verdict.breached else "warn"
+    return {
+        "name": name,
+        "outcome": outcome,
+        "observed": verdict.observed,
+        "threshold": verdict.threshold,
+        "count": verdict.count,
+        "sample": list(verdict.sample),
+        "sample_truncated": verdict.sample_truncated,
+        "note": verdict.note,
+        "recovery": "" if verdict.passed else verdict.recovery,
+    }
+
+
+def print_status(answer: Mapping[str, Any], now: dt.datetime) -> None:
+    """The answer of `status` as people read it."""
+    lines = [("Runs", _runs_text(answer, now))]
+    if "dates" in answer:
+        lines += [
+            ("Covers", f"{answer['first_date']} to {answer['last_date']}, "
+                       f"settled up to {answer['settled_to']}"),
+            ("", f"{answer['symbols']:,} symbols, {answer['available']:,} files; "
+                 f"{answer['pending']:,} pending, {count(answer['holes'], 'hole')}, "
+                 f"{count(answer['unknown_dates'], 'date')} unknown"),
+        ]  # fmt: skip
+    lines += [("Database", answer["database"]), ("Log", answer["log"])]
+    for label, text in lines:
+        click.echo(f"{label:<10}{text}")
+    if answer["history"]:
+        _section("Schedules", answer["schedules"], _schedule_line)
+        _section("Last runs", answer["runs"], _run_line)
+    if answer["errors"]:
+        _section("Last errors in the log, of seven days", answer["errors"], mask)
+    if answer["slo"]:
+        click.echo("\nService levels")
+        click.echo("\n".join(verdict_lines(answer["slo"])))
+    click.echo(f"\nNext      {answer['next']}")
+
+
+def _runs_text(answer: Mapping[str, Any], now: dt.datetime) -> str:
+    if not answer["history"]:
+        return "no, it never ran here"
+    daemon = answer["daemon"]
+    last = daemon["last_heartbeat"]
+    if last is None:
+        return "no: the daemon has never been started; runs were started by hand"
+    ago = int((now - last).total_seconds())
+    text = f"{ago} s ago" if ago < 120 else f"at {last:%Y-%m-%d %H:%M} UTC"
+    says = f"{'yes' if daemon['running'] else 'no'}: the daemon's last sign of life was {text}"
+    return "; ".join([says, *(mask(error) for error in daemon["errors"])])
+
+
+def _section(title: str, rows: Sequence[Row], line: Callable[[Row], str]) -> None:
+    click.echo(f"\n{title}")
+    for row in rows:
+        click.echo(f"  {line(row)}")
+    if not rows:
+        click.echo("  none")
+
+
+def _schedule_line(row: dict[str, Any]) -> str:
+    last = "never"
+    if row["last_tick"]:
+        last = f"{row['last_tick']:%Y-%m-%d %H:%M} {row['last_outcome']}"
+    following = f"{row['next_tick']:%Y-%m-%d %H:%M}" if row["next_tick"] else "-"
+    error = f"  {mask(row['error'])}" if row["error"] else ""
+    switch = "on " if row["on"] else "off"
+    return f"{row['name']:<27} {switch}  last {last:<24}  next {following}{error}"
+
+
+def _run_line(row: dict[str, Any]) -> str:
+    took = f"{row['seconds']:,.0f} s" if row["seconds"] is not None else ""
+    error = f"  {mask(row['error'])}" if row["error"] else ""
+    return (
+        f"{row['launched_at']:%Y-%m-%d %H:%M}  {row['job']:<18} by {row['launched_by']:<9} "
+        f"{row['status']:<9} {took:>7}{error}"
+    ).rstrip()
+
+
+def verdict_lines(rows: Sequence[dict[str, Any]], *, hints: bool = False) -> list[str]:
+    """A line a verdict: outcome, name, what was found; with `hints` what to do below it."""
+    lines = []
+    for row in rows:
+        named = "; ".join(row["sample"][:3])
+        if row["count"] > len(row["sample"][:3]):
+            named += f"; {row['count']} in all" if named else f"{row['count']} in all"
+        if row["outcome"] == "ok":
+            named = ""
+        said = f"{named} ({row['note']})" if named and row["note"] else named or row["note"]
+        mark = {"ok": "ok", "warn": "warning", "breach": "BREACH"}[row["outcome"]]
+        lines.append(f"  {mark:<8} {row['name']:<22} {said}".rstrip())
+        if hints and row["recovery"]:
+            lines.append(f"{'':34}{row['recovery']}")
+    return lines

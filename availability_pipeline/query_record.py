@@ -1,0 +1,151 @@
+"""Questions about the record as a whole: its holes, its revisions, what it covers.
+
+Belongs here: SELECTs over all dates. Does not belong here: those by date (`query_dates`), windows
+and counts (`query_listings`), what is news (`changes`). People import all of them from `queries`.
+"""
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
+from availability_pipeline import derived
+from availability_pipeline.answers import (
+    Connection,
+    DateLike,
+    Rows,
+    as_date,
+    ask,
+    chosen,
+    remedy,
+    require_any,
+    say_unknown,
+    settled_probes,
+    unknown_dates,
+)
+from availability_pipeline.keys import FIRST_DATE, UM_KLINES_1M
+from availability_pipeline.query_dates import missing_dates
+
+
+def holes(
+    con: Connection,
+    symbol: str | None = None,
+    *,
+    quote_asset: str | None = None,
+    contract_type: str | Sequence[str] | None = None,
+) -> Rows:
+    """Confirmed absences strictly between a symbol's first and last file: symbol, date, url.
+
+    Dates that are pending or were never looked at are no holes; a note counts the latter.
+
+    Raises:
+        UnknownSymbolError: `symbol` is not recorded.
+        NotProbedError: no date at all was looked at.
+        QueryError: no recorded symbol has that quote asset or contract type.
+    """
+    condition, args, notes = chosen(con, symbol, quote_asset, contract_type)
+    relation = derived.listings_relation(con)
+    # All that is needed of 1.9 million absences are those inside a window that has some, so the
+    # windows are joined to the bare table: 17 ms against 300 through the view.
+    windows = f"""SELECT symbol, first_available, last_available, hole_days FROM {relation}
+        WHERE hole_days > 0{condition}"""  # noqa: S608
+    found = ask(
+        con,
+        f"""SELECT d.symbol, d.date FROM daily_availability d JOIN ({windows}) w USING (symbol)
+        WHERE NOT d.available AND d.date > w.first_available AND d.date < w.last_available
+            AND d.date IN (SELECT p.date FROM probes p WHERE {settled_probes()})
+        ORDER BY d.symbol, d.date""",  # noqa: S608
+        args,
+    ).rows
+    expected = ask(con, f"SELECT sum(hole_days)::BIGINT FROM ({windows})", args).rows[0][0] or 0  # noqa: S608
+    if expected != len(found):
+        # Some date was looked at before the symbol had a folder, and later ones before that.
+        found = ask(
+            con,
+            f"""SELECT w.symbol, p.date FROM ({windows}) w JOIN probes p
+                ON p.date > w.first_available AND p.date < w.last_available
+            ANTI JOIN (SELECT symbol, date FROM daily_availability WHERE available) a
+                ON a.symbol = w.symbol AND a.date = p.date
+            WHERE {settled_probes()} ORDER BY w.symbol, p.date""",  # noqa: S608
+            args,
+        ).rows
+    if not found:
+        require_any(con)
+    rows = [(name, day, UM_KLINES_1M.url(name, day)) for name, day in found]
+    return Rows(("symbol", "date", "url"), rows, (*notes, *_gaps_note(con)))
+
+
+def _gaps_note(con: Connection) -> tuple[str, ...]:
+    [(first, last, n)] = ask(con, "SELECT min(date), max(date), count(*) FROM probes").rows
+    if first is None or (last - first).days + 1 == n:
+        return ()
+    gaps = unknown_dates(con, first, last)
+    return (f"{say_unknown(gaps, first, last)}, so they may hold more holes; {remedy(gaps)}",)
+
+
+def revisions(
+    con: Connection,
+    since: DateLike | None = None,
+    *,
+    symbol: str | None = None,
+    quote_asset: str | None = None,
+    contract_type: str | Sequence[str] | None = None,
+) -> Rows:
+    """Every revision of every file, oldest first; all columns of the `revisions` table.
+
+    With those that came on the morning after, as nearly all do; `changes` has what is news.
+
+    Raises:
+        UnknownSymbolError: `symbol` is not recorded.
+        NotProbedError: no date at all was looked at.
+        QueryError: no recorded symbol has that quote asset or contract type.
+    """
+    condition, args, notes = chosen(con, symbol, quote_asset, contract_type)
+    found = ask(
+        con,
+        f"""SELECT * FROM revisions
+        WHERE observed_at >= $since{condition} ORDER BY observed_at, symbol, date""",  # noqa: S608
+        {"since": as_date(since) if since is not None else dt.date(1970, 1, 1)} | args,
+    )
+    if not found.rows:
+        require_any(con)
+    return Rows(found.columns, found.rows, notes)
+
+
+def coverage(con: Connection, today: dt.date) -> dict[str, Any]:
+    """What is covered, for `status`: dates, counts, unknown dates up to yesterday.
+
+    Keys: first_date, last_date, settled_to, dates, unknown_dates, symbols, available, pending,
+    holes, last_probe (aware UTC). All None or 0 for an empty record.
+    """
+    [(first, last, dates, probed)] = ask(
+        con, "SELECT min(date), max(date), count(*), max(probed_at) FROM probes"
+    ).rows
+    [(symbols,)] = ask(con, "SELECT count(*) FROM symbols").rows
+    relation = derived.summary_relation(con)
+    [(available, pending, first_pending)] = ask(
+        con,
+        f"""SELECT coalesce(sum(available), 0)::BIGINT, coalesce(sum(pending), 0)::BIGINT,
+            min(date) FILTER (pending > 0) FROM {relation}""",  # noqa: S608
+    ).rows
+    [(settled,)] = ask(
+        con,
+        "SELECT max(date) FROM probes WHERE date < ?",
+        [first_pending or dt.date.max],
+    ).rows
+    relation = derived.listings_relation(con)
+    [(hole_days,)] = ask(
+        con,
+        f"SELECT coalesce(sum(hole_days), 0)::BIGINT FROM {relation}",  # noqa: S608
+    ).rows
+    return {
+        "first_date": first,
+        "last_date": last,
+        "settled_to": settled,
+        "dates": dates,
+        "unknown_dates": len(missing_dates(con, FIRST_DATE, today - dt.timedelta(1))),
+        "symbols": symbols,
+        "available": available,
+        "pending": pending,
+        "holes": hole_days,
+        "last_probe": probed,
+    }
