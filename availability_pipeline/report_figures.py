@@ -1,8 +1,8 @@
 """The report's four figures in plotly, for the HTML page.
 
-Belongs here: traces, axes, tooltips. Does not belong here: numbers (`report_data`), colours and
-names (`report_style`), the page and its script (`report_html`), which gives the figures the colours
-of the reader's system.
+Belongs here: what each figure shows, tooltips. Does not belong here: numbers (`report_data`), what
+the figures share (`report_traces`), colours and names (`report_style`), the page and its script
+(`report_html`), which gives the figures the colours of the reader's system.
 
 The matrix is one bar a stretch of equal dates, not a point a cell: about 1,600 bars for 2.6 million
 cells. plotly is imported inside the functions: 0.1 s.
@@ -34,17 +34,25 @@ from availability_pipeline.report_style import (
     USUAL_LAG,
     day_names,
 )
+from availability_pipeline.report_traces import (
+    DAY_MS,
+    HEIGHT,
+    bands,
+    figure_of,
+    iso_minute,
+    line,
+    points,
+    time_axis,
+)
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-DAY_MS = 86_400_000
-
 MOST_SEGMENTS = 20_000
 """Bars the matrix has at most, about 2 MB; the shortest are left out, and the page says so."""
 
-HEIGHT, MATRIX_HEIGHT = 380, 900
-"""Pixels; the completeness is as high as it has years."""
+MATRIX_HEIGHT = 900
+"""At most; less for few symbols."""
 
 
 def figures(data: ReportData) -> "dict[str, go.Figure]":
@@ -57,88 +65,25 @@ def figures(data: ReportData) -> "dict[str, go.Figure]":
     }
 
 
-def _figure(height: int) -> "go.Figure":
-    import plotly.graph_objects as go
-
-    return go.Figure(
-        layout={
-            "template": "none",
-            "height": height,
-            "margin": {"l": 56, "r": 12, "t": 8, "b": 40},
-            "paper_bgcolor": "rgba(0,0,0,0)",
-            "plot_bgcolor": "rgba(0,0,0,0)",
-            "hovermode": "closest",
-            "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-            "font": {"family": "system-ui, sans-serif", "size": 12},
-            "xaxis": {"zeroline": False, "automargin": True},
-            "yaxis": {"zeroline": False, "automargin": True},
-        }
-    )
-
-
-def _time_axis(figure: "go.Figure", data: ReportData) -> None:
-    first, end = data.first_file, len(data.days)
-    room = max(0.5, 0.004 * (end - first))
-    span = [_iso(data, first - 0.5 - room), _iso(data, end - 0.5 + room)]
-    figure.update_xaxes(type="date", range=span, hoverformat="%Y-%m-%d")
-
-
-def _iso(data: ReportData, offset: float) -> str:
-    return str(np.datetime64(data.start, "m") + np.timedelta64(round(offset * 1440), "m"))
-
-
-def _line(data: ReportData, values: Any, **options: Any) -> dict[str, Any]:
-    """A line over all dates from the first file: their distance is stored, not each date."""
-    first = data.first_file
-    shown = np.asarray(values, float)[first:].round(2)
-    return {"type": "scatter", "mode": "lines", "x0": _iso(data, first), "dx": DAY_MS,
-            "y": shown, **options}  # fmt: skip
-
-
-def _marks(data: ReportData, chosen: Any, values: Any, name: str, **marker: Any) -> dict[str, Any]:
-    where = np.flatnonzero(chosen)
-    return {
-        "type": "scatter", "mode": "markers", "x": [str(data.date(int(n))) for n in where],
-        "y": np.asarray(values, float)[where].round(2), "name": f"{name} ({len(where)})",
-        "marker": {"size": 9, "line": {"width": 1, "color": "#fff"}, **marker},
-        "hoverinfo": "skip",
-    }  # fmt: skip
-
-
-def _bands(figure: "go.Figure", data: ReportData) -> None:
-    """Stretches that nobody looked at, behind the lines."""
-    bands = data.bands()
-    for first, last in bands:
-        figure.add_shape(type="rect", xref="x", yref="paper", y0=0, y1=1, layer="below",
-                         x0=_iso(data, first - 0.5), x1=_iso(data, last + 0.5), opacity=0.5,
-                         fillcolor=DAY_COLOURS[DayState.UNKNOWN], line_width=0)  # fmt: skip
-    if bands:
-        figure.add_trace({
-            "type": "scatter", "mode": "markers", "x": [None], "y": [None],
-            "name": "never looked at",
-            "marker": {"symbol": "square", "size": 12, "color": DAY_COLOURS[DayState.UNKNOWN]},
-        })  # fmt: skip
-
-
 def _growth(data: ReportData) -> "go.Figure":
-    figure = _figure(HEIGHT)
+    figure = figure_of(HEIGHT)
     days, names = data.days, day_names(data.threshold)
     state = days["state"].to_numpy()
     available = days["available"].to_numpy()
     said = [names[DayState(s)] for s in state[data.first_file :]]
     expected = days["expected"].fillna(0).astype(int)[data.first_file :].tolist()
-    figure.add_trace(_line(
+    figure.add_trace(line(
         data, available, name="symbols with a file", fill="tozeroy",
         fillcolor="rgba(127,185,230,.3)", line={"color": "#3b86c6", "width": 2},
         customdata=list(zip(expected, said, strict=True)),
         hovertemplate="<b>%{x|%Y-%m-%d}</b><br>%{y:,} of %{customdata[0]:,} expected"
         "<br>%{customdata[1]}<extra></extra>",
     ))  # fmt: skip
-    figure.add_trace(_line(data, days["expected"], name="expected", hoverinfo="skip",
+    figure.add_trace(line(data, days["expected"], name="expected", hoverinfo="skip",
                            line={"color": "#8a949e", "width": 1, "dash": "dot"}))  # fmt: skip
     _mark_states(figure, data, available)
-    _bands(figure, data)
-    _time_axis(figure, data)
+    bands(figure, data)
+    time_axis(figure, data)
     figure.update_layout(hovermode="x")
     figure.update_yaxes(rangemode="tozero")
     return figure
@@ -156,7 +101,7 @@ def _mark_states(figure: "go.Figure", data: ReportData, values: Any) -> None:
     )  # fmt: skip
     for chosen, name, symbol, colour in marks:
         if chosen.any():
-            figure.add_trace(_marks(data, chosen, values, name, symbol=symbol, color=colour))
+            figure.add_trace(points(data, chosen, values, name, symbol=symbol, color=colour))
 
 
 def _completeness(data: ReportData) -> "go.Figure":
@@ -173,7 +118,7 @@ def _completeness(data: ReportData) -> "go.Figure":
             text += f"<br>{day['available']:,.0f} of {day['expected']:,.0f} files"
             text += f"<br>{day['missing']:,.0f} missing" if day["missing"] else ""
         texts[8 * (date.year - years[0]) + row, column] = text
-    figure = _figure(30 + 120 * len(years))
+    figure = figure_of(30 + 120 * len(years))
     stops = [[(n + end) / len(DayState), DAY_COLOURS[s]] for n, s in enumerate(DayState)
              for end in (0, 1)]  # fmt: skip
     figure.add_trace({
@@ -198,7 +143,7 @@ def _completeness(data: ReportData) -> "go.Figure":
 
 def _matrix(data: ReportData) -> "go.Figure":
     count = len(data.symbols)
-    figure = _figure(max(260, min(MATRIX_HEIGHT, 120 + 22 * count)))
+    figure = figure_of(max(260, min(MATRIX_HEIGHT, 120 + 22 * count)))
     names = data.symbols["symbol"].tolist()
     segments = data.segments()
     if len(segments) > MOST_SEGMENTS:
@@ -212,7 +157,7 @@ def _matrix(data: ReportData) -> "go.Figure":
         # One bar a stretch, as high as all symbols.
         figure.add_trace({
             "type": "bar", "orientation": "h", "y": [(count - 1) / 2] * len(bands),
-            "width": count, "base": [_iso(data, first - 0.5) for first, _ in bands],
+            "width": count, "base": [iso_minute(data, first - 0.5) for first, _ in bands],
             "x": [(last - first + 1) * DAY_MS for first, last in bands],
             "marker": {"color": DAY_COLOURS[DayState.UNKNOWN], "line": {"width": 0}},
             "name": CELL_NAMES[Cell.UNKNOWN], "legendgroup": "unknown",
@@ -225,7 +170,7 @@ def _matrix(data: ReportData) -> "go.Figure":
             figure.add_trace(_dots(data, cell, segments, names))
     if data.renames:
         figure.add_trace(_relistings(data, names))
-    _time_axis(figure, data)
+    time_axis(figure, data)
     # The page's script names as many rows as there is room for, also after zooming in.
     figure.update_layout(barmode="overlay", bargap=0, dragmode="zoom", meta=names)
     figure.update_yaxes(range=[max(count, 1) - 0.5, -0.5], showgrid=False)
@@ -238,7 +183,7 @@ def _bars(
     contract = data.symbols["contract_type"].tolist()
     return {
         "type": "bar", "orientation": "h", "y": [s.row for s in mine],
-        "base": [_iso(data, s.first - 0.5) for s in mine],
+        "base": [iso_minute(data, s.first - 0.5) for s in mine],
         "x": [(s.last - s.first + 1) * DAY_MS for s in mine],
         "width": 1 if len(names) > NAMED_ROWS else 0.88,
         "marker": {"color": CELL_COLOURS[cell], "line": {"width": 0}}, "name": CELL_NAMES[cell],
@@ -256,7 +201,7 @@ def _dots(
     mine = [s for s in segments if s.cell == cell]
     return {
         "type": "scatter", "mode": "markers", "y": [s.row for s in mine], "showlegend": False,
-        "x": [_iso(data, (s.first + s.last) / 2) for s in mine],
+        "x": [iso_minute(data, (s.first + s.last) / 2) for s in mine],
         "marker": {"symbol": "square", "size": 3, "color": CELL_COLOURS[cell]},
         "text": [f"<b>{names[s.row]}</b><br>{_span(data, s.first, s.last)}" for s in mine],
         "hovertemplate": f"%{{text}}<br>{CELL_NAMES[cell]}<extra></extra>",
@@ -274,7 +219,7 @@ def _relistings(data: ReportData, names: Sequence[str]) -> dict[str, Any]:
     y: list[int | None] = []
     said: list[str | None] = []
     for one in data.renames:
-        x += [_iso(data, one.old_last), _iso(data, one.new_first), None]
+        x += [iso_minute(data, one.old_last), iso_minute(data, one.new_first), None]
         y += [one.old_row, one.new_row, None]
         text = f"{names[one.new_row]} relisted on {data.date(one.new_first)};<br>"
         text += f"its files up to {data.date(one.old_last)} are now {names[one.old_row]}"
@@ -285,22 +230,22 @@ def _relistings(data: ReportData, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _lag(data: ReportData) -> "go.Figure":
-    figure = _figure(HEIGHT)
+    figure = figure_of(HEIGHT)
     low, high = lag_range(data)
     p50, p95 = (data.days[name].clip(lower=0.5) for name in ("lag_p50", "lag_p95"))
-    figure.add_trace(_line(data, p95, name="95% are there", line={"color": "#9fb0bf", "width": 1},
+    figure.add_trace(line(data, p95, name="95% are there", line={"color": "#9fb0bf", "width": 1},
                            hovertemplate="95%% after %{y:,.1f} h<extra></extra>"))  # fmt: skip
-    figure.add_trace(_line(data, p50, name="half are there", line={"color": "#3b86c6", "width": 2},
+    figure.add_trace(line(data, p50, name="half are there", line={"color": "#3b86c6", "width": 2},
                            hovertemplate="half after %{y:,.1f} h<extra></extra>"))  # fmt: skip
     late = data.days["late"].to_numpy()
     if late.any():
-        figure.add_trace(_marks(data, late, p50, "dates published late", symbol="triangle-up",
+        figure.add_trace(points(data, late, p50, "dates published late", symbol="triangle-up",
                                 color=CELL_COLOURS[Cell.SETTLED]))  # fmt: skip
     figure.add_shape(type="rect", xref="paper", x0=0, x1=1, y0=USUAL_LAG[0], y1=USUAL_LAG[1],
                      fillcolor=DAY_COLOURS[DayState.MET], opacity=0.35, line_width=0,
                      layer="below", name="usual: 06:57 to 08:40 UTC", showlegend=True)  # fmt: skip
-    _bands(figure, data)
-    _time_axis(figure, data)
+    bands(figure, data)
+    time_axis(figure, data)
     figure.update_layout(hovermode="x unified")
     ticks = [hours for hours in LAG_TICKS if low < hours < high]
     figure.update_yaxes(type="log", range=[float(np.log10(low)), float(np.log10(high))],
