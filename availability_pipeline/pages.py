@@ -94,7 +94,7 @@ class Names(Sequence[str]):
         return isinstance(other, Sequence) and list(self) == list(other)
 
     def __hash__(self) -> int:
-        return hash((self.joined(), self.ending))
+        return hash(tuple(self))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

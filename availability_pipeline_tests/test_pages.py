@@ -137,7 +137,9 @@ def test_names_are_the_texts_they_were_made_of(texts):
     assert names[: len(texts) // 2] == texts[: len(texts) // 2]
     assert names.joined().decode() == "".join(texts)
     assert names.is_sorted() == (texts == sorted(set(texts)))
-    assert Names([text.encode() for text in texts], b"!") == [f"{text}!" for text in texts]
+    ended = Names([text.encode() for text in texts], b"!")
+    assert ended == Names.of([f"{text}!" for text in texts]) == [f"{text}!" for text in texts]
+    assert hash(ended) == hash(Names.of([f"{text}!" for text in texts]))
 
 
 @pytest.mark.parametrize(
