@@ -18,6 +18,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from availability_pipeline.cli_output import without_beta_warnings
 from availability_pipeline.definitions import build_defs
 from availability_pipeline.history import prune
 from availability_pipeline.keys import FIRST_DATE
@@ -59,6 +60,7 @@ def size(folder: Path) -> int:
 
 def main() -> None:
     """Run, weigh, prune."""
+    without_beta_warnings()
     options = parser(__doc__)
     options.add_argument("--weeks", type=int, help="weeks lived with retention (6; quick: 2)")
     arguments = options.parse_args()
