@@ -166,7 +166,7 @@ def test_readers_without_a_pause_do_not_keep_a_restore_out(record, folder):
     try:
         for reader in readers:
             assert reader.stdout.readline() == b"[(100,)]\n"
-        for _ in range(3):
+        for _ in range(8):
             put_back(made, record, wait=5)
         assert [reader.poll() for reader in readers] == [None] * 4, "they read all the while"
     finally:
