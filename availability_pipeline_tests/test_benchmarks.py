@@ -27,6 +27,7 @@ BUCKET = archive_server.BUCKET
     "name",
     [
         "listing",
+        "listing --parts",
         "store",
         "pipeline",
         "queries",
@@ -42,7 +43,7 @@ def test_a_benchmark_runs_and_prints_its_table(name):
         k: v for k, v in os.environ.items() if not k.startswith(("AVAILABILITY_", "DAG"))
     }
     done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--symbols", "12"],
+        [sys.executable, "-m", *f"benchmarks.{name}".split(), "--quick", "--symbols", "12"],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

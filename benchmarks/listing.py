@@ -2,6 +2,7 @@
 
     python -m benchmarks.listing            # the paginator on 1/10 of the symbols, HEADs on 1/5
     python -m benchmarks.listing --full     # everything in full (several minutes)
+    python -m benchmarks.listing --parts    # only where our own time goes, one listing at a time
 
 One run, one server on a core of its own, the client on another where there are two. Bare fetch:
 urllib3, as many threads as we have listings in flight, the very addresses our own run asked for,
@@ -14,16 +15,20 @@ without making the client; CPU seconds are those of the client's process.
 import datetime as dt
 import gc
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
+from unittest import mock
 
 import boto3
 import urllib3
 from botocore import UNSIGNED
 from botocore.config import Config
 
-from availability_pipeline import settings
+from availability_pipeline import client, listing, settings
 from availability_pipeline.client import make_client
 from availability_pipeline.keys import DOWNLOAD_HOST, FIRST_DATE, UM_KLINES_1M
 from availability_pipeline.listing import S3Archive
@@ -109,11 +114,45 @@ def in_turns(
     return mine, theirs
 
 
+def parts(url: str, until: dt.date) -> list[Row]:
+    """CPU seconds of each step of listing all history, one symbol after another."""
+    spent: Counter[str] = Counter()
+
+    def watch(patches: ExitStack, owner: Any, name: str, step: str) -> None:
+        work = getattr(owner, name)
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            begun = time.thread_time()
+            try:
+                return work(*args, **kwargs)
+            finally:
+                spent[step] += time.thread_time() - begun
+
+        patches.enter_context(mock.patch.object(owner, name, watched))
+
+    ours = S3Archive.from_settings(settings.Settings(s3_endpoint=url, s3_concurrency=1))
+    ours.list_range(FIRST_DATE, until)
+    with ExitStack() as patches:
+        watch(patches, client._Sender, "__call__", "fetching")  # noqa: SLF001
+        watch(patches, client, "parse_page", "pages")
+        watch(patches, ours._client, "list_objects_v2", "requests")  # noqa: SLF001
+        watch(patches, S3Archive, "_list_symbol", "symbols")
+        watch(patches, listing, "frame_of", "the frame")
+        whole = timed(lambda: ours.list_range(FIRST_DATE, until)).cpu
+    symbols, requests = spent.pop("symbols"), spent.pop("requests")
+    spent["botocore's work for a request"] = requests - spent["fetching"] - spent["pages"]
+    spent["dates, checks between pages"] = symbols - requests
+    spent["the rest"] = whole - symbols - spent["the frame"]
+    rows = [Row(step, f"{seconds:.2f} s CPU") for step, seconds in spent.most_common()]
+    return [*rows, Row("all of it", f"{whole:.2f} s CPU")]
+
+
 def main() -> None:
     """Measure and print."""
     options = parser(__doc__, full="run paginator and HEADs on every symbol, without scaling")
     options.add_argument("--concurrency", type=int, default=32, help="listings in flight")
     options.add_argument("--latency-ms", type=float, default=0, help="network to pretend")
+    options.add_argument("--parts", action="store_true", help="only where our own time goes")
     options.add_argument("--no-pin", action="store_true", help="leave the cores to the system")
     arguments = options.parse_args()
     quick, threads = arguments.quick, arguments.concurrency
@@ -127,6 +166,9 @@ def main() -> None:
         symbols, until=until, latency_ms=arguments.latency_ms, cpu=server_core
     ) as url:
         pin(client_core)
+        if arguments.parts:
+            show("Where the time of listing goes", parts(url, until), quick=quick)
+            return
         config = settings.Settings(s3_endpoint=url, s3_concurrency=threads)
         ours = S3Archive.from_settings(config)
         names = ours.discover()

@@ -24,14 +24,7 @@ from typing import Any
 import dagster as dg
 import duckdb
 
-from availability_pipeline import (
-    automation,
-    derived,
-    queries,
-    settings,
-    slo_runs,
-    store,
-)
+from availability_pipeline import automation, derived, queries, settings, slo_runs, store
 from availability_pipeline import standing as checks
 from availability_pipeline.archive import ArchiveError
 from availability_pipeline.definitions import build_defs
