@@ -10,6 +10,7 @@ from availability_pipeline.archive import DiscoveryError
 from availability_pipeline.client import make_client
 from availability_pipeline.keys import UM_KLINES_1M as DS
 from availability_pipeline.listing import S3Archive
+from availability_pipeline.pages import Page
 from availability_pipeline_tests.hostile import FakeArchive, folder, hostile_archive, page
 
 SECRET = "s3cr3t"
@@ -101,6 +102,7 @@ def test_a_bucket_of_another_name_gets_an_address_of_its_own(fake):
     client = make_client(settings.load(s3_endpoint=fake.url))
     fake.listings(page(""))
     for bucket in ("one", "two", "one"):
-        client.list_objects_v2(Bucket=bucket, Prefix="x")
+        answer = client.list_objects_v2(Bucket=bucket, Prefix="x")
+        assert isinstance(answer["Page"], Page), "botocore's own parser read it, without our checks"
     client.close()
     assert [path.partition("?")[0] for _, path, _ in fake.asked] == ["/one", "/two", "/one"]
