@@ -15,14 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from availability_pipeline import (
-    connections,
-    logs,
-    queries,
-    settings,
-    slo_runs,
-    standing,
-)
+from availability_pipeline import connections, logs, queries, settings, slo_runs, standing
 from availability_pipeline.cli_output import one_line_errors, print_json, today_utc
 from availability_pipeline.cli_status_text import print_status, shown, verdict_lines
 from availability_pipeline.keys import FIRST_DATE

@@ -26,7 +26,7 @@ from availability_pipeline.archive import DiscoveryError, Listing, ListingError,
 from availability_pipeline.client import make_client
 from availability_pipeline.keys import UM_KLINES_1M, Dataset
 from availability_pipeline.pages import MalformedPageError, Names, Page, instants
-from availability_pipeline.rows import Rows, Span, frame_of
+from availability_pipeline.rows import Rows, Window, frame_of
 from availability_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ MOST_FOLDER_PAGES = 100
 """Pages of symbol folders after which discovery gives up: 100,000 of them, with 1,057 in 2026."""
 
 PROGRESS_SECONDS = 0.1
-"""How often progress is told. To wake the telling thread for each symbol cost 1 % of a run."""
+"""How often progress is told: who tells it shares the interpreter with those who list."""
 
 # What one bad answer can raise; anything else is a bug of ours and keeps its traceback.
 REQUEST_ERRORS = (ClientError, BotoCoreError, ResponseParserError, MalformedPageError)
@@ -118,7 +118,7 @@ class S3Archive:
         """
         self._requests, self._server_dates, self._passed_over = 0, set(), Counter()
         symbols = self.discover()
-        span = Span(start, end)
+        window = Window(start, end)
         found: dict[str, list[Rows]] = {}
         failures: dict[str, str] = {}
         todo: SimpleQueue[str] = SimpleQueue()
@@ -131,7 +131,7 @@ class S3Archive:
                 while not stop.is_set():
                     symbol = todo.get_nowait()
                     try:
-                        found[symbol] = self._list_symbol(symbol, span)
+                        found[symbol] = self._list_symbol(symbol, window)
                     except REQUEST_ERRORS as error:
                         failures[symbol] = reason(error)
                         if len(failures) >= GIVE_UP_AFTER:
@@ -162,31 +162,31 @@ class S3Archive:
             start=start,
             end=end,
             symbols=symbols,
-            files=frame_of(symbols, found, span.days),
+            files=frame_of(symbols, found, window.days),
             requests=self._requests,
             passed_over=dict(self._passed_over),
             server_time=self._latest_server_time(),
         )
 
-    def _list_symbol(self, symbol: str, span: Span) -> list[Rows]:
-        """Files of one symbol, page by page; stops at the first that reaches beyond the span."""
+    def _list_symbol(self, symbol: str, window: Window) -> list[Rows]:
+        """Files of one symbol, page by page; stops at the first that reaches beyond the window."""
         found: list[Rows] = []
         prefix = self._dataset.file_prefix(symbol)
-        stop = self._dataset.checksum_key(symbol, span.days[-1])
+        stop = self._dataset.checksum_key(symbol, window.days[-1])
         # Each date is two entries: the file, and its CHECKSUM folded into a common prefix, which
         # halves the XML. One more tells us that the window is over.
-        size = min(PAGE_SIZE, 2 * len(span.days) + 1)
+        size = min(PAGE_SIZE, 2 * len(window.days) + 1)
         pages = self._pages(
             # A page holds up to 1,000 entries, 500 dates; S3 may send fewer, but not for ever.
-            10 + len(span.days) // 20,
+            10 + len(window.days) // 20,
             Prefix=prefix,
             # The day before's sibling sorts after its file and before our first.
-            StartAfter=self._dataset.checksum_key(symbol, span.days[0] - dt.timedelta(1)),
+            StartAfter=self._dataset.checksum_key(symbol, window.days[0] - dt.timedelta(1)),
             Delimiter=".CHECKSUM",
             MaxKeys=size,
         )
         for page in pages:
-            days = span.offsets(page.keys, prefix)
+            days = window.offsets(page.keys, prefix)
             there = days >= 0
             if there.all():
                 found.append(Rows(days, page.sizes, page.last_modified))

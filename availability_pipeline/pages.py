@@ -58,8 +58,8 @@ class MalformedPageError(ValueError):
 class Names(Sequence[str]):
     """Names in the order of the page, each made a text when it is asked for.
 
-    A page of 500 files has 500 folded siblings; of all these names a listing looks at four. Making
-    texts of them took a fifth of the page's time.
+    A page of 500 files has 500 folded siblings; of all these names a listing looks at four, and
+    making the siblings alone took a fifth of the page's time.
     """
 
     def __init__(self, raw: Sequence[bytes], ending: bytes = b"") -> None:
@@ -72,7 +72,7 @@ class Names(Sequence[str]):
 
     def joined(self) -> bytes:
         """All of them, one after another with nothing between, in UTF-8."""
-        return b"".join(self._raw) if not self.ending else "".join(self).encode()
+        return self.ending.join([*self._raw, b""])
 
     def is_sorted(self) -> bool:
         """Whether each comes after the one before, by UTF-8 bytes as S3 orders."""

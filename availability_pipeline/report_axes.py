@@ -11,30 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from availability_pipeline.report_data import (
-    DayState,
-    ReportData,
-)
-from availability_pipeline.report_style import (
-    DAY_COLOURS,
-    NO_FILE,
-    TITLES,
-)
+from availability_pipeline.report_data import DayState, ReportData
+from availability_pipeline.report_style import DAY_COLOURS, NO_FILE, TITLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
-CARD = "#fbfbf9"
-
-
-INK = "#23292f"
-
-
-FAINT = "#d5d9dd"
-
-
+CARD, INK, FAINT = "#fbfbf9", "#23292f", "#d5d9dd"
 WIDTH = 10.0  # inches
 
 

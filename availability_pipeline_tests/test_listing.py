@@ -14,12 +14,12 @@ from availability_pipeline.client import make_client
 from availability_pipeline.keys import UM_KLINES_1M as DS
 from availability_pipeline.listing import GIVE_UP_AFTER, S3Archive
 from availability_pipeline.pages import Names
-from availability_pipeline.rows import Span
+from availability_pipeline.rows import Window
 from availability_pipeline_tests.s3 import BUCKET, local_archive
 
 D = dt.date
 T = dt.datetime(2024, 1, 16, 7, 10, tzinfo=dt.UTC)
-SPAN_ENDINGS = sorted(
+ENDINGS = sorted(
     [f"{D(2024, 1, 28) + dt.timedelta(n)}.zip" for n in range(16)] + ["2024-02-01x.zip", "x"]
 )
 
@@ -157,16 +157,16 @@ def test_a_lost_run_stops_asking(endpoint):
     assert GIVE_UP_AFTER <= len(caught.value.failures) < 100
 
 
-@example(SPAN_ENDINGS[2:13], "data/BTCUSDT-1m-")
+@example(ENDINGS[2:13], "data/BTCUSDT-1m-")
 @given(
-    st.lists(st.sampled_from(SPAN_ENDINGS), unique=True).map(sorted),
+    st.lists(st.sampled_from(ENDINGS), unique=True).map(sorted),
     st.sampled_from(["data/BTCUSDT-1m-", ""]),
 )
 def test_the_place_of_a_date_is_the_same_with_and_without_holes(endings, prefix):
-    span = Span(D(2024, 1, 30), D(2024, 2, 9))
-    days = [day.isoformat() for day in span.days]
+    window = Window(D(2024, 1, 30), D(2024, 2, 9))
+    days = [day.isoformat() for day in window.days]
     expected = [days.index(e[:-4]) if e[:-4] in days and e[10:] == ".zip" else -1 for e in endings]
-    assert span.offsets(Names.of([prefix + e for e in endings]), prefix).tolist() == expected
+    assert window.offsets(Names.of([prefix + e for e in endings]), prefix).tolist() == expected
 
 
 @pytest.fixture
