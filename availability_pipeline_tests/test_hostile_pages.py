@@ -4,6 +4,7 @@ import datetime as dt
 import functools
 import gzip
 import itertools
+import re
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -97,8 +98,11 @@ FATAL = {
     "local time": lambda good: good.replace(b":11.000Z", b":11+09:00", 1),
     "two times in one": lambda good: good.replace(b".000Z<", b".000Z2<", 1).replace(
         b">2024-01-16T", b">024-01-16T", 2).replace(b">024", b">2024", 1),
-    "duplicate": lambda good: good.replace(b"-02.zip", b"-01.zip", 1),
-    "unsorted": lambda good: good.replace(b"-02.zip", b"-09.zip", 1),
+    # Whatever dates the page has: another name for one of them could be a good page.
+    "duplicate": lambda good: re.sub(
+        rb"(<Contents>.*?</Contents>)(.*)(</ListB)", rb"\1\2\1\3", good, count=1, flags=re.DOTALL),
+    "unsorted": lambda good: good.replace(
+        b"</ListB", entry(f"{PREFIX}2023-12-31.zip").encode() + b"</ListB", 1),
     "count": lambda good: good.replace(b"<IsT", b"<KeyCount>99</KeyCount><IsT", 1),
     "count is no number": lambda good: good.replace(b"<IsT", b"<KeyCount>x</KeyCount><IsT", 1),
     "no end": lambda good: good.replace(b"false", b"", 1),
