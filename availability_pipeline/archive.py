@@ -76,8 +76,5 @@ class Listing:
 class Archive(Protocol):
     """What the assets need of an archive; `S3Archive` is it, tests bring their own."""
 
-    def discover(self) -> tuple[str, ...]:
-        """All symbols, sorted."""
-
     def list_range(self, start: dt.date, end: dt.date, progress: Progress | None = None) -> Listing:
         """All files of the dates from `start` to `end`, both included."""

@@ -41,28 +41,6 @@ class ProbeConfig(dg.Config):
 
 @dg.asset(
     deps=[vision_archive],
-    group_name="archive",
-    kinds={"duckdb"},
-    pool=POOL,
-    description="Every symbol with a folder in the archive, classified by its name.",
-)
-def symbols(
-    duckdb: DuckDBResource, archive: dg.ResourceParam[Archive], clock: dg.ResourceParam[Clock]
-) -> dg.MaterializeResult:
-    """Discover all symbols; two LIST requests."""
-    now = clock.now()
-    with one_line_failures():
-        names = archive.discover()
-        with duckdb.get_connection() as con:
-            store.write_symbols(con, names, now)
-            [(known,)] = con.execute("SELECT count(*) FROM symbols").fetchall()
-    return dg.MaterializeResult(
-        metadata={"symbols": len(names), "dagster/row_count": known},
-    )
-
-
-@dg.asset(
-    deps=[symbols],
     partitions_def=daily,
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name="record",
@@ -91,7 +69,7 @@ def daily_availability(
     limits: dg.ResourceParam[Settings],
     reporter: dg.ResourceParam[Reporter],
 ) -> dg.MaterializeResult:
-    """List the whole range first, then write it in one short transaction."""
+    """Discover and list the whole range first, then write it in one short transaction."""
     span = context.partition_key_range
     start, end = dt.date.fromisoformat(span.start), dt.date.fromisoformat(span.end)
     now = clock.now()

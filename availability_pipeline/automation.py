@@ -17,7 +17,7 @@ from availability_pipeline.partitions import range_tags, yesterday
 STANDING = dg.AssetSelection.checks(*checks.STANDING)
 # An asset's checks come with it, but the standing ones judge the whole record, once a day.
 SELECTION = (
-    dg.AssetSelection.assets("symbols", "daily_availability", "symbol_listings", "daily_summary")
+    dg.AssetSelection.assets("daily_availability", "symbol_listings", "daily_summary")
     - STANDING
 )
 

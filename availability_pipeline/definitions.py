@@ -26,7 +26,6 @@ def build_defs(*, resources: Mapping[str, object] | None = None) -> dg.Definitio
     return dg.Definitions(
         assets=[
             assets.vision_archive,
-            assets.symbols,
             assets.daily_availability,
             assets.symbol_listings,
             assets.daily_summary,

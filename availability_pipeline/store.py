@@ -56,7 +56,6 @@ __all__ = [
     "WriteResult",
     "reader",
     "write_probe",
-    "write_symbols",
     "writer",
 ]
 
@@ -73,19 +72,6 @@ class WriteResult:
     replaced: int
     vanished: int
     symbols: int
-
-
-def write_symbols(
-    con: duckdb.DuckDBPyConnection, symbols: Sequence[str], seen_at: dt.datetime
-) -> None:
-    """Remember that these symbols have a folder, in one transaction.
-
-    Raises:
-        ValueError: `seen_at` is naive, or a name is no symbol.
-    """
-    seen_at = _aware(seen_at)
-    with _registered(con, "seen", _classified(symbols)), transaction(con):
-        _upsert_symbols(con, seen_at)
 
 
 def write_probe(

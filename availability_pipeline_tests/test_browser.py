@@ -48,7 +48,6 @@ def test_the_asset_graph_shows_every_asset(ui: str, page: Page) -> None:
     page.goto(f"{ui}/asset-groups?expanded={GROUPS}")
     for name in (
         "vision_archive",
-        "symbols",
         "daily_availability",
         "symbol_listings",
         "daily_summary",

@@ -307,9 +307,6 @@ def test_the_ui_may_run_the_standing_checks_with_a_range_of_partitions(world):
     """*Materialize…* selects all of an asset's checks: they must not trip over the partitions."""
 
     class FakeArchive:
-        def discover(self):
-            return tuple(SYMBOLS)
-
         def list_range(self, start, end, progress=None):
             return make_listing(start, end, world.files)
 

@@ -7,7 +7,7 @@ import duckdb
 import pytest
 from botocore.stub import Stubber
 
-from availability_pipeline import settings, store
+from availability_pipeline import queries, settings, store
 from availability_pipeline.archive import ListingError
 from availability_pipeline.automation import (
     daily_update_schedule,
@@ -29,17 +29,14 @@ RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_e
 
 class FakeArchive:
     def __init__(self, files):
-        self.files, self.fails = files, False
-
-    def discover(self):
-        return tuple(sorted(self.files))
+        self.files, self.fails, self.server_time = files, False, None
 
     def list_range(self, start, end, progress=None):
         if self.fails:
             raise ListingError({"AUSDT": "HTTP 503 SlowDown"}, len(self.files), start, end)
         if progress:
             progress(len(self.files), len(self.files))
-        return make_listing(start, end, self.files)
+        return make_listing(start, end, self.files, self.server_time)
 
 
 class FakeClock:
@@ -128,8 +125,7 @@ def test_a_fault_on_the_second_page_of_one_symbol_leaves_the_rows_alone(world):
     client = make_client(settings.load())
     with Stubber(client) as stubber:
         page = {"IsTruncated": False, "CommonPrefixes": [{"Prefix": f"{DS.prefix}AUSDT/"}]}
-        for _ in ("symbols", "daily_availability"):
-            stubber.add_response("list_objects_v2", page)
+        stubber.add_response("list_objects_v2", page)
         contents = [{"Key": DS.key("AUSDT", START), "Size": 7, "LastModified": NOW}]
         first = {"IsTruncated": True, "NextContinuationToken": "t", "Contents": contents}
         stubber.add_response("list_objects_v2", first)
@@ -138,6 +134,67 @@ def test_a_fault_on_the_second_page_of_one_symbol_leaves_the_rows_alone(world):
         assert not world.run().success
         stubber.assert_no_pending_responses()
     assert world.rows("FROM daily_availability ORDER BY ALL") == before
+
+
+TABLES = (
+    "daily_availability", "symbols", "probes", "revisions", "symbol_listings", "daily_summary",
+    "meta",
+)  # fmt: skip
+
+
+def everything(world):
+    return {table: world.rows(f"FROM {table} ORDER BY ALL") for table in TABLES}
+
+
+def why(result):
+    [event] = [e for e in result.all_events if e.is_step_failure]
+    return event.step_failure_data.user_failure_data.description
+
+
+def test_a_refused_probe_of_another_archive_leaves_every_table_and_the_right_one_still_passes(
+    world,
+):
+    """Its symbols were once recorded all the same, and every later update was refused."""
+    right = {f"A{n}USDT": flat(START, END) for n in range(36)}
+    world.archive.files = right
+    assert world.run().success
+    before = everything(world)
+    world.archive.files = {f"B{n}USDT": flat(START, END) for n in range(58)}
+    assert "0 of the 360 files" in why(world.run())
+    assert everything(world) == before
+    world.archive.files = right
+    assert world.run(job="late_arrivals").success
+
+
+def test_a_refused_clock_leaves_every_table_alone(world):
+    """A symbol's `last_seen` once stayed two years ahead."""
+    world.run()
+    before = everything(world)
+    world.archive.server_time = world.clock.time
+    world.clock.time += dt.timedelta(days=700)
+    assert "minutes ahead of the archive's" in why(world.run())
+    assert everything(world) == before
+
+
+def test_a_symbol_first_seen_by_a_failed_listing_stays_unknown(world):
+    """It once was known then, and its timeline said absent of dates whose files exist."""
+    world.run()
+    before = everything(world)
+    client = make_client(settings.load())
+    with Stubber(client) as stubber:
+        names = ("AUSDT", "BUSDT", "NEWUSDT")
+        folders = [{"Prefix": f"{DS.prefix}{name}/"} for name in names]
+        page = {"IsTruncated": False, "CommonPrefixes": folders}
+        stubber.add_response("list_objects_v2", page)
+        for _ in names[:2]:
+            stubber.add_response("list_objects_v2", {"IsTruncated": False})
+        stubber.add_client_error("list_objects_v2", "SlowDown", "Reduce your rate", 503)
+        world.archive = S3Archive(client, "data.binance.vision", concurrency=1)
+        assert "failed for 1 of 3 symbols (NEWUSDT: HTTP 503 SlowDown" in why(world.run())
+        stubber.assert_no_pending_responses()
+    assert everything(world) == before
+    with store.reader(world.path) as con, pytest.raises(queries.UnknownSymbolError):
+        queries.timeline(con, "NEWUSDT")
 
 
 def test_a_failed_run_leaves_the_database_open_to_others(world):
@@ -171,7 +228,7 @@ def test_pending_files_are_a_warning_and_missing_ones_an_error(world):
 def test_definitions_are_exactly_these():
     graph = defs.resolve_asset_graph()
     assert {k.to_user_string() for k in graph.get_all_asset_keys()} == {
-        "vision_archive", "symbols", "daily_availability", "symbol_listings", "daily_summary",
+        "vision_archive", "daily_availability", "symbol_listings", "daily_summary",
         "published_availability", "record_backup", "availability_report",
     }  # fmt: skip
     jobs = {

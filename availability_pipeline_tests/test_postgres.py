@@ -151,7 +151,7 @@ def test_commands_launched_at_once_write_one_after_the_other(home):
             for run in runs
             for s in instance.get_run_step_stats(run.run_id)
         )
-    assert len(steps) == 8
+    assert len(steps) == 6
     for before, after in itertools.pairwise(steps):
         assert before[1] <= after[0], (before, after)
 

@@ -110,14 +110,19 @@ def test_a_fault_in_the_middle_of_a_write_leaves_everything_as_it_was(
             patch.setattr(store, step, fail)
             with pytest.raises(KeyboardInterrupt):
                 store.write_probe(con, listing, probed_at=NOW + HOUR, run_id="r")
+        assert everything_of(con) == before
         # The connection is good for the next write, too.
-        store.write_symbols(con, ["AUSDT"], NOW)
-    assert everything(path) == before
+        assert store.write_probe(con, listing, probed_at=NOW + HOUR, run_id="r").vanished == 10
 
 
 def everything(path):
+    with store.reader(path) as con:
+        return everything_of(con)
+
+
+def everything_of(con):
     tables = ("daily_availability", "symbols", "probes", "revisions", "meta")
-    return {table: rows(path, f"FROM {table} ORDER BY ALL") for table in tables}
+    return {t: con.execute(f"FROM {t} ORDER BY ALL").fetchall() for t in tables}
 
 
 KILLED = """
@@ -203,10 +208,7 @@ def test_a_listing_that_contradicts_itself_is_refused(path):
 
 def test_symbols_are_remembered_with_what_their_names_say(path):
     write(path, {"BTCUSDT_240329": {}, "龙虾USDT": {}, "ODD": {}, "AUSDT_SETTLED": {}})
-    with store.writer(path) as con:
-        store.write_symbols(con, ["ODD", "BTCU"], NOW + HOUR)
-        with pytest.raises(ValueError, match="no time zone"):
-            store.write_symbols(con, ["ODD"], NOW.replace(tzinfo=None))
+    write(path, {"ODD": {}, "BTCU": {}}, at=NOW + HOUR)
     assert rows(path, "FROM symbols ORDER BY symbol") == [
         ("AUSDT_SETTLED", "settled", "A", "USDT", NOW, NOW),
         ("BTCU", "perpetual", "BTC", "U", NOW + HOUR, NOW + HOUR),

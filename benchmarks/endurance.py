@@ -59,10 +59,6 @@ class SimulatedArchive:
         self._first = np.array([one.modified.min() for one in files.symbols])
         self._again = np.random.default_rng(7).random(len(order)) < REUPLOADED
 
-    def discover(self) -> tuple[str, ...]:
-        """Symbols with at least one file by now."""
-        return tuple(self._names[self._first <= self._now().timestamp()])
-
     def list_range(self, start: dt.date, end: dt.date, progress: Progress | None = None) -> Listing:
         """What a listing would find now."""
         now = self._now()
@@ -193,8 +189,6 @@ def live(
     note(start)
     for kind, at, first, yesterday in ticks(start, end, sample):
         clock[0] = at
-        with store.writer(path) as con:
-            store.write_symbols(con, archive.discover(), at)
         listing = archive.list_range(first, yesterday)
         before = time.process_time()
         with store.writer(path) as con:

@@ -85,12 +85,8 @@ def time_of(look: int) -> dt.datetime:
 
 
 def write(path: Path, look: int, say: Callable[[str], None] = lambda _: None) -> None:
-    """One run's writes, as the assets make them: four times the file is opened and closed."""
-    names = _files()[0]
+    """One run's writes, as the assets make them: three times the file is opened and closed."""
     listing = listing_of(look)
-    say("symbols")
-    with store.writer(path, 20) as con:
-        store.write_symbols(con, names, time_of(look))
     say("open")
     with store.writer(path, 20) as con:
         say("write")
