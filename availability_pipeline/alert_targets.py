@@ -146,10 +146,16 @@ def _send_all(order: _Order) -> Iterator[tuple[int, int]]:
 
     logging.getLogger("apprise").disabled = True
     targets = [apprise.Apprise(url) for url in order["urls"]]
+    for service in (service for target in targets for service in target):
+        # Apprise gives up after 4 s and calls it a failure, while the target may well have taken
+        # the message: sent again, it would arrive twice.
+        for limit in ("socket_connect_timeout", "socket_read_timeout"):
+            if (getattr(service, limit, None) or 0) < order["seconds"]:
+                setattr(service, limit, order["seconds"])
     usable = set(range(len(targets)))
     pool = ThreadPoolExecutor(max_workers=max(1, len(targets)))
     # The parent kills us at the end of its budget; begin nothing that it would cut off.
-    deadline = time.monotonic() + order["budget"] - order["seconds"] - 3
+    deadline = time.monotonic() + order["budget"] - order["seconds"] - 4
     for number, (title, body, kind, positions) in enumerate(order["messages"]):
         if number and time.monotonic() > deadline:
             return
@@ -163,7 +169,8 @@ def _send_all(order: _Order) -> Iterator[tuple[int, int]]:
             ): position
             for position in usable.intersection(positions)
         }
-        done = wait(calls, timeout=order["seconds"]).done
+        # A second more than the target has, so that one that used all of it is not sent it again.
+        done = wait(calls, timeout=order["seconds"] + 1).done
         took = {calls[c] for c in done if c.exception() is None and c.result()}
         usable -= set(calls.values()) - took
         yield from ((number, position) for position in sorted(took))

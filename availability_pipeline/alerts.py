@@ -14,7 +14,7 @@ the daemon is killed between sending it and storing the cursor; none is lost.
 
 import datetime as dt
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import dagster as dg
@@ -31,8 +31,8 @@ from availability_pipeline import (
     alert_targets,
     alert_texts,
 )
-from availability_pipeline.alert_events import ALWAYS, Event, Span
-from availability_pipeline.alert_outbox import Queued, State
+from availability_pipeline.alert_events import ALWAYS, Event, Message, Span
+from availability_pipeline.alert_outbox import Lost, State
 from availability_pipeline.automation import late_arrivals
 from availability_pipeline.masking import mask_target
 from availability_pipeline.resources import Clock
@@ -54,55 +54,80 @@ def alert_sensor(
     clock: dg.ResourceParam[Clock],
 ) -> dg.SensorResult:
     """Failed runs and failed checks to AVAILABILITY_ALERT_URLS, once each; recovery too."""
-    urls = [url.get_secret_value() for url in limits.alert_urls]
-    if not urls:
-        # Without memory: when the setting comes, nobody wants to hear of last month's failures.
-        # (Dagster would not store an empty cursor.)
-        return dg.SensorResult(skip_reason="AVAILABILITY_ALERT_URLS is not set", cursor="{}")
+    urls = {
+        alert_outbox.target_key(url.get_secret_value()): url.get_secret_value()
+        for url in limits.alert_urls
+    }
     now = clock.now()
-    state = alert_outbox.load(context.cursor)
+    state = alert_outbox.load(context.cursor, list(urls))
+    if not urls:
+        # Without memory: when the setting comes, last month's failures are not news.
+        # (Dagster would not store an empty cursor.)
+        if state:
+            _log(context, urls, alert_outbox.enqueue(state, [], [], now)[1])
+        return dg.SensorResult(skip_reason="AVAILABILITY_ALERT_URLS is not set", cursor="{}")
     if state is None:
         state = State(after=_latest(context.instance))
         return _result(state, "begins to watch: what happened before is not announced")
     events, after = _news(context.instance, state.after)
     problems, messages = alert_rules.decide(state.problems, events, now)
-    queue = alert_outbox.enqueue(state.queue, messages, len(urls), now)
-    due = alert_outbox.due(queue, now)
-    sending = [queue[n] for n in due]
-    taken = alert_targets.deliver(
-        urls,
-        [
-            (q.message.title, q.message.body, "failure" if q.message.failure else "success", q.to)
-            for q in sending
-        ],
-    )
-    queue, notes = alert_outbox.settle(queue, due, taken, now)
-    for entry, given_up in notes:
-        _log(context, urls, entry, given_up=given_up)
+    state = state.model_copy(update={"after": after, "problems": problems})
+    state, dropped = alert_outbox.enqueue(state, messages, list(urls), now)
+    due = alert_outbox.due(state, now)
+    taken = _deliver(urls, [(state.queue[n].message, to) for n, to in due])
+    state, notes = alert_outbox.settle(state, due, taken, now)
+    _log(context, urls, [*dropped, *notes])
     sent = sum(map(len, taken))
-    said = f"{len(events)} events, {sent} messages sent, {len(queue)} waiting"
+    said = f"{len(events)} events, {sent} messages sent, {len(state.queue)} waiting"
     said += f"; not well: {', '.join(problems)}" if problems else "; all is well"
-    return _result(State(after=after, problems=problems, queue=queue), said)
+    return _result(state, said)
 
 
 def _result(state: State, said: str) -> dg.SensorResult:
     return dg.SensorResult(skip_reason=said, cursor=state.model_dump_json())
 
 
+def _deliver(
+    urls: Mapping[str, str], messages: Sequence[tuple[Message, tuple[str, ...]]]
+) -> list[frozenset[str]]:
+    """Send messages to targets by their keys; for each message the keys that took it."""
+    if not messages:
+        return []
+    keys = list(urls)
+    taken = alert_targets.deliver(
+        list(urls.values()),
+        [
+            (m.title, m.body, "failure" if m.failure else "success", [keys.index(k) for k in to])
+            for m, to in messages
+        ],
+    )
+    return [frozenset(keys[position] for position in positions) for positions in taken]
+
+
+_WHY = {
+    "failed": "did not take {titles}; it is tried again for 24 hours",
+    "given_up": "did not take {titles} for 24 hours; given up",
+    "removed": "is no longer in AVAILABILITY_ALERT_URLS; not sent to it: {titles}",
+    "overflow": "has too many messages waiting; the oldest are dropped: {titles}",
+}
+
+
 def _log(
-    context: dg.SensorEvaluationContext, urls: list[str], entry: Queued, *, given_up: bool
+    context: dg.SensorEvaluationContext, urls: Mapping[str, str], lost: Sequence[Lost]
 ) -> None:
-    targets = ", ".join(f"{position + 1} ({mask_target(urls[position])})" for position in entry.to)
-    if given_up:
-        context.log.error(
-            f"alert target {targets} did not take {entry.message.title!r} for "
-            "24 hours; given up. Try it: binance-futures-availability alerts test"
-        )
-    else:
-        context.log.warning(
-            f"alert target {targets} did not take {entry.message.title!r}; tried again for "
-            "24 hours. Try it: binance-futures-availability alerts test"
-        )
+    keys = list(urls)
+    for one in lost:
+        known = one.key in urls
+        target = f"{keys.index(one.key) + 1} ({mask_target(urls[one.key])})" if known else one.key
+        more = f" and {len(one.titles) - 3} more" if len(one.titles) > 3 else ""
+        titles = ", ".join(repr(title) for title in one.titles[:3]) + more
+        text = f"alert target {target} {_WHY[one.why].format(titles=titles)}"
+        if known:
+            text += ". Try it: binance-futures-availability alerts test"
+        if one.why == "failed":
+            context.log.warning(text)
+        else:
+            context.log.error(text)
 
 
 def _latest(instance: dg.DagsterInstance) -> int:

@@ -11,11 +11,15 @@ SECRET = "hunter2-s3cret"
 
 
 class Receiver:
-    """`log` is what was taken; `mode` is one of take, refuse, hang and drip."""
+    """`log` is what was taken; `mode` is one of take, slow, refuse, hang and drip.
+
+    `slow` takes a message and answers after `seconds`.
+    """
 
     def __init__(self, port: int) -> None:
         self.url = f"json://{SECRET}:{SECRET}@127.0.0.1:{port}/{SECRET}"
         self.mode = "take"
+        self.seconds = 0.0
         self.asked = 0
         self.log: list[dict[str, str]] = []
         self.ended = threading.Event()
@@ -34,7 +38,9 @@ def receiving() -> Iterator[Receiver]:
             if receiver.mode == "hang":
                 receiver.ended.wait(60)
                 return
-            if receiver.mode == "take":
+            if receiver.mode == "slow":
+                receiver.ended.wait(receiver.seconds)
+            if receiver.mode in ("take", "slow"):
                 receiver.log.append(json.loads(body))
             self.send_response(500 if receiver.mode == "refuse" else 200)
             self.end_headers()

@@ -2,6 +2,8 @@
 
 import datetime as dt
 import itertools
+import json
+import re
 
 import pytest
 from hypothesis import given
@@ -17,7 +19,7 @@ from availability_pipeline.alert_events import (
     RunSucceeded,
     Span,
 )
-from availability_pipeline.alert_outbox import Queued, State, due, enqueue, settle
+from availability_pipeline.alert_outbox import Lost, State, due, enqueue, settle
 from availability_pipeline.alert_rules import HOLD, MAX_PROBLEMS, decide
 from availability_pipeline.alert_texts import one_line
 from availability_pipeline_tests.helpers import D
@@ -148,9 +150,9 @@ def test_a_clock_that_went_backwards_holds_nothing_back_for_long():
     earlier = NOW - dt.timedelta(days=400)
     _, messages = decide(problems, [failed(dates=span(2))], earlier)
     assert len(messages) == 1
-    queue = enqueue((), messages, 1, NOW)
-    queue, _ = settle(queue, [0], [frozenset()], NOW)
-    assert due(queue, earlier) == [0]
+    state, _ = enqueue(State(after=0), messages, ["a"], NOW)
+    state, _ = settle(state, due(state, NOW), [frozenset()], NOW)
+    assert due(state, earlier) == [(0, ("a",))]
 
 
 def test_an_error_is_one_bounded_line_without_what_gives_access():
@@ -190,7 +192,7 @@ def test_every_failure_is_told_and_every_job_that_is_well_again_is_said_to_be(lo
 @given(st.lists(RUNS, max_size=300))
 def test_what_is_remembered_is_bounded_and_survives_json(events):
     problems, messages = decide({}, events, NOW)
-    state = State(after=7, problems=problems, queue=enqueue((), messages, 3, NOW))
+    state, _ = enqueue(State(after=7, problems=problems), messages, ["a", "b", "c"], NOW)
     text = state.model_dump_json()
     assert alert_outbox.load(text) == state
     assert len(text) < 100_000
@@ -199,7 +201,7 @@ def test_what_is_remembered_is_bounded_and_survives_json(events):
 def test_no_more_problems_are_remembered_than_the_limit():
     problems, messages = decide({}, [failed(f"job{n}") for n in range(300)], NOW)
     assert len(problems) == MAX_PROBLEMS
-    queue = enqueue((), messages, 1, NOW)
+    queue = enqueue(State(after=0), messages, ["a"], NOW)[0].queue
     assert len(queue) == alert_outbox.MAX_NEW + 1
     assert queue[-1].message.title == f"and {300 - alert_outbox.MAX_NEW} more messages"
 
@@ -209,31 +211,92 @@ def message(title="t"):
 
 
 def test_a_message_is_tried_ever_more_rarely_and_given_up_after_a_day():
-    queue, now, tries, notes = enqueue((), [message()], 2, NOW), NOW, [], []
-    while queue:
-        if due(queue, now):
+    state, now, tries, notes = enqueue(State(after=0), [message()], ["a", "b"], NOW)[0], NOW, [], []
+    while state.queue:
+        if tried := due(state, now):
             tries.append(now)
-            queue, said = settle(queue, [0], [frozenset({0})], now)
-            notes += said
+            state, lost = settle(state, tried, [frozenset({"a"})], now)
+            notes += lost
         now += dt.timedelta(seconds=30)
     pauses = [b - a for a, b in itertools.pairwise(tries)]
     assert pauses[:3] == [dt.timedelta(seconds=s) for s in (30, 60, 120)]
     assert max(pauses) == dt.timedelta(hours=1)
     assert 24 <= len(tries) <= 35
     assert tries[-1] - NOW >= dt.timedelta(hours=24)
-    assert [(entry.to, given_up) for entry, given_up in notes] == [((1,), False), ((1,), True)]
+    assert notes == [Lost("b", ("t",), "failed"), Lost("b", ("t",), "given_up")]
 
 
-def test_a_target_taken_off_the_setting_is_waited_for_no_longer():
-    queue = enqueue((), [message()], 2, NOW)
-    queue, _ = settle(queue, [0], [frozenset({0})], NOW)
-    assert [q.to for q in queue] == [(1,)]
-    assert enqueue(queue, [], 1, NOW) == ()
+def test_a_later_message_waits_behind_one_that_a_target_has_not_taken():
+    """Each message had its own pause once, and "recovered" arrived before "failed"."""
+    state, _ = enqueue(State(after=0), [message("failed")], ["a", "b"], NOW)
+    state, _ = settle(state, due(state, NOW), [frozenset({"b"})], NOW)
+    soon = NOW + dt.timedelta(seconds=5)
+    state, _ = enqueue(state, [message("recovered")], ["a", "b"], soon)
+    assert due(state, soon) == [(1, ("b",))]
+    state, _ = settle(state, due(state, soon), [frozenset({"b"})], soon)
+    later = NOW + dt.timedelta(seconds=30)
+    assert due(state, later) == [(0, ("a",)), (1, ("a",))]
 
 
-def test_the_queue_is_bounded_and_keeps_the_newest():
-    queue: tuple[Queued, ...] = ()
+def test_a_target_is_known_by_its_address_and_not_by_its_place():
+    state, _ = enqueue(State(after=0), [message()], ["a", "b"], NOW)
+    state, _ = settle(state, due(state, NOW), [frozenset({"b"})], NOW)
+    again, dropped = enqueue(state, [], ["new", "b", "a"], NOW)
+    assert (again.queue, dropped) == (state.queue, [])
+    gone, dropped = enqueue(state, [], ["b"], NOW)
+    assert (gone.queue, gone.backoffs) == ((), {})
+    assert dropped == [Lost("a", ("t",), "removed")]
+
+
+def test_positions_kept_by_version_0_1_become_the_addresses_they_meant():
+    state, _ = enqueue(State(after=7), [message()], ["a", "b"], NOW)
+    old = state.model_dump(mode="json")
+    old["queue"][0] |= {"to": [1], "tries": 3, "next_try": NOW.isoformat()}
+    loaded = alert_outbox.load(json.dumps(old), ["a", "b"])
+    assert [q.to for q in loaded.queue] == [("b",)]
+
+
+def test_the_key_of_an_address_does_not_hold_it():
+    key = alert_outbox.target_key("json://user:password@example.org")
+    assert re.fullmatch("[0-9a-f]{16}", key)
+    assert key != alert_outbox.target_key("json://user:passwort@example.org")
+
+
+def test_the_queue_is_bounded_keeps_the_newest_and_names_what_it_drops():
+    state, dropped = State(after=0), []
     for n in range(200):
-        queue = enqueue(queue, [message(f"{n}")], 1, NOW)
-    assert len(queue) == alert_outbox.MAX_QUEUED
-    assert queue[-1].message.title == "199"
+        state, lost = enqueue(state, [message(f"{n}")], ["a"], NOW)
+        dropped += [title for one in lost for title in one.titles]
+    assert [q.message.title for q in state.queue] == [f"{n}" for n in range(150, 200)]
+    assert dropped == [f"{n}" for n in range(150)]
+
+
+SENT = st.lists(
+    st.tuples(
+        st.integers(0, 2), st.lists(st.sampled_from("abc"), max_size=3), st.integers(0, 4000)
+    ),
+    max_size=40,
+)
+
+
+@given(SENT)
+def test_each_target_gets_its_messages_in_order_and_once_whatever_fails(steps):
+    state, now, sent, lost = State(after=0), NOW, 0, []
+    got = {key: [] for key in "abc"}
+    for new, failing, seconds in [*steps, (0, [], 9999)]:
+        now += dt.timedelta(seconds=seconds)
+        messages = [message(f"{sent + n:04}") for n in range(new)]
+        sent += new
+        state, dropped = enqueue(state, messages, list("abc"), now)
+        tried, taken = due(state, now), []
+        for n, keys in tried:
+            took = frozenset(keys).difference(failing)
+            taken.append(took)
+            for key in took:
+                got[key].append(state.queue[n].message.title)
+        state, notes = settle(state, tried, taken, now)
+        lost += [one for one in [*dropped, *notes] if one.why != "failed"]
+    for titles in got.values():
+        assert titles == sorted(set(titles))
+    if not lost:
+        assert all(len(titles) == sent for titles in got.values())

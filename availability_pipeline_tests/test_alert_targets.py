@@ -163,3 +163,11 @@ def test_alerts_test_without_targets_says_what_to_set(monkeypatch):
     done = CliRunner().invoke(cli, ["alerts", "test"])
     assert done.exit_code == 1
     assert done.stderr.startswith("Error: AVAILABILITY_ALERT_URLS is not set")
+
+
+def test_a_target_that_takes_five_seconds_gets_the_message_once():
+    """Apprise alone gives up after 4 s, and what it calls failed would be sent again."""
+    with receiving() as receiver:
+        receiver.mode, receiver.seconds = "slow", 5
+        assert send(receiver.url) == {0}
+        assert len(receiver.log) == 1

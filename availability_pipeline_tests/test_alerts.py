@@ -230,6 +230,46 @@ def test_a_target_that_is_down_does_not_keep_a_message_from_the_others(watch, re
     assert receiver.titles == [f"daily_update failed: {DAY}"]
 
 
+def test_a_target_taken_off_the_setting_is_logged_with_what_it_will_not_get(watch, capfd):
+    up, watch.urls = watch.urls, ["json://127.0.0.1:9", *watch.urls]
+    watch.archive.fails = True
+    watch.run(DAY, DAY)
+    watch.tick()
+    watch.urls = up
+    watch.tick()
+    assert "0 waiting" in watch.said
+    logged = capfd.readouterr().err
+    assert "no longer in AVAILABILITY_ALERT_URLS" in logged
+    assert f"not sent to it: 'daily_update failed: {DAY}'" in logged
+
+
+def test_reordered_addresses_neither_lose_nor_repeat_a_message(watch, receiver):
+    watch.urls = ["json://127.0.0.1:9", receiver.url]
+    receiver.mode = "refuse"
+    watch.archive.fails = True
+    watch.run(DAY, DAY)
+    watch.tick()
+    receiver.mode = "take"
+    watch.urls.reverse()
+    for _ in range(3):
+        watch.tick(minutes=60)
+    assert receiver.titles == [f"daily_update failed: {DAY}"]
+
+
+def test_recovery_never_overtakes_the_failure_at_a_target_that_was_down(watch, receiver):
+    receiver.mode = "refuse"
+    watch.archive.fails = True
+    watch.run(DAY, DAY)
+    for minutes in (0, 1, 2):
+        watch.tick(minutes=minutes)
+    receiver.mode, watch.archive.fails = "take", False
+    assert watch.run(START, END, job="late_arrivals").success
+    watch.tick()
+    assert receiver.titles == [], "the failure waits for its next try, and recovery behind it"
+    watch.tick(minutes=60)
+    assert receiver.titles == [f"daily_update failed: {DAY}", "daily_update recovered"]
+
+
 def test_without_targets_nothing_is_remembered(watch, receiver):
     """When the setting comes back, nobody wants to hear of last month's failures."""
     urls, watch.urls = watch.urls, []
