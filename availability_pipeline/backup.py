@@ -11,7 +11,7 @@ whole; whatever a killed backup leaves has a name that nothing takes for a backu
 import datetime as dt
 import fcntl
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,8 @@ _NAME = re.compile(r"availability-(\d{8}T\d{6}Z)\.duckdb")
 _STAMP = "%Y%m%dT%H%M%SZ"
 _LOCK = ".availability-backup.lock"
 _PART = ".availability-backup.part"
+_AHEAD = dt.timedelta(hours=1)
+"""How far ahead of now a backup's time may be; two machines' clocks differ by less."""
 
 REMEDY = "choose an earlier backup, or make a new one"
 
@@ -46,6 +48,9 @@ class Manifest(BaseModel):
     last_date: dt.date | None
     last_probe: AwareDatetime | None
     tables: dict[str, int]
+    # Counts the backups of a folder; 0 in those of version 0.1. Which one is the newest must not
+    # depend on a clock: one that was ahead for an hour would make its backup the newest for years.
+    number: int = 0
 
     @property
     def rows(self) -> int:
@@ -55,11 +60,12 @@ class Manifest(BaseModel):
 
 @dataclass(frozen=True)
 class Made:
-    """A new backup, and the old ones that made room for it."""
+    """A new backup, the old ones that made room for it, and those dated in the future."""
 
     path: Path
     manifest: Manifest
     removed: tuple[Path, ...]
+    future: tuple[Path, ...] = ()
 
 
 def make(
@@ -94,7 +100,7 @@ def make(
         part = folder / _PART
         try:
             snapshot.take(source, part, wait_seconds)
-            manifest = _described(source, part, path.name, when)
+            manifest = _described(source, part, path.name, when, _next_number(folder))
             beside = part.with_suffix(".part-json")
             beside.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
             snapshot.sync(beside)
@@ -104,7 +110,8 @@ def make(
         finally:
             for left in folder.glob(f"{_PART}*"):
                 left.unlink()
-        return Made(path, manifest, _forget(folder, path, keep))
+        removed, future = _forget(folder, path, keep, when)
+        return Made(path, manifest, removed, future)
 
 
 def verify(path: Path) -> Manifest:
@@ -133,13 +140,20 @@ def verify(path: Path) -> Manifest:
 
 
 def backups(folder: Path) -> list[Path]:
-    """The folder's backups by name, newest first, unproved.
+    """The folder's backups, the last one made first, not verified.
+
+    In the order in which they were made, as their manifests count them, and not by the times in
+    their names: a clock may have been ahead or behind.
 
     Raises:
         BackupError: the folder cannot be read, or has none.
     """
     with _refused_by(folder):
-        found = sorted((p for p in folder.iterdir() if _time(p)), reverse=True)
+        found = sorted(
+            (p for p in folder.iterdir() if _time(p)),
+            key=lambda path: (_number(path), path.name),
+            reverse=True,
+        )
     if not found:
         raise BackupError(
             f"there is no backup in {folder}; make one with `binance-futures-availability backup`"
@@ -169,7 +183,24 @@ def newest_good(source: Path) -> tuple[Path, Manifest, list[str]]:
     )
 
 
-def _described(source: Path, part: Path, name: str, when: dt.datetime) -> Manifest:
+def dated_in_the_future(paths: Iterable[Path], now: dt.datetime) -> tuple[Path, ...]:
+    """Those of these backups whose names are later than `now` (aware): a clock was wrong."""
+    return tuple(p for p in paths if (time := _time(p)) and time > now + _AHEAD)
+
+
+def _next_number(folder: Path) -> int:
+    return 1 + max((_number(path) for path in folder.iterdir() if _time(path)), default=0)
+
+
+def _number(path: Path) -> int:
+    """How many backups were made before in its folder; 0 where its manifest does not say."""
+    try:
+        return Manifest.model_validate_json(_manifest_path(path).read_bytes()).number
+    except (OSError, ValidationError):
+        return 0
+
+
+def _described(source: Path, part: Path, name: str, when: dt.datetime, number: int) -> Manifest:
     try:
         found = snapshot.examine(part)
     except StoreError as error:
@@ -186,6 +217,7 @@ def _described(source: Path, part: Path, name: str, when: dt.datetime) -> Manife
         last_date=found.last_date,
         last_probe=found.last_probe,
         tables=found.tables,
+        number=number,
     )
 
 
@@ -212,15 +244,20 @@ def _read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def _forget(folder: Path, new: Path, keep: retention.Keep) -> tuple[Path, ...]:
+def _forget(
+    folder: Path, new: Path, keep: retention.Keep, now: dt.datetime
+) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     times = {path: time for path in folder.iterdir() if (time := _time(path))}
-    stay = retention.kept(times.values(), keep)
+    # Backups dated in the future say nothing about days that are over, so they take no place of
+    # one that does; and they stay, because it may be today's clock that is wrong.
+    future = set(dated_in_the_future(times, now))
+    stay = retention.kept((time for p, time in times.items() if p not in future), keep)
     # The new one also where the clock went back and an old one bears a later name.
-    gone = tuple(sorted(p for p, time in times.items() if time not in stay and p != new))
+    gone = sorted(p for p, t in times.items() if t not in stay and p != new and p not in future)
     for path in gone:
         path.unlink()
         _manifest_path(path).unlink(missing_ok=True)
-    return gone
+    return tuple(gone), tuple(sorted(future))
 
 
 def _time(path: Path) -> dt.datetime | None:

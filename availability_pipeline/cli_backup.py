@@ -5,7 +5,7 @@ Belongs here: arguments and what is said. Does not belong here: files (`backup`,
 """
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,6 +75,16 @@ def backup(
     click.echo(f"{made.path}: {_summary(made.manifest)}")
     for path in made.removed:
         click.echo(f"removed {path}")
+    _warn_of_the_future(made.future)
+
+
+def _warn_of_the_future(paths: Sequence[Path]) -> None:
+    for path in paths:
+        click.echo(
+            f"warning: {path} is dated in the future: this clock is wrong, or was when it was "
+            "made. It is kept, and takes the place of no other",
+            err=True,
+        )
 
 
 def _verify(dest: Path) -> None:
@@ -106,13 +116,16 @@ def restore(src: Path, repair: bool) -> None:
     with one_line_errors():
         s = settings.load()
         path, manifest, passed_over = backups.newest_good(src.expanduser())
+        now = dt.datetime.now(dt.UTC)
+        beside = backups.backups(src.expanduser()) if src.expanduser().is_dir() else [path]
+        _warn_of_the_future(backups.dated_in_the_future(beside, now))
         for line in passed_over:
             click.echo(f"passed over: {line}", err=True)
         replaced = restoring.put_back(
             path,
             manifest,
             s.db_path,
-            now=dt.datetime.now(dt.UTC),
+            now=now,
             wait_seconds=s.db_wait_seconds,
         )
         click.echo(f"restored {path} to {s.db_path}: {_summary(manifest)}")

@@ -344,3 +344,35 @@ def test_two_backups_at_once_into_one_folder_do_not_disturb_each_other(record, f
     with backup._alone_in(folder), pytest.raises(backup.BackupError, match="another backup"):
         make(record, folder)
     make(record, folder)
+
+
+def test_the_last_one_made_is_the_newest_whatever_a_clock_that_jumped_wrote_on_others(
+    record, folder
+):
+    """A backup made by a clock two years ahead was restored for two years."""
+    ahead = make(record, folder, at=NOW + dt.timedelta(days=700))
+    write(record, size=200, at=NOW + HOUR)
+    later = make(record, folder, at=NOW + 2 * HOUR)
+    assert backup.backups(folder) == [later.path, ahead.path]
+    assert later.future == (ahead.path,)
+    assert backup.newest_good(folder)[0] == later.path
+    assert sizes(later.path) == [(200,)]
+
+
+def test_backups_dated_in_the_future_stay_and_take_the_place_of_no_other(record, folder):
+    keep = Keep(2, 0, 0)
+    ahead = [make(record, folder, at=NOW + dt.timedelta(days=700 + n), keep=ALL) for n in range(3)]
+    made = [make(record, folder, at=NOW + dt.timedelta(days=n), keep=keep) for n in range(3)]
+    left = {one.path for one in (*ahead, *made[1:])}
+    assert set(backup.backups(folder)) == left
+    assert made[-1].removed == (made[0].path,)
+
+
+def test_backups_of_version_0_1_which_are_not_counted_come_before_those_that_are(record, folder):
+    old, new = make(record, folder), make(record, folder, at=NOW - HOUR)
+    beside = old.path.with_suffix(".json")
+    manifest = json.loads(beside.read_text())
+    del manifest["number"]
+    beside.write_text(json.dumps(manifest))
+    assert backup.backups(folder) == [new.path, old.path]
+    assert backup.verify(old.path).number == 0
