@@ -3,14 +3,24 @@
 Belongs here: reading, replacing and removing files by name, each at one stroke. Does not belong
 here: which files there are (`export`).
 
+Two exports at once to one place: the second is refused. A folder is locked with `flock`, a bucket
+with an object that S3 makes only where there is none (If-None-Match). An export that was killed
+leaves that object: after LOCK_HOURS the next one takes it over. Should the first one still be at
+work then, every write of both names the version that it replaces (If-Match), so that the later
+one fails and no manifest names a file that another export has changed or removed.
+
 The bucket's credentials, region and endpoint are boto3's own affair (`AWS_PROFILE`,
 `AWS_ENDPOINT_URL`, ...); they have nothing to do with the archive's client, which never signs.
 """
 
+import datetime as dt
 import fcntl
 import tempfile
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -20,12 +30,27 @@ from availability_pipeline.masking import mask
 from availability_pipeline.store_errors import ExportError
 
 if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
     from mypy_boto3_s3 import S3Client
 
 _STAGING = ".availability-export-"
 _LOCK = ".availability-export.lock"
-_MULTIPART_BYTES = 50 << 20
-"""From this size on a file goes up in parts; below, one request is faster and as whole."""
+
+LOCK_HOURS = 1
+"""After so long a bucket's lock counts as left by a killed export; a full one takes minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A file at its destination.
+
+    Attributes:
+        bytes: its size.
+        version: what a conditional write compares, S3's ETag; None in a folder.
+    """
+
+    bytes: int
+    version: str | None = None
 
 
 class Destination(Protocol):
@@ -34,14 +59,21 @@ class Destination(Protocol):
     def staging(self) -> AbstractContextManager[Path]:
         """A folder to make files in, gone afterwards; keeps other exports out where it can."""
 
-    def read(self, name: str) -> bytes | None:
+    def read(self, name: str) -> tuple[bytes, Stored] | None:
         """A file's content, or None."""
 
-    def sizes(self) -> dict[str, int]:
-        """All files with their bytes."""
+    def stored(self) -> dict[str, Stored]:
+        """All files."""
 
-    def put(self, name: str, staged: Path) -> None:
-        """Give a staged file its place and name, at one stroke."""
+    def holds(self, name: str, file: Stored, sha256: str) -> bool:
+        """Whether a file is there with this content."""
+
+    def put(self, name: str, staged: Path, replacing: Stored | None) -> Stored:
+        """Give a staged file its place and name, atomically.
+
+        Raises:
+            ExportError: what is there is not what `replacing` says: another export was faster.
+        """
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove files; those already gone are no error."""
@@ -98,28 +130,38 @@ class Folder:
             with tempfile.TemporaryDirectory(prefix=_STAGING, dir=self._path) as staging:
                 yield Path(staging)
 
-    def read(self, name: str) -> bytes | None:
+    def read(self, name: str) -> tuple[bytes, Stored] | None:
         """A file's content, or None."""
         try:
-            return (self._path / name).read_bytes()
+            content = (self._path / name).read_bytes()
         except FileNotFoundError:
             return None
+        return content, Stored(len(content))
 
-    def sizes(self) -> dict[str, int]:
-        """All files with their bytes."""
+    def stored(self) -> dict[str, Stored]:
+        """All files."""
         return {
-            path.relative_to(self._path).as_posix(): path.stat().st_size
+            path.relative_to(self._path).as_posix(): Stored(path.stat().st_size)
             for path in self._path.rglob("*")
             if path.is_file() and not path.name.startswith(".")
         }
 
-    def put(self, name: str, staged: Path) -> None:
-        """Rename a staged file into its place, flushed to the disk."""
+    def holds(self, name: str, file: Stored, sha256: str) -> bool:
+        """Whether a file is there with this content; reads it: damage keeps size and time."""
+        path = self._path / name
+        try:
+            return path.stat().st_size == file.bytes and snapshot.sha256(path) == sha256
+        except FileNotFoundError:
+            return False
+
+    def put(self, name: str, staged: Path, replacing: Stored | None) -> Stored:  # noqa: ARG002
+        """Rename a staged file into its place, flushed to the disk; the lock keeps others out."""
         target = self._path / name
         target.parent.mkdir(parents=True, exist_ok=True)
         snapshot.sync(staged)
         staged.replace(target)
         snapshot.sync(target.parent)
+        return Stored(target.stat().st_size)
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove files, and the folders they leave empty."""
@@ -138,6 +180,7 @@ class Bucket:
         self._bucket = bucket
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._made: S3Client | None = None
+        self._listed: dict[str, Stored] = {}
 
     def __str__(self) -> str:
         return f"s3://{self._bucket}/{self._prefix}"
@@ -156,52 +199,110 @@ class Bucket:
     @contextmanager
     def staging(self) -> Iterator[Path]:
         """A folder on this machine, where temporary files go (TMPDIR)."""
-        with tempfile.TemporaryDirectory(prefix=_STAGING) as staging:
+        with (
+            tempfile.TemporaryDirectory(prefix=_STAGING) as staging,
+            self._alone(),
+        ):
             yield Path(staging)
 
-    def read(self, name: str) -> bytes | None:
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        from botocore.exceptions import ClientError
+
+        place: Any = {"Bucket": self._bucket, "Key": self._prefix + _LOCK}
+        mine = uuid.uuid4().hex.encode()
+        with self._refusals():
+            try:
+                held = self._client.head_object(**place)
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+                    raise
+                condition: Any = {"IfNoneMatch": "*"}
+            else:
+                # Both times are S3's own, so no clock of ours decides.
+                now = parsedate_to_datetime(held["ResponseMetadata"]["HTTPHeaders"]["date"])
+                until = held["LastModified"] + dt.timedelta(hours=LOCK_HOURS)
+                if now < until:
+                    raise ExportError(
+                        f"another export to {self} is running; try again when it is done. If it "
+                        f"was killed: at {until:%H:%M} UTC, or remove {place['Key']}"
+                    )
+                condition = {"IfMatch": held["ETag"]}
+            try:
+                etag = self._client.put_object(Body=mine, **place, **condition)["ETag"]
+            except ClientError as error:
+                if _lost_the_race(error):
+                    raise ExportError(
+                        f"another export to {self} is running; try again when it is done"
+                    ) from None
+                raise
+        try:
+            yield
+        finally:
+            with self._refusals(), suppress(ClientError):
+                # Only our own: after LOCK_HOURS it may be another's.
+                if self._client.head_object(**place)["ETag"] == etag:
+                    self._client.delete_object(**place)
+
+    def read(self, name: str) -> tuple[bytes, Stored] | None:
         """An object's content, or None."""
         from botocore.exceptions import ClientError
 
         with self._refusals():
             try:
                 found = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name)
-                return found["Body"].read()
+                content = found["Body"].read()
             except ClientError as error:
                 if error.response["Error"]["Code"] == "NoSuchKey":
                     return None
                 raise
+        return content, Stored(len(content), found["ETag"])
 
-    def sizes(self) -> dict[str, int]:
-        """All objects under the prefix with their bytes."""
+    def stored(self) -> dict[str, Stored]:
+        """All objects under the prefix."""
         with self._refusals():
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=self._prefix
             )
-            return {
-                item["Key"].removeprefix(self._prefix): item["Size"]
+            found = {
+                name: Stored(item["Size"], item["ETag"])
                 for page in pages
                 for item in page.get("Contents", ())
+                if (name := item["Key"].removeprefix(self._prefix)) != _LOCK
             }
+        self._listed = found
+        return found
 
-    def put(self, name: str, staged: Path) -> None:
-        """Upload a staged file."""
-        import smart_open.s3
+    def holds(self, name: str, file: Stored, sha256: str) -> bool:  # noqa: ARG002
+        """Whether an object was listed with the size and ETag that its upload was answered with.
 
-        in_parts = staged.stat().st_size > _MULTIPART_BYTES
-        with (
-            self._refusals(),
-            staged.open("rb") as file,
-            smart_open.s3.open(
-                self._bucket,
-                self._prefix + name,
-                "wb",
-                multipart_upload=in_parts,
-                client=self._client,
-            ) as out,
-        ):
-            while block := file.read(1 << 20):
-                out.write(block)
+        Manifests of version 0.1 have no ETag: then the size alone decides.
+        """
+        there = self._listed.get(name)
+        if there is None or there.bytes != file.bytes:
+            return False
+        return file.version is None or there.version == file.version
+
+    def put(self, name: str, staged: Path, replacing: Stored | None) -> Stored:
+        """Upload a staged file in one request, which is whole or nothing."""
+        from botocore.exceptions import ClientError
+
+        condition: Any = {"IfNoneMatch": "*"}
+        if replacing is not None:
+            condition = {"IfMatch": replacing.version}
+        with self._refusals(), staged.open("rb") as file:
+            try:
+                answer = self._client.put_object(
+                    Bucket=self._bucket, Key=self._prefix + name, Body=file, **condition
+                )
+            except ClientError as error:
+                if _lost_the_race(error):
+                    raise ExportError(
+                        f"{self}{name} was changed by another export at the same time; this one "
+                        "stopped without a manifest of its own. Run it again, one at a time"
+                    ) from None
+                raise
+        return Stored(staged.stat().st_size, answer["ETag"])
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove objects."""
@@ -223,3 +324,9 @@ class Bucket:
                 f"{self} refuses: {reason}; see that the bucket is there and boto3 finds "
                 "credentials that may write to it"
             ) from None
+
+
+def _lost_the_race(error: "ClientError") -> bool:
+    """A conditional write that failed because somebody else wrote or removed the object."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status in (409, 412) or error.response["Error"]["Code"] == "NoSuchKey"

@@ -21,7 +21,7 @@ import duckdb
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from availability_pipeline import __version__, connections, derived, snapshot
-from availability_pipeline.destinations import Destination
+from availability_pipeline.destinations import Destination, Stored
 from availability_pipeline.schema import SCHEMA_VERSION
 from availability_pipeline.store_errors import ExportError
 
@@ -61,7 +61,10 @@ class Form:
 
 
 class File(BaseModel):
-    """One file of the manifest; `content` tells whether its rows have changed since."""
+    """One file of the manifest.
+
+    `content` tells whether its rows have changed since, `etag` what S3 answered to its upload.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -73,6 +76,7 @@ class File(BaseModel):
     bytes: int
     sha256: str
     content: str
+    etag: str | None = None
 
 
 class Manifest(BaseModel):
@@ -154,11 +158,15 @@ def read_manifest(to: Destination) -> Manifest | None:
     Raises:
         ExportError: the destination refuses, or its manifest is somebody else's.
     """
-    text = to.read(MANIFEST)
-    if text is None:
-        return None
+    return _read_manifest(to)[0]
+
+
+def _read_manifest(to: Destination) -> tuple[Manifest | None, Stored | None]:
+    found = to.read(MANIFEST)
+    if found is None:
+        return None, None
     try:
-        return Manifest.model_validate_json(text)
+        return Manifest.model_validate_json(found[0]), found[1]
     except ValidationError:
         raise ExportError(
             f"{to} holds a {MANIFEST} that is not ours; choose another destination"
@@ -169,8 +177,8 @@ def _export(
     source: Path, to: Destination, form: Form, staging: Path, *, now: dt.datetime,
     wait_seconds: float,
 ) -> Exported:  # fmt: skip
-    old = read_manifest(to)
-    there = to.sizes()
+    old, manifest_there = _read_manifest(to)
+    there = to.stored()
     before = {(f.table, f.content): f for f in old.files} if old else {}
     files: list[File] = []
     written: list[str] = []
@@ -182,24 +190,26 @@ def _export(
             if (
                 known
                 and known.path == piece.name(form, known.sha256)
-                and there.get(known.path) == known.bytes
+                and to.holds(known.path, Stored(known.bytes, known.etag), known.sha256)
             ):
                 files.append(known)
                 continue
             staged = staging / f"file.{form.format}"
             _write(con, piece, form, staged)
             sha256 = snapshot.sha256(staged)
+            name = piece.name(form, sha256)
+            put = to.put(name, staged, there.get(name))
             file = File(
-                path=piece.name(form, sha256),
+                path=name,
                 table=piece.table,
                 rows=piece.rows,
                 first_date=piece.first_date,
                 last_date=piece.last_date,
-                bytes=staged.stat().st_size,
+                bytes=put.bytes,
                 sha256=sha256,
                 content=piece.content,
+                etag=put.version,
             )
-            to.put(file.path, staged)
             files.append(file)
             written.append(file.path)
         [(first, last, probe)] = con.execute(
@@ -221,7 +231,7 @@ def _export(
     )
     staged = staging / "manifest"
     staged.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    to.put(MANIFEST, staged)
+    to.put(MANIFEST, staged, manifest_there)
     # Only what is named like ours: what a manifest named, and versions no manifest names any more.
     named = replaced | set(old.superseded if old else ())
     gone = sorted(
