@@ -1,8 +1,8 @@
 """What an answer is: rows with their small print, and the ways in which there is none.
 
-Belongs here: `Rows`, the exceptions, reading dates, symbols and filters as people give them. Does
-not belong here: the questions (`queries`, which hands everything public here on: import it from
-there).
+Belongs here: `Rows`, the exceptions, reading symbols and filters as people give them. Does not
+belong here: what an argument may be (`arguments`), the questions (`queries`, which re-exports
+everything public here: import it from there).
 
     LookupError
      └─ QueryError              the record cannot answer; the text says why, in one line
@@ -12,11 +12,14 @@ there).
 
 import datetime as dt
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from availability_pipeline.arguments import texts
+from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline.schema import settled_at
 
 if TYPE_CHECKING:
@@ -24,8 +27,8 @@ if TYPE_CHECKING:
 
 Connection = duckdb.DuckDBPyConnection
 
-DateLike = dt.date | str
-"""A UTC date: a date, an aware or naive timestamp (pandas' too), or text `YYYY-MM-DD`."""
+Texts = str | Sequence[str] | AbstractSet[str] | None
+"""A filter: one text, several, or None for all."""
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _PROGRAM = "binance-futures-availability"
@@ -112,34 +115,6 @@ def instant(microseconds: int | None) -> dt.datetime | None:
     return None if microseconds is None else _EPOCH + dt.timedelta(microseconds=microseconds)
 
 
-def as_date(value: DateLike) -> dt.date:
-    """A UTC date from what people have at hand.
-
-    Raises:
-        ValueError: the text is not YYYY-MM-DD.
-    """
-    if isinstance(value, dt.datetime):
-        return (value.astimezone(dt.UTC) if value.tzinfo else value).date()
-    if isinstance(value, dt.date):
-        return value
-    try:
-        return dt.datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=dt.UTC).date()
-    except ValueError:
-        raise ValueError(f"{value!r} is no date; write it as YYYY-MM-DD") from None
-
-
-def as_range(start: DateLike, end: DateLike) -> tuple[dt.date, dt.date]:
-    """Two dates in order.
-
-    Raises:
-        ValueError: one is no date, or they stand the wrong way round.
-    """
-    first, last = as_date(start), as_date(end)
-    if last < first:
-        raise ValueError(f"the end {last} is before the start {first}; swap them")
-    return first, last
-
-
 def find_symbol(con: Connection, symbol: str) -> tuple[str, tuple[str, ...]]:
     """The recorded symbol meant by `symbol`, and notes on how it was read.
 
@@ -162,8 +137,8 @@ def find_symbol(con: Connection, symbol: str) -> tuple[str, tuple[str, ...]]:
 
 def only(
     con: Connection,
-    quote_asset: str | None,
-    contract_type: str | Sequence[str] | None,
+    quote_asset: Texts,
+    contract_type: Texts,
     column: str = "symbol",
 ) -> tuple[str, dict[str, object]]:
     """SQL that restricts `column` to some symbols (empty for all), and its named arguments.
@@ -174,11 +149,12 @@ def only(
     args: dict[str, object] = {}
     conditions = []
     if quote_asset is not None:
-        args["quote"] = _recorded(con, "quote_asset", [quote_asset.upper()])[0]
-        conditions.append("quote_asset = $quote")
+        wanted = [one.strip().upper() for one in texts(quote_asset)]
+        args["quotes"] = _recorded(con, "quote_asset", wanted)
+        conditions.append("list_contains($quotes, quote_asset)")
     if contract_type is not None:
-        types = [contract_type] if isinstance(contract_type, str) else list(contract_type)
-        args["types"] = _recorded(con, "contract_type", [one.lower() for one in types])
+        wanted = [one.lower() for one in texts(contract_type)]
+        args["types"] = _recorded(con, "contract_type", wanted)
         conditions.append("list_contains($types, contract_type)")
     if not conditions:
         return "", {}
@@ -190,8 +166,8 @@ def only(
 def chosen(
     con: Connection,
     symbol: str | None,
-    quote_asset: str | None,
-    contract_type: str | Sequence[str] | None,
+    quote_asset: Texts,
+    contract_type: Texts,
 ) -> tuple[str, dict[str, object], tuple[str, ...]]:
     """`only`, and of these one symbol where it is given; with the notes on reading its name.
 
@@ -211,7 +187,7 @@ def require_any(con: Connection) -> None:
     if not ask(con, "SELECT 1 FROM probes LIMIT 1").rows:
         raise NotProbedError(
             "no date was probed yet, so nothing is known; "
-            f"run `{_PROGRAM} backfill --start 2019-09-25 --end DATE` first"
+            f"{remedy([FIRST_DATE, today_utc() - dt.timedelta(1)])} first"
         )
 
 
@@ -219,8 +195,7 @@ def require_probed(con: Connection, date: dt.date) -> None:
     """Raise NotProbedError when the date was never looked at."""
     if not ask(con, "SELECT 1 FROM probes WHERE date = ?", [date]).rows:
         raise NotProbedError(
-            f"{date} was not probed: whether files exist is unknown; "
-            f"run `{_PROGRAM} update manual --date {date}`"
+            f"{date} was not probed: whether files exist is unknown; {remedy([date])}"
         )
 
 
@@ -246,9 +221,25 @@ def say_unknown(gaps: Sequence[dt.date], start: dt.date, end: dt.date) -> str:
     return f"{len(gaps)} of {dates} dates from {start} to {end} {were} not probed ({named})"
 
 
-def remedy(gaps: Sequence[dt.date]) -> str:
-    """The command that looks at them."""
-    return f"run `{_PROGRAM} backfill --start {gaps[0]} --end {gaps[-1]}`"
+def today_utc() -> dt.date:
+    """Today's UTC date."""
+    return dt.datetime.now(dt.UTC).date()
+
+
+def remedy(gaps: Sequence[dt.date], today: dt.date | None = None) -> str:
+    """What to do about ascending dates that were never probed: a command that is not refused.
+
+    `today` replaces the clock. A date can be probed once it is over.
+    """
+    today = today or today_utc()
+    first, last = max(gaps[0], FIRST_DATE), min(gaps[-1], today - dt.timedelta(1))
+    if first > last:
+        if gaps[-1] < FIRST_DATE:
+            return f"the record begins with {FIRST_DATE}, when the market opened"
+        return f"a date can be probed once it is over, the last one now is {last}"
+    if first == last:
+        return f"run `{_PROGRAM} update manual --date {first}`"
+    return f"run `{_PROGRAM} backfill --start {first} --end {last}`"
 
 
 def settled_probes() -> str:

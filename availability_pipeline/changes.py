@@ -12,17 +12,16 @@ two revisions it is.
 """
 
 import datetime as dt
-from collections.abc import Sequence
 
 from availability_pipeline.answers import (
     Connection,
-    DateLike,
     Rows,
-    as_date,
+    Texts,
     ask,
     chosen,
     require_any,
 )
+from availability_pipeline.arguments import DateLike, as_date, checked
 from availability_pipeline.schema import settled_at
 
 # One `vanished` goes with the one `appeared` nearest in time, should files move twice.
@@ -64,6 +63,7 @@ SELECT observed_at, 'renamed', symbol, first_date, last_date, files, renamed_to,
 FROM ({_RENAMES})"""  # noqa: S608 - our own text
 
 
+@checked()
 def renames(con: Connection) -> Rows:
     """Each settled rename as one event, oldest first.
 
@@ -75,13 +75,14 @@ def renames(con: Connection) -> Rows:
     return ask(con, f"{_MOVED} {_RENAMES} ORDER BY observed_at, symbol")
 
 
+@checked()
 def changes(
     con: Connection,
     since: DateLike | None = None,
     *,
     symbol: str | None = None,
-    quote_asset: str | None = None,
-    contract_type: str | Sequence[str] | None = None,
+    quote_asset: Texts = None,
+    contract_type: Texts = None,
 ) -> Rows:
     """What changed after a first look and is news, oldest first; each rename is one row.
 

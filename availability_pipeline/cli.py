@@ -11,15 +11,12 @@ import sys
 import click
 
 from availability_pipeline import __version__
+from availability_pipeline.answers import today_utc
 from availability_pipeline.cli_alerts import alerts
 from availability_pipeline.cli_analytics import validate
 from availability_pipeline.cli_backup import backup, export, restore
 from availability_pipeline.cli_operate import slo_command, status
-from availability_pipeline.cli_output import (
-    Date,
-    today_utc,
-    utf8_streams,
-)
+from availability_pipeline.cli_output import Date, checked_output, utf8_streams
 from availability_pipeline.cli_query import query
 from availability_pipeline.cli_report import report
 from availability_pipeline.cli_run import run_probe
@@ -97,9 +94,10 @@ for _command in (query, validate, report, status, slo_command, backup, restore, 
 
 
 def main() -> None:
-    """Entry point: UTF-8 output, and a closed pipe ends quietly (click sees to that)."""
+    """Entry point: UTF-8 output; a closed pipe ends quietly, a full disk with one line."""
     utf8_streams()
-    cli(prog_name="binance-futures-availability")
+    with checked_output():
+        cli(prog_name="binance-futures-availability")
 
 
 if __name__ == "__main__":

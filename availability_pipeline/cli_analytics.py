@@ -43,7 +43,7 @@ def analytics() -> None:
 @filter_options
 @form_options
 def new_listings(
-    date: dt.date, quote_asset: str | None, contract_type: Types, form: str | None
+    date: dt.date, quote_asset: Types, contract_type: Types, form: str | None
 ) -> None:
     """Symbols whose first file is that date's.
 
@@ -64,7 +64,7 @@ def new_listings(
 @filter_options
 @form_options
 def delistings(
-    date: dt.date, quote_asset: str | None, contract_type: Types, form: str | None
+    date: dt.date, quote_asset: Types, contract_type: Types, form: str | None
 ) -> None:
     """Symbols whose last file is that of the day before.
 
@@ -91,7 +91,7 @@ def summary(
     days: int | None,
     start: dt.date | None,
     end: dt.date | None,
-    quote_asset: str | None,
+    quote_asset: Types,
     contract_type: Types,
     form: str | None,
 ) -> None:

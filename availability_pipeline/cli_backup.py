@@ -14,7 +14,8 @@ import click
 from availability_pipeline import backup as backups
 from availability_pipeline import restore as restoring
 from availability_pipeline import retention, settings
-from availability_pipeline.cli_output import one_line_errors, text_argument, today_utc
+from availability_pipeline.answers import today_utc
+from availability_pipeline.cli_output import one_line_errors, text_argument
 from availability_pipeline.schema import SCHEMA_VERSION
 from availability_pipeline.store_errors import BackupError
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from availability_pipeline import connections, logs, queries, settings, slo_runs, standing
-from availability_pipeline.cli_output import one_line_errors, print_json, today_utc
+from availability_pipeline.answers import today_utc
+from availability_pipeline.cli_output import one_line_errors, print_json
 from availability_pipeline.cli_status_text import print_status, shown, verdict_lines
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline.store_errors import MissingDatabaseError, StoreError

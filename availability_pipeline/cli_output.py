@@ -6,6 +6,7 @@ Belongs here: printing and exit codes. Does not belong here: questions (`queries
 
 import csv
 import datetime as dt
+import errno
 import io
 import json
 import os
@@ -13,11 +14,13 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
 
 from availability_pipeline import connections, settings
+from availability_pipeline.answers import today_utc
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline.queries import Connection, QueryError, Rows
 from availability_pipeline.settings import SettingsError
@@ -25,9 +28,16 @@ from availability_pipeline.store_errors import StoreError
 
 
 class Date(click.ParamType[dt.date]):
-    """A UTC date YYYY-MM-DD from 2019-09-25 to yesterday; anything else is wrong usage."""
+    """A UTC date YYYY-MM-DD from 2019-09-25 to yesterday; anything else is wrong usage.
+
+    Args:
+        today_too: today is one as well: a day on which something was seen, not a date with files.
+    """
 
     name = "date"
+
+    def __init__(self, *, today_too: bool = False) -> None:
+        self._today_too = today_too
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -38,22 +48,20 @@ class Date(click.ParamType[dt.date]):
         try:
             date = dt.datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=dt.UTC).date()
         except ValueError:
-            self.fail(f"{value!r} is no date; write it as YYYY-MM-DD", param, ctx)
+            self.fail(f"{value!r} is not a date; write it as YYYY-MM-DD", param, ctx)
         if date < FIRST_DATE:
             self.fail(f"{date} is before {FIRST_DATE}, the first date of the record", param, ctx)
         today = today_utc()
-        if date >= today:
+        if self._today_too:
+            if date > today:
+                self.fail(f"{date} is in the future; today is {today} (UTC)", param, ctx)
+        elif date >= today:
             self.fail(
                 f"{date} is not over; the last whole UTC date is {today - dt.timedelta(1)}",
                 param,
                 ctx,
             )
         return date
-
-
-def today_utc() -> dt.date:
-    """Today's UTC date."""
-    return dt.datetime.now(dt.UTC).date()
 
 
 @contextmanager
@@ -79,9 +87,54 @@ def without_beta_warnings() -> None:
 
 def utf8_streams() -> None:
     """Symbols are not all ASCII: print them whatever LANG says."""
+    if sys.stdout is None:  # closed by the caller (`>&-`): who does that wants no output
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+class OutputError(OSError):
+    """What was printed cannot be written: the disk is full, or the reader went away."""
+
+
+class _Output(io.FileIO):
+    """Standard output whose failures are told from those of all other files."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            raise OutputError(error.errno, error.strerror) from None
+
+
+@contextmanager
+def checked_output() -> Iterator[None]:
+    """See that what was printed is out before the program ends: else exit 1.
+
+    Small answers stay in the buffer until then, and Python's own last flush ends with a traceback
+    and exit code 120. A reader that went away (`| head`) wanted no more: nothing is said.
+    """
+    before = sys.stdout
+    if isinstance(before, io.TextIOWrapper):
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(_Output(before.fileno(), "w", closefd=False)),
+            encoding=before.encoding,
+            errors=before.errors,
+            line_buffering=before.line_buffering,
+            write_through=before.write_through,
+        )
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except OutputError as error:
+        # Python flushes what is left once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), before.fileno())
+        if error.errno != errno.EPIPE:
+            click.echo(f"Error: cannot write the output: {error.strerror}", err=True)
+        sys.exit(1)
 
 
 def text_argument(value: str) -> str:
@@ -190,18 +243,30 @@ def print_json(value: object) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Dates and times as text; times in UTC with a Z."""
+    """Dates, times and truths as JSON and DuckDB's CSV write them; times in UTC with a Z."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, dt.datetime):
         return value.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return value.isoformat() if isinstance(value, dt.date) else value
 
 
 def form_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options `--json` and `--csv`."""
-    command = click.option("--csv", "form", flag_value="csv", help="Comma-separated values.")(
-        command
-    )
-    return click.option("--json", "form", flag_value="json", help="JSON, UTF-8.")(command)
+    """Options `--json` and `--csv`, as `form`; both at once are wrong usage."""
+    for form, text in (("csv", "Comma-separated values."), ("json", "JSON, UTF-8.")):
+        # Two flags of one name: click would let the last one win, in silence.
+        command = click.option(
+            f"--{form}", is_flag=True, expose_value=False, callback=_set_form, help=text
+        )(command)
+    return command
+
+
+def _set_form(context: click.Context, option: click.Parameter, given: bool) -> None:
+    other = context.params.setdefault("form", None)
+    if given and other and other != option.name:
+        raise click.UsageError("give --json or --csv, not both")
+    if given:
+        context.params["form"] = option.name
 
 
 def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -217,7 +282,9 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--quote",
         "quote_asset",
         metavar="ASSET",
-        help="Only symbols quoted in this asset, as USDT.",
+        multiple=True,
+        callback=lambda _context, _option, value: list(value) or None,
+        help="Only symbols quoted in this asset, as USDT; may be given more than once.",
     )(command)
 
 

@@ -54,7 +54,7 @@ query.add_command(analytics)
 def snapshot(
     date: dt.date,
     status: queries.Status,
-    quote_asset: str | None,
+    quote_asset: Types,
     contract_type: Types,
     form: str | None,
 ) -> None:
@@ -111,7 +111,7 @@ def timeline(
 def range_(
     start: dt.date,
     end: dt.date,
-    quote_asset: str | None,
+    quote_asset: Types,
     contract_type: Types,
     form: str | None,
 ) -> None:
@@ -133,7 +133,7 @@ def range_(
 @filter_options
 @form_options
 def holes(
-    symbol: str | None, quote_asset: str | None, contract_type: Types, form: str | None
+    symbol: str | None, quote_asset: Types, contract_type: Types, form: str | None
 ) -> None:
     """Confirmed absences between a symbol's first and last file.
 
@@ -150,7 +150,11 @@ def holes(
 
 
 @query.command()
-@click.option("--since", type=DATE, help="Only what was seen on this UTC date or later.")
+@click.option(
+    "--since",
+    type=Date(today_too=True),
+    help="Only what was seen on this UTC date or later; today is one of them.",
+)
 @click.option(
     "--all",
     "every",
@@ -162,7 +166,7 @@ def holes(
 def revisions(
     since: dt.date | None,
     every: bool,
-    quote_asset: str | None,
+    quote_asset: Types,
     contract_type: Types,
     form: str | None,
 ) -> None:
@@ -181,7 +185,7 @@ def revisions(
 @filter_options
 @form_options
 def listings(
-    symbol: str | None, quote_asset: str | None, contract_type: Types, form: str | None
+    symbol: str | None, quote_asset: Types, contract_type: Types, form: str | None
 ) -> None:
     """First and last file, holes and state of each symbol.
 
@@ -217,7 +221,7 @@ def universe(
     end: dt.date,
     out: Path | None,
     mark_unknown: bool,
-    quote_asset: str | None,
+    quote_asset: Types,
     contract_type: Types,
     form: str | None,
 ) -> None:

@@ -123,7 +123,8 @@ def _connect(path: Path, *, read_only: bool, wait_seconds: float) -> duckdb.Duck
             except duckdb.Error as error:
                 if not _is_busy(error):
                     raise _explained(path, error) from None
-            patience.wait()
+                own = _OWN in str(error)
+            patience.wait(own=own)
 
 
 class Patience:
@@ -139,13 +140,22 @@ class Patience:
         self._path, self._seconds, self._ending = path, seconds, ending
         self._deadline, self._pause = time.monotonic() + seconds, 0.01
 
-    def wait(self) -> None:
+    def wait(self, *, own: bool = False) -> None:
         """A pause, longer each time.
+
+        Args:
+            own: it is this very process that keeps the file open, not another one.
 
         Raises:
             StoreBusyError: the time is up.
         """
         left = self._deadline - time.monotonic()
+        if left <= 0 and own:
+            raise StoreBusyError(
+                f"{self._path} was kept open by this process itself for more than "
+                f"{self._seconds:g} s; leave its `with record:` block, or close its connection, "
+                f"first{self._ending}"
+            )
         if left <= 0:
             raise StoreBusyError(
                 f"{self._path} was kept open by another process for more than {self._seconds:g} s; "
@@ -207,10 +217,13 @@ def _refuse_foreign(path: Path) -> None:
         raise ForeignDatabaseError(f"{path} is no DuckDB database; {REMEDY_FOREIGN}")
 
 
+_OWN = "with a different configuration"
+
+
 def _is_busy(error: duckdb.Error) -> bool:
     # Whole phrases: the message quotes the path, and a path may well contain the word "lock".
     text = str(error)
-    return "Could not set lock on file" in text or "with a different configuration" in text
+    return "Could not set lock on file" in text or _OWN in text
 
 
 def _is_damaged(error: duckdb.Error) -> bool:

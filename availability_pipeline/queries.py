@@ -13,19 +13,20 @@ In a notebook, `open` is all it takes; it gives pandas frames:
 
 With a connection (`store.reader`) the functions give `Rows`; `.frame()` makes the frame. Dates are
 UTC dates (`datetime.date`), sizes bytes, instants aware UTC. `quote_asset` ("USDT") and
-`contract_type` ("perpetual", "delivery", "settled", or several) restrict the symbols.
+`contract_type` ("perpetual", "delivery", "settled"), one or a list of them, restrict the symbols.
+An argument that cannot be meant is a `ValueError` or `TypeError` with the choices (`arguments`).
 """
 
 from typing import TYPE_CHECKING
 
 from availability_pipeline.answers import (
     Connection,
-    DateLike,
     NotProbedError,
     QueryError,
     Rows,
     UnknownSymbolError,
 )
+from availability_pipeline.arguments import DateLike, checked
 from availability_pipeline.changes import changes, renames
 from availability_pipeline.query_dates import (
     Status,
@@ -81,6 +82,7 @@ __all__ = [
 ]
 
 
+@checked()
 def open(db: "str | Path | None" = None) -> "Record":  # noqa: A001 - as in `zipfile.open`, `gzip.open`
     """The record for a notebook: its methods answer with pandas frames.
 

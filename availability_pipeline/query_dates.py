@@ -5,37 +5,50 @@ and revisions (`query_record`). People import all of them from `queries`.
 """
 
 import datetime as dt
-from collections.abc import Sequence
 from typing import Any, Literal
 
 from availability_pipeline.answers import (
     Connection,
-    DateLike,
+    NotProbedError,
     Rows,
-    as_date,
-    as_range,
+    Texts,
     ask,
     find_symbol,
     instant,
     only,
+    remedy,
+    require_any,
     require_probed,
     require_range_probed,
+    say_unknown,
     settled_probes,
+    today_utc,
     unknown_dates,
+)
+from availability_pipeline.arguments import (
+    SNAPSHOT_STATUSES,
+    DateLike,
+    as_date,
+    as_range,
+    checked,
+    one_of,
 )
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline.schema import settled_at
 
+_DAY = dt.timedelta(1)
+
 Status = Literal["available", "pending", "absent"]
 
 
+@checked(status=one_of(SNAPSHOT_STATUSES))
 def snapshot(
     con: Connection,
     date: DateLike,
     *,
     status: Status = "available",
-    quote_asset: str | None = None,
-    contract_type: str | Sequence[str] | None = None,
+    quote_asset: Texts = None,
+    contract_type: Texts = None,
 ) -> Rows:
     """The files of one date, by symbol: symbol, file_size_bytes, last_modified (aware UTC).
 
@@ -61,6 +74,7 @@ def snapshot(
     return Rows(found.columns, [(*row[:2], instant(row[2])) for row in found.rows])
 
 
+@checked()
 def counts(con: Connection, date: DateLike) -> dict[str, int]:
     """Symbols of one date by status: available, pending, absent.
 
@@ -78,6 +92,7 @@ def counts(con: Connection, date: DateLike) -> dict[str, int]:
     return {"available": available, "pending": 0, "absent": 0, status: others}
 
 
+@checked()
 def timeline(
     con: Connection,
     symbol: str,
@@ -89,12 +104,14 @@ def timeline(
     """One symbol's dates: date, available, status, file_size_bytes, status_code.
 
     From `start` (default: its first row) to `end` (default: its last). Dates in between that were
-    never looked at have status `unknown`, and None in the other columns. A symbol whose folder did
-    not exist yet when a date was looked at was absent (or pending) then. `status` keeps only the
-    dates with that one.
+    never probed have status `unknown`, and None in the other columns; a note has the command that
+    probes them. A symbol whose folder did not exist yet when a date was probed was absent (or
+    pending) then. `status` keeps only the dates with that one.
 
     Raises:
         UnknownSymbolError: no such symbol is recorded.
+        NotProbedError: `status` is asked of dates of which none was probed, or `start` is after
+            the last probed date, or `end` before the first.
         ValueError: `end` is before `start`.
     """
     first = as_date(start) if start is not None else None
@@ -107,6 +124,11 @@ def timeline(
         symbol, notes = find_symbol(con, symbol)
         found = _timeline(con, symbol, first, last)
     rows = _with_gaps(con, sorted(found.rows), first, last)
+    if gaps := [row[0] for row in rows if row[2] == "unknown"]:
+        text = f"{say_unknown(gaps, rows[0][0], rows[-1][0])}; {remedy(gaps)}"
+        if status not in {None, "unknown"} and len(gaps) == len(rows):
+            raise NotProbedError(text)
+        notes = (*notes, text)
     if status is not None:
         rows = [row for row in rows if row[2] == status]
     return Rows(found.columns, rows, notes)
@@ -137,6 +159,14 @@ def _with_gaps(
     if not rows and (first is None or last is None):
         # None of its rows is in the range: the record's own ends are all there is.
         [(low, high)] = ask(con, "SELECT min(date), max(date) FROM probes").rows
+        if low is None:
+            require_any(con)
+        if first and first > high:
+            text = f"no date from {first} on was probed, the record ends with {high}"
+            raise NotProbedError(f"{text}; {remedy([first, max(first, today_utc() - _DAY)])}")
+        if last and last < low:
+            text = f"no date up to {last} was probed, the record begins with {low}"
+            raise NotProbedError(f"{text}; {remedy([min(FIRST_DATE, last), last])}")
         first, last = first or low, last or high
     first, last = first or rows[0][0], last or rows[-1][0]
     length = (last - first).days + 1
@@ -156,13 +186,14 @@ def _with_gaps(
     return [found.get(day) or (day, *unknown) for day in days]
 
 
+@checked()
 def symbols_in_range(
     con: Connection,
     start: DateLike,
     end: DateLike,
     *,
-    quote_asset: str | None = None,
-    contract_type: str | Sequence[str] | None = None,
+    quote_asset: Texts = None,
+    contract_type: Texts = None,
 ) -> list[str]:
     """Symbols with at least one file from `start` to `end` (both included), sorted.
 
@@ -183,6 +214,7 @@ def symbols_in_range(
     return found.column("symbol")
 
 
+@checked()
 def missing_dates(con: Connection, start: DateLike, end: DateLike) -> list[dt.date]:
     """Dates from `start` to `end` (both included) without rows: unknown."""
     return unknown_dates(con, *as_range(start, end))

@@ -5,16 +5,13 @@ tables (`derived`). Import these from `queries`.
 """
 
 import datetime as dt
-from collections.abc import Sequence
 
 from availability_pipeline import derived
 from availability_pipeline.answers import (
     Connection,
-    DateLike,
     NotProbedError,
     Rows,
-    as_date,
-    as_range,
+    Texts,
     ask,
     chosen,
     only,
@@ -23,19 +20,22 @@ from availability_pipeline.answers import (
     require_probed,
     say_unknown,
     settled_probes,
+    today_utc,
     unknown_dates,
 )
+from availability_pipeline.arguments import DateLike, as_date, as_range, checked
 from availability_pipeline.keys import FIRST_DATE
 
 _DAY = dt.timedelta(1)
 
 
+@checked()
 def listings(
     con: Connection,
     symbol: str | None = None,
     *,
-    quote_asset: str | None = None,
-    contract_type: str | Sequence[str] | None = None,
+    quote_asset: Texts = None,
+    contract_type: Texts = None,
 ) -> Rows:
     """First and last file, days with a file, holes and state of each symbol, or of one.
 
@@ -55,12 +55,13 @@ def listings(
     return Rows(found.columns, found.rows, notes)
 
 
+@checked()
 def new_listings(
     con: Connection,
     date: DateLike,
     *,
-    quote_asset: str | None = None,
-    contract_type: str | Sequence[str] | None = None,
+    quote_asset: Texts = None,
+    contract_type: Texts = None,
 ) -> list[str]:
     """Symbols whose first file is that date's, sorted.
 
@@ -77,12 +78,13 @@ def new_listings(
     return found
 
 
+@checked()
 def delistings(
     con: Connection,
     date: DateLike,
     *,
-    quote_asset: str | None = None,
-    contract_type: str | Sequence[str] | None = None,
+    quote_asset: Texts = None,
+    contract_type: Texts = None,
 ) -> list[str]:
     """Symbols whose last file is that of the day before, sorted.
 
@@ -100,20 +102,22 @@ def delistings(
     return found
 
 
+@checked()
 def delistings_confirmed(con: Connection, date: DateLike) -> bool:
     """Whether enough dates from `date` on are settled to tell its delistings from a late file."""
     sql = f"SELECT count(*) FROM probes p WHERE p.date >= ? AND {settled_probes()}"  # noqa: S608
     return bool(ask(con, sql, [as_date(date)]).rows[0][0] >= derived.ENDED_AFTER_DATES)
 
 
+@checked()
 def summary(
     con: Connection,
     days: int | None = None,
     *,
     start: DateLike | None = None,
     end: DateLike | None = None,
-    quote_asset: str | None = None,
-    contract_type: str | Sequence[str] | None = None,
+    quote_asset: Texts = None,
+    contract_type: Texts = None,
     today: dt.date | None = None,
 ) -> Rows:
     """Counts of each date that was looked at: date, available_count, pending_count.
@@ -124,14 +128,14 @@ def summary(
     Raises:
         NotProbedError: none of these dates was ever looked at.
         QueryError: no recorded symbol has that quote asset or contract type.
-        ValueError: `days` is less than 1 or comes with a range, or `end` is before `start`.
+        ValueError: `days` is not 1 to 10,000 or comes with a range, or `end` is before `start`.
     """
     first = as_date(start) if start is not None else None
     last = as_date(end) if end is not None else None
     if days is not None:
-        if days < 1 or first or last:
-            raise ValueError(f"give days (1 or more, not {days}) or a range, not both")
-        last = (today or dt.datetime.now(dt.UTC).date()) - _DAY
+        if first or last:
+            raise ValueError("give days or a range, not both")
+        last = (today or today_utc()) - _DAY
         first = max(FIRST_DATE, last - (days - 1) * _DAY)
     if first and last:
         as_range(first, last)
@@ -140,10 +144,11 @@ def summary(
     found = ask(con, _counts_by_symbol(condition) if condition else _counts(con), args)
     if not found.rows:
         require_any(con)
-
+        gaps = [first or min(FIRST_DATE, last or FIRST_DATE)]
+        gaps.append(last or max(gaps[0], (today or today_utc()) - _DAY))
         raise NotProbedError(
-            f"no date from {first or 'the first'} to {last or 'the last'} was probed: "
-            "what they hold is unknown"
+            f"no date {_said_range(first, last)} was probed: what they hold is unknown; "
+            f"{remedy(gaps, today)}"
         )
     first, last = first or found.rows[0][0], last or found.rows[-1][0]
     if (last - first).days + 1 == len(found.rows):
@@ -151,6 +156,12 @@ def summary(
     gaps = unknown_dates(con, first, last)
     notes = (f"{say_unknown(gaps, first, last)}; {remedy(gaps)}",) if gaps else ()
     return Rows(found.columns, found.rows, notes)
+
+
+def _said_range(first: dt.date | None, last: dt.date | None) -> str:
+    if first and last:
+        return f"from {first} to {last}"
+    return f"from {first} on" if first else f"up to {last}"
 
 
 def _counts(con: Connection) -> str:
@@ -173,8 +184,8 @@ def _born_or_gone(
     con: Connection,
     what: str,
     day: dt.date,
-    quote_asset: str | None,
-    contract_type: str | Sequence[str] | None,
+    quote_asset: Texts,
+    contract_type: Texts,
 ) -> list[str]:
     condition, args = only(con, quote_asset, contract_type)
     relation = derived.listings_relation(con)
@@ -187,6 +198,5 @@ def _require_with_day_before(con: Connection, day: dt.date) -> None:
     before = day - _DAY
     if before >= FIRST_DATE and unknown_dates(con, before, before):
         raise NotProbedError(
-            f"{before} was not probed, so what changed on {day} is unknown; "
-            f"run `binance-futures-availability update manual --date {before}`"
+            f"{before} was not probed, so what changed on {day} is unknown; {remedy([before])}"
         )

@@ -5,15 +5,13 @@ and counts (`query_listings`), what is news (`changes`). People import all of th
 """
 
 import datetime as dt
-from collections.abc import Sequence
 from typing import Any
 
 from availability_pipeline import derived
 from availability_pipeline.answers import (
     Connection,
-    DateLike,
     Rows,
-    as_date,
+    Texts,
     ask,
     chosen,
     remedy,
@@ -22,16 +20,18 @@ from availability_pipeline.answers import (
     settled_probes,
     unknown_dates,
 )
+from availability_pipeline.arguments import DateLike, as_date, checked
 from availability_pipeline.keys import FIRST_DATE, UM_KLINES_1M
 from availability_pipeline.query_dates import missing_dates
 
 
+@checked()
 def holes(
     con: Connection,
     symbol: str | None = None,
     *,
-    quote_asset: str | None = None,
-    contract_type: str | Sequence[str] | None = None,
+    quote_asset: Texts = None,
+    contract_type: Texts = None,
 ) -> Rows:
     """Confirmed absences strictly between a symbol's first and last file: symbol, date, url.
 
@@ -82,13 +82,14 @@ def _gaps_note(con: Connection) -> tuple[str, ...]:
     return (f"{say_unknown(gaps, first, last)}, so they may hold more holes; {remedy(gaps)}",)
 
 
+@checked()
 def revisions(
     con: Connection,
     since: DateLike | None = None,
     *,
     symbol: str | None = None,
-    quote_asset: str | None = None,
-    contract_type: str | Sequence[str] | None = None,
+    quote_asset: Texts = None,
+    contract_type: Texts = None,
 ) -> Rows:
     """Every revision of every file, oldest first; all columns of the `revisions` table.
 
@@ -111,6 +112,7 @@ def revisions(
     return Rows(found.columns, found.rows, notes)
 
 
+@checked()
 def coverage(con: Connection, today: dt.date) -> dict[str, Any]:
     """What is covered, for `status`: dates, counts, unknown dates up to yesterday.
 

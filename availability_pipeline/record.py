@@ -4,21 +4,20 @@ Belongs here: opening, and turning answers into frames. Does not belong here: SQ
 """
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from availability_pipeline import connections, queries, settings
-from availability_pipeline.answers import Connection, DateLike
+from availability_pipeline.answers import Connection, Texts
+from availability_pipeline.arguments import DateLike, checked
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from availability_pipeline.universe import Unknown
-
-Types = str | Sequence[str] | None
 
 
 class Record:
@@ -31,12 +30,14 @@ class Record:
     never keeps the updater out. Inside `with record:` the file stays open: faster, and every
     answer from the same state, but no update is written meanwhile.
 
-    Dates are given as `datetime.date`, `"YYYY-MM-DD"` or a timestamp. Every method raises
-    `StoreError` when the file cannot be read, and `NotProbedError`, `UnknownSymbolError` or
-    another `QueryError` as the function of `queries` of the same name does. `frame.attrs["notes"]`
-    holds an answer's small print.
+    Dates are given as `datetime.date`, `"YYYY-MM-DD"` or a timestamp with its time zone. Every
+    method raises `StoreError` when the file cannot be read, `ValueError` or `TypeError` for an
+    argument that cannot be meant, and `NotProbedError`, `UnknownSymbolError` or another
+    `QueryError` as the function of `queries` of the same name does. `frame.attrs["notes"]` holds
+    an answer's notes.
     """
 
+    @checked()
     def __init__(self, db: str | Path | None = None, wait_seconds: float | None = None) -> None:
         s = settings.load_to_read()
         self.path = Path(db if db is not None else s.db).expanduser()
@@ -79,8 +80,8 @@ class Record:
         date: DateLike,
         *,
         status: queries.Status = "available",
-        quote_asset: str | None = None,
-        contract_type: Types = None,
+        quote_asset: Texts = None,
+        contract_type: Texts = None,
     ) -> "pd.DataFrame":
         """The files of one date: symbol, file_size_bytes (bytes), last_modified (UTC)."""
         with self.connection() as con:
@@ -105,8 +106,8 @@ class Record:
         start: DateLike,
         end: DateLike,
         *,
-        quote_asset: str | None = None,
-        contract_type: Types = None,
+        quote_asset: Texts = None,
+        contract_type: Texts = None,
         unknown: "Unknown" = "refuse",
     ) -> "pd.DataFrame":
         """Date x symbol: True (file), False (confirmed absence), <NA> (pending, unknown)."""
@@ -121,8 +122,8 @@ class Record:
         start: DateLike,
         end: DateLike,
         *,
-        quote_asset: str | None = None,
-        contract_type: Types = None,
+        quote_asset: Texts = None,
+        contract_type: Texts = None,
     ) -> list[str]:
         """Symbols with at least one file in the range, sorted."""
         with self.connection() as con:
@@ -134,8 +135,8 @@ class Record:
         self,
         symbol: str | None = None,
         *,
-        quote_asset: str | None = None,
-        contract_type: Types = None,
+        quote_asset: Texts = None,
+        contract_type: Texts = None,
     ) -> "pd.DataFrame":
         """One row a symbol: first_available, last_available, days, holes, state."""
         with self.connection() as con:
@@ -144,7 +145,7 @@ class Record:
             ).frame()
 
     def new_listings(
-        self, date: DateLike, *, quote_asset: str | None = None, contract_type: Types = None
+        self, date: DateLike, *, quote_asset: Texts = None, contract_type: Texts = None
     ) -> list[str]:
         """Symbols whose first file is that date's, sorted."""
         with self.connection() as con:
@@ -153,7 +154,7 @@ class Record:
             )
 
     def delistings(
-        self, date: DateLike, *, quote_asset: str | None = None, contract_type: Types = None
+        self, date: DateLike, *, quote_asset: Texts = None, contract_type: Texts = None
     ) -> list[str]:
         """Symbols whose last file is that of the day before, sorted."""
         with self.connection() as con:
@@ -165,8 +166,8 @@ class Record:
         self,
         symbol: str | None = None,
         *,
-        quote_asset: str | None = None,
-        contract_type: Types = None,
+        quote_asset: Texts = None,
+        contract_type: Texts = None,
     ) -> "pd.DataFrame":
         """Confirmed absences between first and last file: symbol, date, url."""
         with self.connection() as con:
@@ -179,8 +180,8 @@ class Record:
         since: DateLike | None = None,
         *,
         symbol: str | None = None,
-        quote_asset: str | None = None,
-        contract_type: Types = None,
+        quote_asset: Texts = None,
+        contract_type: Texts = None,
     ) -> "pd.DataFrame":
         """What appeared late, was replaced, vanished or was renamed, as it was observed."""
         with self.connection() as con:
@@ -194,8 +195,8 @@ class Record:
         since: DateLike | None = None,
         *,
         symbol: str | None = None,
-        quote_asset: str | None = None,
-        contract_type: Types = None,
+        quote_asset: Texts = None,
+        contract_type: Texts = None,
     ) -> "pd.DataFrame":
         """Every revision of every file, those that came in the usual time too."""
         with self.connection() as con:
@@ -210,8 +211,8 @@ class Record:
         *,
         start: DateLike | None = None,
         end: DateLike | None = None,
-        quote_asset: str | None = None,
-        contract_type: Types = None,
+        quote_asset: Texts = None,
+        contract_type: Texts = None,
         today: dt.date | None = None,
     ) -> "pd.DataFrame":
         """Counts of each date: date, available_count, pending_count."""

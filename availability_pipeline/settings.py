@@ -7,6 +7,7 @@ belong here: anything that acts on them. Reading settings touches neither networ
 import os
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -211,8 +212,11 @@ def load(**overrides: object) -> Settings:
     """Settings from the environment.
 
     Raises:
-        SettingsError: one line for the first bad value, with variable, value and remedy.
+        SettingsError: one line for the first bad value, with variable, value and remedy; or for a
+            variable that is not a setting.
     """
+    if line := _misspelt(os.environ):
+        raise SettingsError(line)
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
@@ -225,6 +229,29 @@ def load(**overrides: object) -> Settings:
     # Outside the handler: as our error's context, pydantic's would keep frames alive where no
     # garbage collector looks, and DuckDB would print forty lines about leaks at exit.
     raise SettingsError(line)
+
+
+# What Kubernetes sets in each pod for a service called `availability` or `availability-…`.
+_OF_KUBERNETES = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)$")
+
+
+def _misspelt(environment: Iterable[str]) -> str:
+    """A sentence on the first variable with our prefix that is not a setting; empty for none.
+
+    Its default would hold in silence: a record in another place, alerts that are never sent. The
+    value is not shown, for it may be meant for AVAILABILITY_ALERT_URLS.
+    """
+    known = [f"AVAILABILITY_{name.upper()}" for name in Settings.model_fields]
+    for name in sorted(environment):
+        upper = name.upper()
+        ours = upper.startswith("AVAILABILITY_") and not _OF_KUBERNETES.search(upper)
+        if ours and upper not in known:
+            import difflib
+
+            near = difflib.get_close_matches(upper, known, n=1, cutoff=0.7)
+            nearest = f", the nearest is {near[0]}" if near else ""
+            return f"{name} is not a setting{nearest}; correct or unset it"
+    return ""
 
 
 def load_to_read() -> Settings:

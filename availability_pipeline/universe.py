@@ -7,7 +7,7 @@ A symbol that was delisted later is in it like every other (no survivorship bias
 three answers: true (a file), false (confirmed absence) and null (pending, or never looked at).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,9 @@ import duckdb
 
 from availability_pipeline.answers import (
     Connection,
-    DateLike,
     QueryError,
     Rows,
-    as_range,
+    Texts,
     ask,
     only,
     remedy,
@@ -29,6 +28,7 @@ from availability_pipeline.answers import (
     settled_probes,
     unknown_dates,
 )
+from availability_pipeline.arguments import DateLike, as_range, checked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,13 +61,14 @@ class Universe(Rows):
         return frame
 
 
+@checked()
 def universe(
     con: Connection,
     start: DateLike,
     end: DateLike,
     *,
-    quote_asset: str | None = None,
-    contract_type: str | Sequence[str] | None = None,
+    quote_asset: Texts = None,
+    contract_type: Texts = None,
     unknown: Unknown = "refuse",
 ) -> Universe:
     """Date x symbol membership from `start` to `end` (both included).
@@ -91,14 +92,15 @@ def universe(
     return Universe(found.columns, found.rows, notes)
 
 
+@checked()
 def write_universe(
     con: Connection,
     path: str | Path,
     start: DateLike,
     end: DateLike,
     *,
-    quote_asset: str | None = None,
-    contract_type: str | Sequence[str] | None = None,
+    quote_asset: Texts = None,
+    contract_type: Texts = None,
     unknown: Unknown = "refuse",
 ) -> tuple[str, ...]:
     """Write the matrix of `universe` to a file; Parquet, or CSV by its ending `.csv`.
@@ -125,8 +127,8 @@ def _matrix(
     con: Connection,
     start: DateLike,
     end: DateLike,
-    quote_asset: str | None,
-    contract_type: str | Sequence[str] | None,
+    quote_asset: Texts,
+    contract_type: Texts,
     unknown: Unknown,
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
     """SQL of the matrix, good inside the block, and its notes."""

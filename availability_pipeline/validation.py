@@ -17,13 +17,15 @@ from types import TracebackType
 from typing import Any, Self
 
 from availability_pipeline import derived, queries, settings, slo_runs
-from availability_pipeline.answers import DateLike, as_date, as_range, ask, require_any
+from availability_pipeline.answers import ask, require_any
+from availability_pipeline.arguments import DateLike, as_date, as_range, checked
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline.record import Record
 
 
+@checked()
 def default_range(
-    start: DateLike | None, end: DateLike | None, now: dt.datetime | None = None
+    start: DateLike | None = None, end: DateLike | None = None, now: dt.datetime | None = None
 ) -> tuple[dt.date, dt.date]:
     """What is validated when nobody says: from 2019-09-25 to the newest date that is due.
 
@@ -95,6 +97,7 @@ class _Validator:
 class ContinuityValidator(_Validator):
     """Dates that were never looked at."""
 
+    @checked()
     def check_continuity(
         self, start_date: DateLike | None = None, end_date: DateLike | None = None
     ) -> list[dt.date]:
@@ -114,6 +117,7 @@ class ContinuityValidator(_Validator):
 class CompletenessValidator(_Validator):
     """Counts of files by date, and dates that are short of them."""
 
+    @checked()
     def get_symbol_counts_summary(
         self, days: int = 30, *, today: dt.date | None = None
     ) -> list[dict[str, Any]]:
@@ -131,6 +135,7 @@ class CompletenessValidator(_Validator):
             rows = queries.summary(con, days, today=today).rows
         return [{"date": date, "symbol_count": available} for date, available, _ in rows]
 
+    @checked()
     def get_short_dates(
         self,
         start_date: DateLike | None = None,
@@ -148,7 +153,10 @@ class CompletenessValidator(_Validator):
         Raises:
             NotProbedError: no date at all was looked at.
             StoreError: the database cannot be read.
+            ValueError: a date is not one, or `end_date` precedes `start_date`.
         """
+        if start_date is not None and end_date is not None:
+            as_range(start_date, end_date)
         share = settings.load_to_read().slo_completeness if threshold is None else threshold
         with self._open().connection() as con:
             relation = derived.summary_relation(con)

@@ -220,6 +220,15 @@ def test_a_bad_setting_is_wrong_usage(shell, name, value):
     assert f"{name}='{value}'" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.parametrize("args", [("status",), ("query", "holes"), ("update", "manual")])
+def test_a_misspelt_variable_is_wrong_usage(shell, args):
+    done = shell(*args, AVAILABILITY_ALERT_URL="json://token-of-mine@example.com")
+    assert done.returncode == 2
+    says = "AVAILABILITY_ALERT_URL is not a setting, the nearest is AVAILABILITY_ALERT_URLS"
+    assert says in done.stderr.splitlines()[-1]
+    assert "token-of-mine" not in done.stderr
+
+
 def test_an_unknown_symbol_names_the_nearest(shell):
     done = shell("query", "timeline", "BTCUSD")
     assert done.returncode == 1

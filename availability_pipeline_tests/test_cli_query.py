@@ -9,6 +9,7 @@ import pty
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -65,6 +66,15 @@ def ask(path, monkeypatch):
         return done
 
     return run
+
+
+def in_a_process(path, *args, stdout=subprocess.PIPE, **environment):
+    """The program as the shell runs it, where its own exit counts."""
+    return subprocess.run(
+        [sys.executable, "-m", "availability_pipeline.cli", *map(str, args)],
+        env={**os.environ, "AVAILABILITY_DB": str(path), **environment},
+        stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, timeout=120,
+    )  # fmt: skip
 
 
 def answer(done):
@@ -124,7 +134,7 @@ def test_a_lower_case_symbol_is_forgiven_with_a_hint(ask):
 
 def test_a_timeline_by_status(ask):
     done = ask("query", "timeline", "龙虾USDT", "--status", "absent", "--csv")
-    assert done.stdout.splitlines()[1:] == [f"{HOLE},False,absent,,404"]
+    assert done.stdout.splitlines()[1:] == [f"{HOLE},false,absent,,404"]
 
 
 def test_listings_name_first_and_last_file(ask):
@@ -301,12 +311,12 @@ def test_an_empty_database_and_a_locked_one_are_one_line(ask, tmp_path, monkeypa
         assert done.stderr.count("\n") == 1
         assert "backfill" in done.stderr
     locked = tmp_path / "locked.duckdb"
-    monkeypatch.setenv("AVAILABILITY_DB", str(locked))
-    monkeypatch.setenv("AVAILABILITY_DB_WAIT_SECONDS", "0.1")
     with store.writer(locked):
-        done = ask("query", "holes", code=1)
-    assert done.stderr.count("\n") == 1
-    assert "AVAILABILITY_DB_WAIT_SECONDS" in done.stderr
+        other = in_a_process(locked, "query", "holes", AVAILABILITY_DB_WAIT_SECONDS="0.1")
+    assert other.returncode == 1
+    assert other.stderr.count("\n") == 1
+    assert "by another process" in other.stderr
+    assert "AVAILABILITY_DB_WAIT_SECONDS" in other.stderr
 
 
 @pytest.mark.parametrize(
@@ -324,6 +334,107 @@ def test_an_empty_database_and_a_locked_one_are_one_line(ask, tmp_path, monkeypa
 )
 def test_wrong_usage_is_exit_2(ask, args):
     ask(*args, code=2)
+
+
+BEFORE = START - dt.timedelta(5)
+
+
+def test_dates_never_probed_are_unknown_rows_with_the_remedy_and_never_an_empty_list(ask):
+    done = ask("query", "timeline", "ENDUSDC", "--start", BEFORE, "--end", START, "--json")
+    rows = answer(done)
+    assert [row["status"] for row in rows] == ["unknown"] * 5 + ["available"]
+    assert f"backfill --start {BEFORE} --end {START - dt.timedelta(1)}" in done.stderr
+    assert "5 of 6 dates" in done.stderr
+    none = ask("query", "timeline", "ENDUSDC", "--start", BEFORE, "--end", BEFORE, "--json")
+    assert [row["status"] for row in answer(none)] == ["unknown"]
+    assert f"update manual --date {BEFORE}" in none.stderr
+
+
+@pytest.mark.parametrize("status", ["available", "pending", "absent"])
+def test_a_timeline_by_status_says_which_dates_it_cannot_tell(ask, status):
+    last = START - dt.timedelta(1)
+    args = ("query", "timeline", "ENDUSDC", "--status", status, "--start", BEFORE, "--end")
+    done = ask(*args, last, "--json", code=1)
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert f"backfill --start {BEFORE} --end {last}" in done.stderr
+    some = ask(*args, START, "--json")
+    assert len(answer(some)) == (status == "available")
+    assert f"backfill --start {BEFORE} --end {last}" in some.stderr
+    unknown = ask("query", "timeline", "ENDUSDC", "--status", "unknown", *args[5:], last, "--json")
+    assert len(answer(unknown)) == 5
+
+
+def test_a_timeline_that_ends_before_the_record_begins_is_an_error_with_the_remedy(ask):
+    done = ask("query", "timeline", "ENDUSDC", "--end", BEFORE, "--json", code=1)
+    assert done.stdout == ""
+    assert f"the record begins with {START}" in done.stderr
+    assert f"backfill --start 2019-09-25 --end {BEFORE}" in done.stderr
+
+
+def test_a_summary_of_dates_never_probed_names_the_command(ask):
+    args = ("query", "analytics", "summary", "--json")
+    done = ask(*args, "--start", BEFORE, "--end", START - dt.timedelta(1), code=1)
+    assert f"backfill --start {BEFORE} --end {START - dt.timedelta(1)}" in done.stderr
+    done = ask(*args, "--end", BEFORE, code=1)
+    assert f"no date up to {BEFORE} was probed" in done.stderr
+    assert f"backfill --start 2019-09-25 --end {BEFORE}" in done.stderr
+
+
+def test_since_is_when_it_was_seen_so_today_is_a_day(ask, path):
+    today = dt.datetime.now(dt.UTC).date()
+    for more in ((), ("--all",)):
+        assert answer(ask("query", "revisions", "--since", today, "--json", *more)) == []
+    done = ask("query", "revisions", "--since", today + dt.timedelta(1), code=2)
+    assert "is in the future" in done.stderr
+
+
+def test_json_and_csv_at_once_are_wrong_usage(ask):
+    for args in (
+        ("query", "holes"), ("query", "snapshot", HOLE), ("query", "analytics", "summary"),
+        ("query", "universe", HOLE, HOLE),
+    ):  # fmt: skip
+        for both in (("--json", "--csv"), ("--csv", "--json")):
+            done = ask(*args, *both, code=2)
+            assert "give --json or --csv, not both" in done.stderr
+            assert done.stdout == ""
+    assert answer(ask("query", "holes", "--json", "--json"))
+
+
+def test_truths_are_lower_case_in_json_csv_table_and_file(ask, tmp_path):
+    args = ("query", "universe", HOLE, day(29), "--quote", "USDT")
+    printed = ask(*args, "--csv").stdout.splitlines()
+    ask(*args, "--out", tmp_path / "u.csv")
+    assert (tmp_path / "u.csv").read_text(encoding="utf-8").splitlines() == printed
+    assert set(printed[1].split(",")[1:]) == {"true", "false"}
+    table = ask("query", "timeline", "龙虾USDT", "--start", HOLE, "--end", HOLE).stdout
+    assert table.splitlines()[-1].split() == [str(HOLE), "false", "absent", "404"]
+
+
+def test_several_quote_assets_may_be_given(ask):
+    args = ("query", "range", HOLE, HOLE, "--json", "--quote", "USDC")
+    assert len(answer(ask(*args, "--quote", "usdt"))) == 303
+    assert "no recorded symbol has quote_asset 'EUR'" in ask(*args, "--quote", "EUR", code=1).stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, which Linux has")
+@pytest.mark.parametrize("command", ["query holes", "query timeline A000USDT --csv", "--version"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_that_cannot_be_written_is_one_line_and_exit_1(path, command, unbuffered):
+    with Path("/dev/full").open("w") as full:
+        done = in_a_process(path, *command.split(), stdout=full, PYTHONUNBUFFERED=unbuffered)
+    assert done.returncode == 1
+    assert done.stderr == "Error: cannot write the output: No space left on device\n"
+
+
+@pytest.mark.parametrize("command", ["query holes", f"query universe {START} {YESTERDAY} --csv"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_went_away_ends_it_with_1_and_without_a_word(path, command, unbuffered):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = in_a_process(path, *command.split(), stdout=writing, PYTHONUNBUFFERED=unbuffered)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def read_commands():

@@ -28,7 +28,7 @@ LAYERS = (
         *("connections", "store_errors", "refusals", "standing", "exchange"),
         *("logs",),
         *("snapshot", "backup", "restore", "export", "destinations"),
-        *("answers", "query_dates", "query_listings", "query_record"),
+        *("answers", "arguments", "query_dates", "query_listings", "query_record"),
         *("universe", "record", "changes"),
         *("alert_targets",),
         *("report", "report_load", "report_data", "report_style"),

@@ -119,6 +119,56 @@ def test_a_record_without_any_date_says_so_instead_of_answering_with_nothing(tmp
                 ask(con)
 
 
+def test_a_symbol_without_any_row_in_a_record_without_dates_is_not_a_traceback(tmp_path):
+    """After a first run that failed half-way a symbol may be known, and nothing of its dates."""
+    with store.writer(tmp_path / "r.duckdb") as con:
+        con.execute(
+            "INSERT INTO symbols (symbol, contract_type, quote_asset, first_seen, last_seen) "
+            "VALUES ('BTCUSDT', 'perpetual', 'USDT', now(), now())"
+        )
+        for status in (None, "available", "unknown"):
+            with pytest.raises(queries.NotProbedError, match=r"no date was probed yet.*backfill"):
+                queries.timeline(con, "BTCUSDT", status=status)
+
+
+def test_no_remedy_is_a_command_that_would_be_refused(con):
+    today = dt.datetime.now(dt.UTC).date()
+    for ask in (
+        lambda day: queries.snapshot(con, day),
+        lambda day: queries.counts(con, day),
+        lambda day: queries.new_listings(con, day),
+        lambda day: queries.symbols_in_range(con, day, day),
+        lambda day: queries.universe(con, day, day),
+        lambda day: queries.summary(con, start=day, end=day),
+        lambda day: queries.timeline(con, "AUSDT", start=day),
+        lambda day: queries.timeline(con, "AUSDT", day, day, status="absent"),
+    ):
+        for day in (today, today + dt.timedelta(9)):
+            with pytest.raises(queries.NotProbedError, match="once it is over") as caught:
+                ask(day)
+            assert "--date" not in str(caught.value)
+            assert "--end" not in str(caught.value)
+    for ask in (
+        lambda: queries.snapshot(con, "2019-01-01"),
+        lambda: queries.summary(con, end="2019-01-01"),
+        lambda: queries.timeline(con, "AUSDT", end="2019-01-01"),
+    ):
+        with pytest.raises(queries.NotProbedError, match="the record begins with 2019-09-25"):
+            ask()
+    # A range that is partly over has a command for that part.
+    with pytest.raises(queries.NotProbedError) as caught:
+        queries.symbols_in_range(con, today - dt.timedelta(3), today + dt.timedelta(3))
+    ends = f"--start {today - dt.timedelta(3)} --end {today - dt.timedelta(1)}`"
+    assert str(caught.value).endswith(ends)
+
+
+def test_a_timeline_after_the_last_probed_date_is_an_error_with_the_remedy(con):
+    yesterday = dt.datetime.now(dt.UTC).date() - dt.timedelta(1)
+    with pytest.raises(queries.NotProbedError, match="the record ends with 2024-01-21") as caught:
+        queries.timeline(con, "AUSDT", start="2024-02-01")
+    assert f"backfill --start 2024-02-01 --end {yesterday}" in str(caught.value)
+
+
 def test_a_timeline_tells_available_absent_pending_and_unknown_apart(con):
     found = queries.timeline(con, "NEW币USDT", "2024-01-11", "2024-01-22")
     assert found.columns == ("date", "available", "status", "file_size_bytes", "status_code")
@@ -344,7 +394,10 @@ def test_an_open_notebook_does_not_keep_an_update_from_writing(tmp_path):
     with record as held:
         assert len(held.revisions()) == 1
         # One process cannot open it twice in different ways; another one is kept out as well.
-        with pytest.raises(store.StoreBusyError), store.writer(path, wait_seconds=0):
+        with (
+            pytest.raises(store.StoreBusyError, match=r"by this process itself.*`with record:`"),
+            store.writer(path, wait_seconds=0),
+        ):
             pass
     with store.writer(path, wait_seconds=0):
         pass

@@ -1,8 +1,13 @@
 """Settings: each has limits, and a bad value says variable, value and remedy in one line."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from availability_pipeline import settings
+
+DEPLOY = Path(__file__).parents[1] / "deploy"
 
 BAD = {
     "AVAILABILITY_S3_CONCURRENCY": ["0", "257", "many"],
@@ -54,3 +59,43 @@ def test_a_bad_value_is_refused_in_one_line(monkeypatch, name, value):
 def test_an_empty_variable_is_an_unset_one(monkeypatch):
     monkeypatch.setenv("AVAILABILITY_SETTLE_DAYS", "")
     assert settings.load().settle_days == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("AVAILABILITY_SETTLE_DAY", "AVAILABILITY_SETTLE_DAYS"),
+        ("AVAILABILITY_DB_PATH", None),
+        ("AVAILABILITY_ALERT_URL", "AVAILABILITY_ALERT_URLS"),
+        ("AVAILABILITY_BACKUPDIR", "AVAILABILITY_BACKUP_DIR"),
+        ("availability_s3_bukket", "AVAILABILITY_S3_BUCKET"),
+        ("AVAILABILITY_QQQQQQQQ", None),
+    ],
+)
+@pytest.mark.parametrize("load", [settings.load, settings.load_to_read])
+def test_a_misspelt_variable_is_refused_with_the_nearest_name(monkeypatch, load, name, nearest):
+    monkeypatch.setenv(name, "json://token-of-mine@example.com")
+    with pytest.raises(settings.SettingsError) as caught:
+        load()
+    text = str(caught.value)
+    assert text.startswith(f"{name} is not a setting")
+    assert nearest is None or f"the nearest is {nearest}" in text
+    assert "token-of-mine" not in text
+    assert "\n" not in text
+
+
+def test_every_variable_of_the_deploy_files_is_a_setting():
+    texts = [path.read_text(encoding="utf-8") for path in DEPLOY.rglob("*") if path.is_file()]
+    named = set(re.findall(r"\bAVAILABILITY_[A-Z0-9_]*[A-Z0-9]\b", "\n".join(texts)))
+    assert named
+    assert named <= {f"AVAILABILITY_{name.upper()}" for name in settings.Settings.model_fields}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["AVAILABILITY_SERVICE_HOST", "AVAILABILITY_WEBSERVER_SERVICE_PORT_HTTP", "AVAILABILITY_PORT",
+     "AVAILABILITY_PORT_3000_TCP_ADDR"],
+)  # fmt: skip
+def test_what_kubernetes_sets_for_a_service_called_availability_is_passed_over(monkeypatch, name):
+    monkeypatch.setenv(name, "10.0.0.7")
+    settings.load()
