@@ -19,6 +19,9 @@ from pydantic import Field, ValidationError
 
 from availability_pipeline.alert_events import Message, Model, Problem
 
+STALE = dt.timedelta(days=7)
+"""Alerts are not sent for what happened in a pause longer than this: the sensor was not defined."""
+
 PATIENCE = dt.timedelta(hours=24)
 """A message that a target did not take for this long is given up, and logged (`alerts`)."""
 
@@ -51,6 +54,7 @@ class State(Model):
     """All that alerting remembers between two evaluations."""
 
     after: int
+    looked_at: dt.datetime | None = None
     problems: dict[str, Problem] = Field(default_factory=dict)
     queue: tuple[Queued, ...] = ()
     backoffs: dict[str, Backoff] = Field(default_factory=dict)
@@ -102,6 +106,11 @@ def load(cursor: str | None, keys: Sequence[str] = ()) -> State | None:
         return State.model_validate(stored)
     except (ValidationError, ValueError, TypeError, KeyError):
         return None
+
+
+def is_stale(state: State, now: dt.datetime) -> bool:
+    """The last look is so long ago that alerts were off: what happened since is no news."""
+    return state.looked_at is not None and now - state.looked_at > STALE
 
 
 def enqueue(

@@ -54,24 +54,20 @@ def alert_sensor(
     clock: dg.ResourceParam[Clock],
 ) -> dg.SensorResult:
     """Failed runs and failed checks to AVAILABILITY_ALERT_URLS, once each; recovery too."""
+    # Defined only where there are addresses, and Dagster keeps the cursor meanwhile: when they come
+    # back, last month's failures are not news.
     urls = {
         alert_outbox.target_key(url.get_secret_value()): url.get_secret_value()
         for url in limits.alert_urls
     }
     now = clock.now()
     state = alert_outbox.load(context.cursor, list(urls))
-    if not urls:
-        # Without memory: when the setting comes, last month's failures are not news.
-        # (Dagster would not store an empty cursor.)
-        if state:
-            _log(context, urls, alert_outbox.enqueue(state, [], [], now)[1])
-        return dg.SensorResult(skip_reason="AVAILABILITY_ALERT_URLS is not set", cursor="{}")
-    if state is None:
-        state = State(after=_latest(context.instance))
+    if state is None or alert_outbox.is_stale(state, now):
+        state = State(after=_latest(context.instance), looked_at=now)
         return _result(state, "begins to watch: what happened before is not announced")
     events, after = _news(context.instance, state.after)
     problems, messages = alert_rules.decide(state.problems, events, now)
-    state = state.model_copy(update={"after": after, "problems": problems})
+    state = state.model_copy(update={"after": after, "looked_at": now, "problems": problems})
     state, dropped = alert_outbox.enqueue(state, messages, list(urls), now)
     due = alert_outbox.due(state, now)
     taken = _deliver(urls, [(state.queue[n].message, to) for n, to in due])

@@ -28,9 +28,7 @@ def published_availability(
 ) -> dg.MaterializeResult[None]:
     """Write the files whose rows have changed, then the manifest."""
     if limits.publish_url is None:
-        return dg.MaterializeResult(
-            metadata={"published": "nothing: AVAILABILITY_PUBLISH_URL is not set"}
-        )
+        raise _no_longer_set("AVAILABILITY_PUBLISH_URL")
     try:
         to = destinations.destination(limits.publish_url)
         done = export.export(
@@ -63,11 +61,7 @@ def record_backup(
 ) -> dg.MaterializeResult[None]:
     """Copy, prove, keep the last of each day, week and month."""
     if limits.backup_dir is None:
-        raise dg.Failure(
-            description="AVAILABILITY_BACKUP_DIR is not set: set it to a folder, best on another "
-            "disk, or switch backup_schedule off",
-            allow_retries=False,
-        )
+        raise _no_longer_set("AVAILABILITY_BACKUP_DIR")
     try:
         made = backup.make(
             duckdb.path(),
@@ -89,4 +83,13 @@ def record_backup(
             "sha256": made.manifest.sha256,
             "removed": [path.name for path in made.removed],
         }
+    )
+
+
+def _no_longer_set(name: str) -> dg.Failure:
+    # Both assets are defined only where their setting is set: it is gone since the code was loaded.
+    return dg.Failure(
+        description=f"{name} is no longer set: set it again, or reload the code location in the "
+        "UI under Deployment, which then has this asset no more",
+        allow_retries=False,
     )

@@ -1,18 +1,23 @@
 """When what runs: jobs and schedules.
 
-Belongs here: selections and cron lines, each with its reason. Does not belong here: what a run
-does (`assets`). Missed ticks are lost in this version of Dagster, so repair never relies on one:
-each later schedule looks back over the dates of the earlier ones.
+Belongs here: selections and cron lines, each with its reason, and which of them are defined with
+which settings. Does not belong here: what a run does (`assets`). Missed ticks are lost in this
+version of Dagster, so repair never relies on one: each later schedule looks back over the dates of
+the earlier ones.
 """
 
 import datetime as dt
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from availability_pipeline import checks, settings
 from availability_pipeline.history import history_retention
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline.partitions import range_tags, yesterday
+from availability_pipeline.settings import Settings
+
+Job = dg.JobDefinition | UnresolvedAssetJobDefinition
 
 STANDING = dg.AssetSelection.checks(*checks.STANDING)
 # An asset's checks come with it, but the standing ones judge the whole record, once a day.
@@ -115,13 +120,13 @@ history_retention_schedule = dg.ScheduleDefinition(
 
 # Between the 03:00 look at late arrivals, which ends within minutes and repairs a failed daily
 # update, and Sunday's reconcile at 05:00, which replaces most rows: before it and not after.
-# Off until somebody says where to (AVAILABILITY_BACKUP_DIR) and switches it on in the UI.
+# Defined, and on, where AVAILABILITY_BACKUP_DIR says where to.
 backup_schedule = dg.ScheduleDefinition(
     name="backup_schedule",
     job=backup,
     cron_schedule="45 4 * * *",
     execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.STOPPED,
+    default_status=dg.DefaultScheduleStatus.RUNNING,
     description="A backup of the record.",
 )
 
@@ -135,10 +140,8 @@ backup_schedule = dg.ScheduleDefinition(
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=30,
 )
-def publish_sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """Publish after each update, where a destination is set."""
-    if settings.load().publish_url is None:
-        return dg.SkipReason("AVAILABILITY_PUBLISH_URL is not set: nothing is published")
+def publish_sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest:
+    """Publish after each update, to AVAILABILITY_PUBLISH_URL."""
     return dg.RunRequest(run_key=context.cursor)
 
 
@@ -158,16 +161,26 @@ def _yesterday(context: dg.ScheduleEvaluationContext) -> dt.date:
     return yesterday(context.scheduled_execution_time)
 
 
-JOBS = (
-    *(daily_update, late_arrivals, full_reconcile, slo_checks, history_retention),
-    *(publish, backup, draw_report),
-)
-SENSORS = (publish_sensor, report_sensor)
-SCHEDULES = (
-    daily_update_schedule,
-    late_arrivals_schedule,
-    full_reconcile_schedule,
-    slo_schedule,
-    history_retention_schedule,
-    backup_schedule,
-)
+def jobs(configured: Settings) -> list[Job]:
+    """The jobs of what is configured."""
+    found: list[Job] = [daily_update, late_arrivals, full_reconcile, slo_checks, draw_report]
+    found.append(history_retention)
+    if configured.publish_url:
+        found.append(publish)
+    if configured.backup_dir:
+        found.append(backup)
+    return found
+
+
+def schedules(configured: Settings) -> list[dg.ScheduleDefinition]:
+    """The schedules of what is configured."""
+    found = [daily_update_schedule, late_arrivals_schedule, full_reconcile_schedule]
+    found += [slo_schedule, history_retention_schedule]
+    if configured.backup_dir:
+        found.append(backup_schedule)
+    return found
+
+
+def sensors(configured: Settings) -> list[dg.SensorDefinition]:
+    """The sensors of what is configured, but for the alerts'."""
+    return [publish_sensor, report_sensor] if configured.publish_url else [report_sensor]

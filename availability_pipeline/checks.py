@@ -8,6 +8,8 @@ They block nothing and take no writer's place in the pool: they read, and wait f
 goes wrong in a check itself (no database, a query that fails) raises; it is no verdict on the data.
 """
 
+from collections.abc import Sequence
+
 import dagster as dg
 
 from availability_pipeline import health, standing
@@ -102,8 +104,8 @@ def store_matches_dagster(
 @dg.asset_check(
     asset="symbol_listings",
     description="The last settled date has AVAILABILITY_SLO_EXCHANGE_COVERAGE of the perpetual "
-    "contracts that the exchange says it trades. Off unless AVAILABILITY_EXCHANGE_INFO_URL is set; "
-    "an exchange that gives no answer is a warning.",
+    "contracts that the exchange (AVAILABILITY_EXCHANGE_INFO_URL) says it trades; an exchange that "
+    "gives no answer is a warning.",
 )
 def exchange_coverage(
     duckdb: AvailabilityDuckDB, limits: dg.ResourceParam[Settings]
@@ -114,10 +116,17 @@ def exchange_coverage(
     return check_result(standing.exchange_coverage(date, recorded, limits))
 
 
-STANDING = (
+_ALWAYS = (
     *(_of_the_record(name, *where) for name, where in _OF_THE_RECORD.items()),
     update_success_rate,
     freshness,
     store_matches_dagster,
-    exchange_coverage,
 )
+
+STANDING = (*_ALWAYS, exchange_coverage)
+"""All there are."""
+
+
+def standing_checks(configured: Settings) -> Sequence[dg.AssetChecksDefinition]:
+    """Those of what is configured: without an exchange to ask there is nothing to compare with."""
+    return STANDING if configured.exchange_info_url else _ALWAYS

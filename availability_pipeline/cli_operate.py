@@ -59,7 +59,7 @@ def status(as_json: bool) -> None:
         except StoreError as broken:
             error = broken
         if instance:
-            answer |= _running(instance, now)
+            answer |= _running(instance, now, s)
             if "dates" in answer:
                 verdicts |= _judge_runs(instance, stored, now, s)
     # Older ones are history; three are enough to see a pattern.
@@ -172,15 +172,18 @@ def _judge_runs(
     }
 
 
-def _running(instance: "dg.DagsterInstance", now: dt.datetime) -> dict[str, Any]:
+def _running(
+    instance: "dg.DagsterInstance", now: dt.datetime, s: settings.Settings
+) -> dict[str, Any]:
     """Daemon, schedules and last runs, as they go into the answer."""
     from dataclasses import asdict
 
     from availability_pipeline import automation, health
 
+    defined = automation.schedules(s)
     return {
         "daemon": asdict(health.daemon(instance, now)),
-        "schedules": [asdict(x) for x in health.schedules(instance, automation.SCHEDULES, now)],
+        "schedules": [asdict(x) for x in health.schedules(instance, defined, now)],
         "runs": [asdict(x) for x in health.last_runs(instance)],
     }
 

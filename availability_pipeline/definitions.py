@@ -1,4 +1,9 @@
-"""Assembly, and nothing else: what `workspace.yaml` loads."""
+"""Assembly, and nothing else: what `workspace.yaml` loads.
+
+What a setting switches on is defined only where that setting is set: a default installation has
+no asset that can only fail and no sensor that ticks for nothing. So the settings are read when the
+definitions are built; after a change, restart, or reload the code location in the UI.
+"""
 
 from collections.abc import Mapping
 
@@ -11,6 +16,7 @@ from availability_pipeline import (
     assets_report,
     automation,
     checks,
+    settings,
 )
 from availability_pipeline.resources import (
     ArchiveResource,
@@ -22,21 +28,35 @@ from availability_pipeline.resources import (
 
 
 def build_defs(*, resources: Mapping[str, object] | None = None) -> dg.Definitions:
-    """All definitions; `resources` replaces some of the real ones, by key."""
+    """The definitions of what is configured in the environment.
+
+    Args:
+        resources: replaces some of the real ones, by key.
+
+    Raises:
+        SettingsError: a setting is bad; one line.
+    """
+    configured = settings.load()
+    defined: list[dg.AssetsDefinition | dg.AssetSpec] = [
+        assets.vision_archive,
+        assets.daily_availability,
+        assets.symbol_listings,
+        assets.daily_summary,
+        assets_report.availability_report,
+    ]
+    if configured.publish_url:
+        defined.append(assets_publish.published_availability)
+    if configured.backup_dir:
+        defined.append(assets_publish.record_backup)
+    sensors = automation.sensors(configured)
+    if configured.alert_urls:
+        sensors.append(alerts.alert_sensor)
     return dg.Definitions(
-        assets=[
-            assets.vision_archive,
-            assets.daily_availability,
-            assets.symbol_listings,
-            assets.daily_summary,
-            assets_report.availability_report,
-            assets_publish.published_availability,
-            assets_publish.record_backup,
-        ],
+        assets=defined,
         asset_checks=checks.STANDING,
-        jobs=automation.JOBS,
-        schedules=automation.SCHEDULES,
-        sensors=[alerts.alert_sensor, *automation.SENSORS],
+        jobs=automation.jobs(configured),
+        schedules=automation.schedules(configured),
+        sensors=sensors,
         resources={
             "archive": ArchiveResource(),
             "duckdb": AvailabilityDuckDB(),

@@ -11,7 +11,7 @@ from dagster._core.test_utils import create_run_for_test
 from dagster._daemon.monitoring.run_monitoring import monitor_starting_run
 
 from availability_pipeline import alerts, settings
-from availability_pipeline.definitions import defs
+from availability_pipeline.definitions import build_defs, defs
 from availability_pipeline.partitions import range_tags
 from availability_pipeline_tests.helpers import D, flat
 from availability_pipeline_tests.receiver import SECRET, receiving
@@ -270,17 +270,24 @@ def test_recovery_never_overtakes_the_failure_at_a_target_that_was_down(watch, r
     assert receiver.titles == [f"daily_update failed: {DAY}", "daily_update recovered"]
 
 
-def test_without_targets_nothing_is_remembered(watch, receiver):
-    """When the setting comes back, nobody wants to hear of last month's failures."""
-    urls, watch.urls = watch.urls, []
+def test_after_alerts_were_off_for_long_nothing_of_that_time_is_announced(watch, receiver):
+    """The sensor is defined only with targets, and its cursor is kept: it would tell it all."""
     watch.archive.fails = True
     watch.run()
-    watch.tick()
-    assert (watch.cursor, watch.said) == ("{}", "AVAILABILITY_ALERT_URLS is not set")
-    watch.urls = urls
-    watch.tick()
+    watch.tick(minutes=8 * 24 * 60)
+    assert "begins to watch" in watch.said
     watch.tick()
     assert receiver.asked == 0
+    watch.run()
+    watch.tick()
+    assert len(receiver.log) == 1
+
+
+def test_after_a_weekend_without_a_daemon_what_failed_is_announced(watch, receiver):
+    watch.archive.fails = True
+    watch.run()
+    watch.tick(minutes=3 * 24 * 60)
+    assert len(receiver.log) == 1
 
 
 def test_a_cursor_of_another_version_begins_anew(watch, receiver):
@@ -321,8 +328,10 @@ def test_more_finished_runs_than_one_look_takes_are_all_seen(watch, receiver, mo
     assert receiver.titles == [f"job_{name} failed" for name in "abcde"]
 
 
-def test_the_sensor_runs_by_default_and_leaves_a_bounded_trail(watch):
+def test_the_sensor_runs_by_default_and_leaves_a_bounded_trail(watch, monkeypatch):
     """A tick every 30 s is a million a year, each with the cursor in it."""
+    monkeypatch.setenv("AVAILABILITY_ALERT_URLS", watch.urls[0])
+    defs = build_defs()
     sensor = defs.resolve_sensor_def("alert_sensor")
     assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
     assert {s.name for s in defs.sensors if (s.minimum_interval_seconds or 0) < 30} == set()

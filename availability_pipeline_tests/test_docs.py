@@ -126,10 +126,16 @@ def test_the_architecture_page_has_a_place_for_every_module() -> None:
     assert {m for m in modules if not m.startswith("cli_")} <= named
 
 
-def test_the_architecture_page_names_what_runs_and_what_is_stored() -> None:
-    from availability_pipeline.definitions import defs
+def test_the_architecture_page_names_what_runs_and_what_is_stored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from availability_pipeline.definitions import build_defs
     from availability_pipeline.schema import DDL
 
+    monkeypatch.setenv("AVAILABILITY_BACKUP_DIR", "/backups")
+    monkeypatch.setenv("AVAILABILITY_PUBLISH_URL", "/published")
+    monkeypatch.setenv("AVAILABILITY_ALERT_URLS", "json://127.0.0.1:9")
+    defs = build_defs()
     running = [item.name for item in (*(defs.schedules or ()), *(defs.sensors or ()))]
     assets = [key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()]
     tables = re.findall(r"CREATE (?:TABLE|VIEW) (\w+)", " ".join(DDL))

@@ -24,7 +24,7 @@ from dagster._core.scheduler.instigation import (
 from dagster._daemon.types import DaemonHeartbeat
 from dagster._utils.error import SerializableErrorInfo
 
-from availability_pipeline import automation, health, logs, slo, store
+from availability_pipeline import automation, health, logs, settings, slo, store
 from availability_pipeline.cli import cli
 from availability_pipeline.cli_operate import next_step
 from availability_pipeline.keys import FIRST_DATE
@@ -149,7 +149,7 @@ def test_status_shows_each_schedule_with_its_last_and_next_tick(home):
         tick(instance, failed, InstigatorStatus.STOPPED, TickStatus.SUCCESS, where="old", ago=900)
     answer = home.json("status")
     rows = {row["name"]: row for row in answer["schedules"]}
-    assert list(rows) == [schedule.name for schedule in automation.SCHEDULES]
+    assert list(rows) == [one.name for one in automation.schedules(settings.load())]
     assert (rows[stopped]["on"], rows[stopped]["next_tick"]) == (False, None)
     assert (rows[failed]["on"], rows[failed]["last_outcome"]) == (True, "failure")
     assert rows[failed]["error"] == "OSError: no space"

@@ -225,36 +225,6 @@ def test_pending_files_are_a_warning_and_missing_ones_an_error(world):
     assert (got.passed, got.severity) == (False, dg.AssetCheckSeverity.WARN)
 
 
-def test_definitions_are_exactly_these():
-    graph = defs.resolve_asset_graph()
-    assert {k.to_user_string() for k in graph.get_all_asset_keys()} == {
-        "vision_archive", "daily_availability", "symbol_listings", "daily_summary",
-        "published_availability", "record_backup", "availability_report",
-    }  # fmt: skip
-    jobs = {
-        *("daily_update", "late_arrivals", "full_reconcile", "slo_checks", "history_retention"),
-        *("publish", "backup", "draw_report"),
-    }
-    assert {j.name for j in defs.resolve_all_job_defs() if not j.name.startswith("__")} == jobs
-    schedules = {s.name: s.cron_schedule for s in defs.schedules or ()}
-    assert schedules == {
-        "daily_update_schedule": "0 2 * * *",
-        "late_arrivals_schedule": "0 3,9,15,21 * * *",
-        "full_reconcile_schedule": "0 5 * * 0",
-        "slo_schedule": "30 9 * * *",
-        "history_retention_schedule": "30 7 * * 0",
-        "backup_schedule": "45 4 * * *",
-    }
-    stopped = {s.name for s in defs.schedules if s.default_status.value != "RUNNING"}
-    assert stopped == {"backup_schedule"}, "it needs a place first"
-    sensors = {"publish_sensor", "alert_sensor", "report_sensor"}
-    assert {s.name for s in defs.sensors or ()} == sensors
-    assert {s.execution_timezone for s in defs.schedules or ()} == {"UTC"}
-    daily = graph.get(dg.AssetKey("daily_availability"))
-    assert daily.partitions_def.get_first_partition_key() == "2019-09-25"
-    assert daily.backfill_policy == dg.BackfillPolicy.single_run()
-
-
 def tick(schedule, *when):
     context = dg.build_schedule_context(
         scheduled_execution_time=dt.datetime(*when, tzinfo=dt.UTC),

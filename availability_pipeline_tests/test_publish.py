@@ -7,6 +7,7 @@ from availability_pipeline import backup, export
 from availability_pipeline.automation import publish_sensor
 from availability_pipeline.definitions import build_defs, defs
 from availability_pipeline.destinations import destination
+from availability_pipeline.partitions import range_tags
 from availability_pipeline.resources import AvailabilityDuckDB
 from availability_pipeline_tests.test_pipeline import END, START, World
 
@@ -56,13 +57,6 @@ def test_the_record_is_published_with_a_manifest_and_numbers_for_the_ui(
     assert metadata(execute(world, "publish"))["files_written"] == 0
 
 
-def test_without_a_destination_publishing_says_that_it_did_nothing(world, monkeypatch):
-    monkeypatch.delenv("AVAILABILITY_PUBLISH_URL", raising=False)
-    done = execute(world, "publish")
-    assert done.success
-    assert metadata(done) == {"published": "nothing: AVAILABILITY_PUBLISH_URL is not set"}
-
-
 def test_a_destination_that_refuses_fails_its_own_run_and_no_update(world, monkeypatch):
     monkeypatch.setenv("AVAILABILITY_PUBLISH_URL", str(world.path / "below"))
     assert world.run().success, "the update is done whatever becomes of the files"
@@ -97,13 +91,6 @@ def test_each_update_is_published_once_and_a_failed_one_is_not(world, monkeypatc
     assert len(keys) == 2
 
 
-def test_without_a_destination_the_sensor_asks_for_nothing(world, monkeypatch):
-    monkeypatch.delenv("AVAILABILITY_PUBLISH_URL", raising=False)
-    tick = sensor_tick(world)
-    assert tick.run_requests == []
-    assert "AVAILABILITY_PUBLISH_URL is not set" in tick.skip_message
-
-
 def test_the_backup_asset_makes_a_proved_backup_and_lets_old_ones_go(world, tmp_path, monkeypatch):
     monkeypatch.setenv("AVAILABILITY_BACKUP_DIR", str(tmp_path / "backups"))
     for name in ("DAILY", "WEEKLY", "MONTHLY"):
@@ -116,13 +103,52 @@ def test_the_backup_asset_makes_a_proved_backup_and_lets_old_ones_go(world, tmp_
     assert second["removed"] == [first["backup"].rpartition("/")[2]]
 
 
-@pytest.mark.parametrize("place", [None, "below"])
-def test_a_backup_without_a_place_fails_in_one_line(world, monkeypatch, place):
-    if place is None:
-        monkeypatch.delenv("AVAILABILITY_BACKUP_DIR", raising=False)
-    else:
-        monkeypatch.setenv("AVAILABILITY_BACKUP_DIR", str(world.path / place))
+def test_a_backup_without_a_place_fails_in_one_line(world, monkeypatch):
+    monkeypatch.setenv("AVAILABILITY_BACKUP_DIR", str(world.path / "below"))
     done = execute(world, "backup")
     assert not done.success
-    assert ("AVAILABILITY_BACKUP_DIR is not set" if place is None else "another place") in why(done)
+    assert "another place" in why(done)
     assert "\n" not in why(done)
+
+
+@pytest.mark.parametrize(
+    ("name", "job"),
+    [("AVAILABILITY_BACKUP_DIR", "backup"), ("AVAILABILITY_PUBLISH_URL", "publish")],
+)
+def test_a_setting_that_is_gone_since_the_code_was_loaded_fails_in_one_line(
+    world, tmp_path, monkeypatch, name, job
+):
+    """A run that says it did what it did not is worse than one that fails."""
+    monkeypatch.setenv(name, str(tmp_path / "somewhere"))
+    found = build_defs(resources={"duckdb": AvailabilityDuckDB(database=str(world.path))})
+    monkeypatch.delenv(name)
+    done = found.resolve_job_def(job).execute_in_process(
+        instance=world.instance, raise_on_error=False
+    )
+    assert not done.success
+    assert f"{name} is no longer set: set it again, or reload" in why(done)
+    assert "\n" not in why(done)
+
+
+def test_with_downstream_and_materialize_all_succeed_on_a_default_installation(
+    world, monkeypatch
+):
+    """`record_backup` without a place once made 30 good partitions a failed backfill."""
+    for name in ("AVAILABILITY_BACKUP_DIR", "AVAILABILITY_PUBLISH_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AVAILABILITY_REPORT_DIR", str(world.path.parent / "report"))
+    found = build_defs(
+        resources={
+            "archive": world.archive,
+            "clock": world.clock,
+            "duckdb": AvailabilityDuckDB(database=str(world.path)),
+        }
+    )
+    everything = found.resolve_implicit_global_asset_job_def()
+    done = everything.execute_in_process(
+        instance=world.instance, tags=range_tags(START, END), raise_on_error=False
+    )
+    assert done.success
+    made = {e.asset_key.to_user_string() for e in done.get_asset_materialization_events()}
+    assert "published_availability" not in made
+    assert made >= {"daily_availability", "daily_summary", "availability_report"}

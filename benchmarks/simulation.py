@@ -143,7 +143,7 @@ PROBING = ("daily_update_schedule", "late_arrivals_schedule", "full_reconcile_sc
 def ticks(day: int) -> Iterator[tuple[dt.datetime, dg.ScheduleDefinition]]:
     """The day's ticks of the probes and the checks, in order, read off their cron lines."""
     found = []
-    for schedule in automation.SCHEDULES:
+    for schedule in automation.schedules(settings.load()):
         if schedule.name not in (*PROBING, "slo_schedule"):
             continue
         minute, hours, _, _, weekdays = str(schedule.cron_schedule).split()

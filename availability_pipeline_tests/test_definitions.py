@@ -1,0 +1,93 @@
+"""Exactly what is defined, as the workspace loads it, with and without each setting."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from availability_pipeline.definitions import build_defs
+
+ASSETS = {
+    "vision_archive", "daily_availability", "symbol_listings", "daily_summary",
+    "availability_report",
+}  # fmt: skip
+JOBS = {
+    "daily_update", "late_arrivals", "full_reconcile", "slo_checks", "history_retention",
+    "draw_report",
+}  # fmt: skip
+SCHEDULES = {
+    "daily_update_schedule": "0 2 * * *",
+    "late_arrivals_schedule": "0 3,9,15,21 * * *",
+    "full_reconcile_schedule": "0 5 * * 0",
+    "slo_schedule": "30 9 * * *",
+    "history_retention_schedule": "30 7 * * 0",
+}
+SENSORS = {"report_sensor"}
+
+BACKUP = "AVAILABILITY_BACKUP_DIR", "/var/backups/availability"
+PUBLISH = "AVAILABILITY_PUBLISH_URL", "s3://my-bucket/availability"
+ALERTS = "AVAILABILITY_ALERT_URLS", "json://127.0.0.1:9"
+OPTIONAL = {"AVAILABILITY_EXCHANGE_INFO_URL", BACKUP[0], PUBLISH[0], ALERTS[0]}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_configured(monkeypatch):
+    for name in OPTIONAL:
+        monkeypatch.delenv(name, raising=False)
+
+
+def defined(found: dg.Definitions) -> tuple[set[str], set[str], dict[str, str], set[str]]:
+    """Assets, jobs, schedules and sensors."""
+    assets = found.resolve_asset_graph().get_all_asset_keys()
+    jobs = {job.name for job in found.resolve_all_job_defs() if not job.name.startswith("__")}
+    schedules = {one.name: str(one.cron_schedule) for one in found.schedules or ()}
+    sensors = {one.name for one in found.sensors or ()}
+    return {key.to_user_string() for key in assets}, jobs, schedules, sensors
+
+
+def test_a_default_installation_defines_exactly_what_can_run():
+    """An asset that can only fail made 30 good partitions a failed backfill."""
+    found = build_defs()
+    assert defined(found) == (ASSETS, JOBS, SCHEDULES, SENSORS)
+    assert {one.execution_timezone for one in found.schedules or ()} == {"UTC"}
+    assert all(one.default_status.value == "RUNNING" for one in (*found.schedules, *found.sensors))
+    daily = found.resolve_asset_graph().get(dg.AssetKey("daily_availability"))
+    assert daily.partitions_def.get_first_partition_key() == "2019-09-25"
+    assert daily.backfill_policy == dg.BackfillPolicy.single_run()
+
+
+@pytest.mark.parametrize(
+    ("setting", "assets", "jobs", "schedules", "sensors"),
+    [
+        (BACKUP, {"record_backup"}, {"backup"}, {"backup_schedule": "45 4 * * *"}, set()),
+        (PUBLISH, {"published_availability"}, {"publish"}, {}, {"publish_sensor"}),
+        (ALERTS, set(), set(), {}, {"alert_sensor"}),
+    ],
+    ids=["backup", "publish", "alerts"],
+)
+def test_a_setting_adds_exactly_its_own(monkeypatch, setting, assets, jobs, schedules, sensors):
+    monkeypatch.setenv(*setting)
+    found = build_defs()
+    assert defined(found) == (
+        ASSETS | assets, JOBS | jobs, SCHEDULES | schedules, SENSORS | sensors
+    )  # fmt: skip
+    assert all(one.default_status.value == "RUNNING" for one in (*found.schedules, *found.sensors))
+
+
+def test_a_bad_setting_is_one_line_where_the_definitions_are_loaded(tmp_path):
+    """The UI shows it as the error of the code location; `validate` prints it."""
+    done = subprocess.run(
+        [Path(sys.executable).with_name("dagster"), "definitions", "validate",
+         "-m", "availability_pipeline.definitions"],
+        env=os.environ | {"DAGSTER_HOME": str(tmp_path), "AVAILABILITY_LOOKBACK_DAYS": "0"},
+        capture_output=True, text=True, check=False, timeout=200,
+    )  # fmt: skip
+    assert done.returncode != 0
+    line = (
+        "AVAILABILITY_LOOKBACK_DAYS='0': Input should be greater than or equal to 1; correct or "
+        "unset it"
+    )
+    assert any(one.endswith(line) for one in (done.stdout + done.stderr).splitlines())
