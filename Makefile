@@ -4,10 +4,10 @@ STAMP := .venv/.installed
 PORT ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up start stop running test lint bench clean
+.PHONY: help demo up start stop running test test-quick duckdb15 lint bench clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 $(STAMP): pyproject.toml constraints.txt
 	@echo 'making .venv with what constraints.txt pins: a minute or two'
@@ -42,11 +42,20 @@ lint: $(STAMP)  ## ruff and mypy
 	.venv/bin/mypy
 
 test: $(STAMP) lint  ## lint and every test, from a fresh clone too
-	$(PY) -m pytest
+	$(PY) -m pytest $(ARGS)
+
+test-quick: $(STAMP)  ## the tests of the inner loop, in less than two minutes
+	$(PY) -m pytest -m 'not slow' $(ARGS)
+
+.venv-duckdb15/bin/python:
+	python3 -m venv .venv-duckdb15
+	$@ -m pip install -q --disable-pip-version-check 'duckdb>=1.5,<1.6'
+
+duckdb15: .venv-duckdb15/bin/python  ## an older DuckDB beside ours, for the test that it opens the record
 
 bench: $(STAMP)  ## each benchmark's table, full size (ARGS=--quick: in seconds)
 	@for module in $$(grep -l '__main__' benchmarks/*.py | sed 's|/|.|; s|\.py$$||' | \
 		grep -v archive_server); do $(PY) -m $$module $(ARGS) || exit 1; done
 
 clean:  ## remove what the targets made, but never the record or the run history
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-home
+	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-home

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from availability_pipeline_tests.helpers import PATIENCE
+
 COMMAND = [sys.executable, "-m", "availability_pipeline.cli", "demo"]
 
 
@@ -60,7 +62,7 @@ def demo_with_ui(folder: Path) -> Iterator[tuple[str, list[str]]]:
             raise AssertionError(f"no UI: {errors.read_text()[-2000:]}")
         yield f"http://127.0.0.1:{port}", lines
         process.send_signal(signal.SIGINT)
-        assert process.wait(40) == 0
+        assert process.wait(PATIENCE) == 0
         assert left_of(folder) == []
     finally:
         process.kill()
@@ -69,12 +71,12 @@ def demo_with_ui(folder: Path) -> Iterator[tuple[str, list[str]]]:
             process.stdout.close()
 
 
-def left_of(folder: Path, patience: float = 5) -> list[str]:
+def left_of(folder: Path, patience: float = PATIENCE) -> list[str]:
     """Command lines of the processes that have the demo's folder in their environment."""
     return left_of_home(folder / "demo-home", patience)
 
 
-def left_of_home(home: Path, patience: float = 5) -> list[str]:
+def left_of_home(home: Path, patience: float = PATIENCE) -> list[str]:
     """Command lines of the processes that have this DAGSTER_HOME."""
     deadline = time.monotonic() + patience
     while (found := _processes_of(home)) and time.monotonic() < deadline:

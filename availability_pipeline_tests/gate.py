@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from availability_pipeline_tests.helpers import PATIENCE
+
 
 class Gate:
     """In front of another endpoint.
@@ -26,7 +28,7 @@ class Gate:
                 gate.waiting.set()
                 gate.open.wait()
                 try:
-                    with urllib.request.urlopen(behind + self.path, timeout=20) as answer:
+                    with urllib.request.urlopen(behind + self.path, timeout=PATIENCE) as answer:
                         body, status = answer.read(), answer.status
                 except urllib.error.HTTPError as error:
                     body, status = error.read(), error.code

@@ -1,13 +1,31 @@
 """Listings made by hand, for tests that need no archive."""
 
 import datetime as dt
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import pandas as pd
 
 from availability_pipeline.archive import Listing
 
 D = dt.date
+
+PATIENCE = 400
+"""Seconds that a test waits for another process or thread: only what hangs takes them. Nothing
+else bounds how long one takes; the machine may be doing other things."""
+
+T = TypeVar("T")
+
+
+def wait_for(what: Callable[[], T], every: float = 0.05) -> T:
+    """The first true answer of `what`, asked again and again."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := what()):
+        assert time.monotonic() < deadline, "never came true"
+        time.sleep(every)
+    return found
+
 
 Files = Mapping[dt.date, tuple[int, dt.datetime]]
 """One symbol's files: date -> (size in bytes, last modified)."""

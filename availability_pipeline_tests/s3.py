@@ -9,6 +9,7 @@ import boto3
 from moto.server import ThreadedMotoServer
 
 from availability_pipeline.keys import UM_KLINES_1M
+from availability_pipeline_tests.helpers import PATIENCE
 
 BUCKET = "data.binance.vision"
 
@@ -43,7 +44,7 @@ def local_archive() -> Iterator[LocalArchive]:
         host, port = server.get_host_and_port()
         # moto keeps its buckets for the whole process: begin with none.
         reset = urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
-        urllib.request.urlopen(reset, timeout=10).close()
+        urllib.request.urlopen(reset, timeout=PATIENCE).close()
         archive = LocalArchive(f"http://{host}:{port}")
         archive.client.list_buckets()
         yield archive

@@ -81,7 +81,7 @@ def test_a_hanging_target_and_an_endless_answer_keep_nothing_from_the_others():
         urls = [hangs.url, drips.url, good.url]
         messages = [(f"title {n}", "body", "failure", range(3)) for n in range(3)]
         before = threading.active_count()
-        taken = alert_targets.deliver(urls, messages, budget_seconds=30, target_seconds=3)
+        taken = alert_targets.deliver(urls, messages, budget_seconds=300, target_seconds=10)
         assert taken == [{2}, {2}, {2}]
         assert good.titles == ["title 0", "title 1", "title 2"]
         assert hangs.asked == 1, "not asked again in the same delivery"

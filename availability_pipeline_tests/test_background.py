@@ -6,13 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from availability_pipeline import background
 from availability_pipeline_tests.demo_process import free_port, left_of_home
+from availability_pipeline_tests.helpers import PATIENCE, wait_for
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,7 +39,7 @@ class Act:
     def __call__(self, act):
         return subprocess.run(
             self.command(act),
-            env=self.env, capture_output=True, text=True, check=False, timeout=200,
+            env=self.env, capture_output=True, text=True, check=False, timeout=PATIENCE,
         )  # fmt: skip
 
 
@@ -76,11 +76,12 @@ def test_after_a_kill_of_the_keeper_the_rest_is_seen_and_ended(act):
     """The daemon would go on launching runs, and a new start would add a second one."""
     with (act.home / "out").open("w") as out:
         keeper = subprocess.Popen(act.command("up"), env=act.env, stdout=out, stderr=out)
-    deadline = time.monotonic() + 60
-    while not (found := background.find(act.home)) or not found.pid:
+
+    def kept():
         assert keeper.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+        return (found := background.find(act.home)) and found.pid and found
+
+    found = wait_for(kept)
     keeper.kill()
     keeper.wait()
     assert background.find(act.home) == found

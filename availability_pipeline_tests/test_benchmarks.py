@@ -16,6 +16,7 @@ from botocore.config import Config
 from availability_pipeline import settings
 from availability_pipeline.keys import FIRST_DATE, UM_KLINES_1M, is_symbol
 from availability_pipeline.listing import S3Archive
+from availability_pipeline_tests.helpers import PATIENCE
 from benchmarks import archive_server, synthetic
 
 ROOT = Path(__file__).parents[1]
@@ -44,7 +45,7 @@ def test_a_benchmark_runs_and_prints_its_table(name):
     }
     done = subprocess.run(
         [sys.executable, "-m", *f"benchmarks.{name}".split(), "--quick", "--symbols", "12"],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300,
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "target" in done.stdout

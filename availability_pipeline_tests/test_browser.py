@@ -1,47 +1,30 @@
 """What a person sees: the Dagster UI on the demo's data, in a real browser."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
+from availability_pipeline_tests.browser import browser, patient
 from availability_pipeline_tests.demo_process import demo_with_ui
 
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = [
-    "--no-sandbox",  # root has none
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-]
 GROUPS = "%2C".join(
     f"global%40global%3A{name}" for name in ("archive", "record", "answers", "published")
 )
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc"),
-]
+pytestmark = pytest.mark.requires("browser")
 
 
 @pytest.fixture(scope="module")
 def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if not CHROMIUM.exists():
-        pytest.fail(f"{CHROMIUM} is missing: apt-get install chromium, or pytest -m 'not browser'")
     with demo_with_ui(tmp_path_factory.mktemp("browser")) as (address, _lines):
         yield address
 
 
 @pytest.fixture
 def page(ui: str) -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 1640, "height": 900})
-        page.set_default_timeout(60_000)
-        yield page
-        browser.close()
+    with browser() as chromium:
+        yield patient(chromium.new_page(viewport={"width": 1640, "height": 900}))
 
 
 def test_the_asset_graph_shows_every_asset(ui: str, page: Page) -> None:

@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from availability_pipeline.cli import cli
-from availability_pipeline_tests.helpers import days
+from availability_pipeline_tests.helpers import PATIENCE, days, wait_for
 from availability_pipeline_tests.s3 import local_archive
 
 ROOT = Path(__file__).parent.parent
@@ -43,7 +42,7 @@ class Shell:
             capture_output=True,
             encoding="utf-8",
             check=False,
-            timeout=120,
+            timeout=PATIENCE,
         )
 
     def ok(self, *args):
@@ -123,11 +122,9 @@ def test_ctrl_c_ends_a_run_as_failed_and_not_as_started_for_ever(shell):
     )  # fmt: skip
     runs = shell.home / "history" / "runs"
     before = set(runs.iterdir())
-    deadline = time.monotonic() + 60
-    while set(runs.iterdir()) == before and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for(lambda: set(runs.iterdir()) != before)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode != 0
     with closing(sqlite3.connect(shell.home / "history" / "runs.db")) as con:
         statuses = {row[0] for row in con.execute("SELECT status FROM runs")}

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from availability_pipeline import derived, store
 from availability_pipeline.cli import cli
-from availability_pipeline_tests.helpers import flat, make_listing, published
+from availability_pipeline_tests.helpers import PATIENCE, flat, make_listing, published
 
 YESTERDAY = dt.datetime.now(dt.UTC).date() - dt.timedelta(1)
 START = YESTERDAY - dt.timedelta(420)
@@ -242,7 +242,7 @@ def on_a_terminal(path, *args):
             if not part:
                 break
             parts.append(part)
-        process.wait(timeout=60)
+        process.wait(timeout=PATIENCE)
     os.close(master)
     return b"".join(parts).decode()
 

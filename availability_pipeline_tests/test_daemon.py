@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from availability_pipeline import store
-from availability_pipeline_tests.helpers import days
+from availability_pipeline_tests.helpers import PATIENCE, days
 from availability_pipeline_tests.receiver import SECRET, receiving
 from availability_pipeline_tests.s3 import local_archive
 from availability_pipeline_tests.test_security import everything_in
@@ -41,12 +41,12 @@ ASSETS = ["daily_availability", "symbol_listings", "daily_summary"]
 class Ui:
     """`dagster dev` on a home of its own, in its own process group."""
 
-    def __init__(self, home, endpoint, alert_url=""):
+    def __init__(self, home, endpoint, alert_url="", **env):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.log = (home / "dev.log").open("w+")
-        self.env = env = os.environ | {
+        self.env = os.environ | {
             "DAGSTER_HOME": str(home),
             "AVAILABILITY_DB": str(home / "record.duckdb"),
             "AVAILABILITY_S3_ENDPOINT": endpoint,
@@ -54,11 +54,13 @@ class Ui:
             "NO_PROXY": "127.0.0.1",
             "DAGSTER_EVENT_BATCH_SIZE": "500",
             "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "true",
+            **env,
         }
         self.process = subprocess.Popen(
             [Path(sys.executable).with_name("dagster"), "dev", "-w", ROOT / "workspace.yaml",
              "-h", "127.0.0.1", "-p", str(self.port)],
-            env=env, stdout=self.log, stderr=subprocess.STDOUT, start_new_session=True, cwd=home,
+            env=self.env, cwd=home,
+            stdout=self.log, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
 
     def ask(self, query, **variables):
@@ -67,18 +69,18 @@ class Ui:
             json.dumps({"query": query, "variables": variables}).encode(),
             {"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return json.load(answer)["data"]
 
     def update(self, **env):
         """`update manual` in a shell, beside the daemon."""
         return subprocess.run(
             [sys.executable, "-W", "ignore", "-m", "availability_pipeline.cli", "update", "manual"],
-            env=self.env | env, capture_output=True, check=False, timeout=200,
+            env=self.env | env, capture_output=True, check=False, timeout=PATIENCE,
         ).returncode  # fmt: skip
 
-    def wait(self, seconds, what, query=STATE):
-        deadline = time.monotonic() + seconds
+    def wait(self, what, query=STATE):
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             try:
                 if found := what(self.ask(query)):
@@ -87,7 +89,7 @@ class Ui:
                 assert self.process.poll() is None
             time.sleep(1)
         self.log.seek(0)
-        pytest.fail(f"not within {seconds} s; the end of the log:\n{self.log.read()[-4000:]}")
+        pytest.fail(f"not within {PATIENCE} s; the end of the log:\n{self.log.read()[-4000:]}")
 
     def stop(self):
         os.killpg(self.process.pid, signal.SIGKILL)
@@ -114,7 +116,7 @@ def test_two_backfills_launched_at_once_both_finish_one_write_after_the_other(tm
         archive.put("BTCUSDT", days(START, END))
         ui = Ui(tmp_path, archive.endpoint, receiver.url)
         try:
-            ui.wait(180, lambda state: state["sensorOrError"]["sensorState"]["ticks"], TICKS)
+            ui.wait(lambda state: state["sensorOrError"]["sensorState"]["ticks"], TICKS)
             assert ui.update(AVAILABILITY_S3_ENDPOINT="http://127.0.0.1:9") == 1
             for first, last in ((START, MIDDLE), (MIDDLE + dt.timedelta(1), END)):
                 params = {
@@ -132,10 +134,10 @@ def test_two_backfills_launched_at_once_both_finish_one_write_after_the_other(tm
                 assert not statuses & {"FAILED", "COMPLETED_FAILED", "CANCELED"}, found
                 return state if len(found) == 2 and statuses == {"COMPLETED_SUCCESS"} else None
 
-            ui.wait(180, lambda _: receiver.log)
+            ui.wait(lambda _: receiver.log)
             assert ui.update() == 0
-            state = ui.wait(240, done)
-            ui.wait(180, lambda _: len(receiver.log) > 1)
+            state = ui.wait(done)
+            ui.wait(lambda _: len(receiver.log) > 1)
             daemons = state["instance"]["daemonHealth"]["allDaemonStatuses"]
             assert all(d["healthy"] for d in daemons if d["required"])
         finally:

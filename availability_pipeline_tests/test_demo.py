@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
@@ -19,9 +18,10 @@ from availability_pipeline_tests.demo_process import (
     free_port,
     left_of,
 )
+from availability_pipeline_tests.helpers import PATIENCE, wait_for
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+needs_proc = pytest.mark.requires("proc")
 
 
 def run_demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -31,7 +31,7 @@ def run_demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         env=environment(folder),
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -71,10 +71,10 @@ def test_the_demo_shows_the_whole_record_and_ends_with_zero(tmp_path: Path) -> N
 @needs_proc
 def test_ctrl_c_ends_the_ui_and_all_it_started(tmp_path: Path) -> None:
     with demo_with_ui(tmp_path) as (address, lines):
-        with urllib.request.urlopen(f"{address}/server_info", timeout=10) as answer:
+        with urllib.request.urlopen(f"{address}/server_info", timeout=PATIENCE) as answer:
             assert b"dagster_version" in answer.read()
         assert f"Dagster UI: {address}/asset-groups" in lines
-        assert len(left_of(tmp_path, patience=0)) >= 3
+        wait_for(lambda: len(left_of(tmp_path, patience=0)) >= 3)
         second = run_demo(tmp_path, "--no-ui")
         assert second.returncode == 1
         assert "another demo is running" in second.stderr
@@ -90,12 +90,9 @@ def test_ctrl_c_in_the_middle_of_a_run_ends_it(tmp_path: Path) -> None:
         stderr=subprocess.DEVNULL,
     )
     try:
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "demo-home" / "availability.duckdb").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_for((tmp_path / "demo-home" / "availability.duckdb").exists)
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) in {1, 130}
+        assert process.wait(PATIENCE) in {1, 130}
     finally:
         process.kill()
         process.wait()

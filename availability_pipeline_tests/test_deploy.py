@@ -15,7 +15,8 @@ from dagster._daemon.cli import create_dagster_daemon_cli
 from dagster_webserver.cli import create_dagster_webserver_cli
 
 from availability_pipeline.settings import Settings
-from availability_pipeline_tests.helpers import D, days
+from availability_pipeline_tests.helpers import PATIENCE, D, days
+from availability_pipeline_tests.requirements import need, skip
 from availability_pipeline_tests.s3 import local_archive
 
 ROOT = Path(__file__).parents[1]
@@ -26,10 +27,7 @@ PLISTS = sorted((DEPLOY / "launchd").glob("*.plist"))
 BATCHING = {"DAGSTER_EVENT_BATCH_SIZE", "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS"}
 COMPOSE = DEPLOY / "docker" / "compose.yaml"
 
-needs_systemd = pytest.mark.skipif(
-    shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze on this machine"
-)
-
+needs_systemd = pytest.mark.requires("systemd")
 
 PROGRAMS = {
     "dagster-daemon": create_dagster_daemon_cli(),
@@ -146,14 +144,8 @@ def compose():
 
 
 def test_compose_takes_the_file():
-    client = shutil.which("docker")
-    has = client and not subprocess.run(
-        [client, "compose", "version"], capture_output=True, check=False
-    ).returncode  # fmt: skip
-    if not has:
-        pytest.skip("there is no docker client with compose on this machine")
-    env = os.environ | {"POSTGRES_PASSWORD": "x"}
-    subprocess.run([client, "compose", "-f", COMPOSE, "config", "-q"], env=env, check=True)
+    command = [*need("compose").split(), "-f", COMPOSE, "config", "-q"]
+    subprocess.run(command, env=os.environ | {"POSTGRES_PASSWORD": "x"}, check=True)
 
 
 def test_each_container_is_watched_confined_and_started_again():
@@ -232,7 +224,7 @@ def installed(tmp_path_factory):
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if "No matching distribution found for setuptools" in done.stderr:
-        pytest.skip("pip cannot fetch setuptools, which builds the package")
+        skip("index")
     assert done.returncode == 0, done.stderr
     return prefix
 
@@ -263,7 +255,8 @@ def test_an_installation_updates_without_a_checkout(installed, tmp_path):
     def run(*args, **more):
         return subprocess.run(
             [sys.executable, program, *args],
-            cwd=tmp_path, env=env | more, capture_output=True, text=True, check=False, timeout=240,
+            cwd=tmp_path, env=env | more, capture_output=True, text=True, check=False,
+            timeout=PATIENCE,
         )  # fmt: skip
 
     with local_archive() as archive:

@@ -16,7 +16,7 @@ from availability_pipeline.settings import Settings
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 DOCS = "\n".join(path.read_text(encoding="utf-8") for path in PAGES)
 PROGRAM = "binance-futures-availability"
 
@@ -83,8 +83,8 @@ def test_every_target_of_the_makefile_has_help_and_the_docs_name_no_other() -> N
     phony = re.search(r"^\.PHONY: (.+)$", makefile, flags=re.MULTILINE)
     assert phony
     targets = set(phony.group(1).split())
-    assert set(re.findall(r"^([a-z]+):.*## ", makefile, flags=re.MULTILINE)) == targets
-    assert set(re.findall(r"`make ([a-z]+)", DOCS)) <= targets
+    assert set(re.findall(r"^([a-z0-9-]+):.*## ", makefile, flags=re.MULTILINE)) == targets
+    assert set(re.findall(r"`make ([a-z][a-z0-9-]*)", DOCS)) <= targets
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

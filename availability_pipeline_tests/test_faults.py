@@ -10,6 +10,7 @@ import pytest
 
 from availability_pipeline import store
 from availability_pipeline_tests.gate import gate
+from availability_pipeline_tests.requirements import skip
 from availability_pipeline_tests.s3 import local_archive
 from availability_pipeline_tests.test_cli import YESTERDAY, Shell
 from benchmarks import faults
@@ -31,7 +32,7 @@ def test_a_limit_on_the_files_size_is_named_in_one_line_and_loses_nothing(tmp_pa
 def test_a_full_disk_is_named_in_one_line_and_loses_nothing(tmp_path):
     with faults.small_disk(tmp_path) as disk:
         if disk is None:
-            pytest.skip("mounting a small disk needs root on Linux")
+            skip("small-disk")
         found = faults.fill_disk(disk, tmp_path, [0, 64])
     assert (found.tried, found.lost) == (4, [])
     assert found.how["refused in one line"] >= 3

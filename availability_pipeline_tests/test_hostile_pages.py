@@ -153,7 +153,8 @@ def test_what_harms_no_row_changes_none(hostile, extra):
 
 
 @hypothesis_settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     days=st.lists(st.integers(1, 20), min_size=2, unique=True).map(sorted),
@@ -189,7 +190,6 @@ def test_any_mixture_gives_the_exact_rows_or_one_clear_error(hostile, days, cuts
     assert len(hostile.asked) <= 1 + len(pages)
 
 
-@hypothesis_settings(deadline=None)
 @given(st.binary(max_size=200), st.sampled_from([*FATAL.values()]), st.data())
 def test_no_bytes_get_another_error_than_ours(noise, fault, data):
     bad = fault(page("".join(entry(day(n)) for n in range(1, 5))))
@@ -291,16 +291,16 @@ def test_a_body_that_drips_is_left_after_some_timeouts(hostile):
 
     hostile.listings()
     hostile.respond = lambda query: Answer(drip())
-    refused(hostile, "ReadTimeout", s3_timeout_seconds=0.2)
+    refused(hostile, "ReadTimeout", s3_timeout_seconds=0.5)
     assert hostile.sent < 1000
 
 
-@pytest.mark.parametrize(("off", "why"), [(-9, "cut off"), (+9, "cut off|Timeout|Closed")])
-def test_a_wrong_length_is_an_error(hostile, off, why):
+@pytest.mark.parametrize(("off", "why", "seconds"), [(-9, "cut off", 60), (+9, "ReadTimeout", 0.5)])
+def test_a_wrong_length_is_an_error(hostile, off, why, seconds):
     body = page(entry(day(1)))
     hostile.listings()
     hostile.respond = lambda query: Answer(body, headers={"Content-Length": str(len(body) + off)})
-    refused(hostile, why, s3_timeout_seconds=0.5)
+    refused(hostile, why, s3_timeout_seconds=seconds)
 
 
 def test_a_compressed_answer_is_not_unpacked(hostile):
@@ -391,7 +391,6 @@ def spelt_otherwise(draw):
     return s3, page(gap.join(parts), token, count + gap)
 
 
-@hypothesis_settings(deadline=None)
 @given(spelt_otherwise())
 def test_a_page_means_the_same_however_it_is_spelt(both):
     """Two readers: the quick one for S3's spelling must never see another page than the parser."""

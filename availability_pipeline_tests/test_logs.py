@@ -13,7 +13,7 @@ import pytest
 from dagster_shared.telemetry import get_or_create_dir_from_dagster_home
 
 from availability_pipeline import logs, settings
-from availability_pipeline_tests.helpers import D
+from availability_pipeline_tests.helpers import PATIENCE, D
 from availability_pipeline_tests.test_pipeline import END, World, checks
 
 ROOT = Path(__file__).parents[1]
@@ -124,7 +124,7 @@ def test_processes_that_write_and_rotate_at_once_lose_no_line(tmp_path, monkeypa
     """The standard library's handler goes on writing into the file another has renamed."""
     monkeypatch.setenv("AVAILABILITY_LOG_FILE", str(tmp_path / "a.log"))
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(n)]) for n in range(3)]
-    assert [w.wait(120) for w in writers] == [0, 0, 0]
+    assert [w.wait(PATIENCE) for w in writers] == [0, 0, 0]
     files = [f for f in tmp_path.iterdir() if f.name.startswith("a.log")]
     assert len(files) > 5
     assert all(f.stat().st_size < 21_000 for f in files)

@@ -82,7 +82,7 @@ schema.MIGRATIONS[schema.SCHEMA_VERSION] = (
     "CREATE TABLE much AS SELECT range AS x FROM range(1000000)")
 def stop(*_):
     print("all statements done, nothing committed", flush=True)
-    time.sleep(60)
+    time.sleep(3600)
 schema.set_meta = stop
 with store.writer(sys.argv[1]):
     pass

@@ -28,7 +28,7 @@ from availability_pipeline import automation, health, logs, settings, slo, store
 from availability_pipeline.cli import cli
 from availability_pipeline.cli_operate import next_step
 from availability_pipeline.keys import FIRST_DATE
-from availability_pipeline_tests.helpers import days, flat, make_listing
+from availability_pipeline_tests.helpers import PATIENCE, days, flat, make_listing
 
 NOW = dt.datetime.now(dt.UTC)
 YESTERDAY = NOW.date() - dt.timedelta(1)
@@ -236,11 +236,11 @@ def test_status_waits_for_a_writer_and_changes_nothing(home):
     def hold():
         with store.writer(home.db):
             entered.set()
-            leave.wait(60)
+            leave.wait(PATIENCE)
 
     thread = threading.Thread(target=hold)
     thread.start()
-    entered.wait(60)
+    entered.wait(PATIENCE)
     threading.Timer(0.5, leave.set).start()
     assert home("status").exit_code == 0
     thread.join()

@@ -16,41 +16,31 @@ import pytest
 import yaml
 from dagster_postgres import PostgresEventLogStorage
 
-from availability_pipeline_tests.helpers import D, days
+from availability_pipeline_tests.helpers import PATIENCE, D, days
+from availability_pipeline_tests.requirements import need
 from availability_pipeline_tests.s3 import local_archive
 from availability_pipeline_tests.test_pipeline import World
 
 ROOT = Path(__file__).parents[1]
-PROGRAMS = [Path("/usr/local/bin"), *sorted(Path("/usr/lib/postgresql").glob("*/bin"))]
 START, END = D(2024, 1, 1), D(2024, 1, 10)
 KEY = dg.AssetKey("daily_availability")
 
-pytestmark = [
-    pytest.mark.timeout(300),
-]
-
-
-def server_program(name):
-    """Debian keeps them off the PATH."""
-    found = shutil.which(name, path=os.pathsep.join([os.environ["PATH"], *map(str, PROGRAMS)]))
-    if not found:
-        pytest.skip(f"PostgreSQL's {name} is not installed on this machine (Debian: postgresql)")
-    return found
-
 
 def unprivileged():
-    """How to become somebody else: PostgreSQL refuses to run as root."""
+    """How to become another user: PostgreSQL refuses to run as root."""
     if os.getuid() != 0:
         return {}
-    with suppress(KeyError):
-        user = pwd.getpwnam("postgres")
-        return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    pytest.skip("this is root, and there is no user postgres to run PostgreSQL as")
+    for name in ("postgres", "nobody"):  # an installation that is not a package makes no user
+        with suppress(KeyError):
+            user = pwd.getpwnam(name)
+            return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    raise AssertionError("this is root, and there is no user `nobody`")
 
 
 @contextmanager
 def postgres():
     """A server on a socket; yields its URL."""
+    programs = Path(need("postgresql"))
     who = unprivileged()
     # Not in pytest's folder: that is root's alone, and a socket's path has at most 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
@@ -58,20 +48,21 @@ def postgres():
         os.chown(folder, who["user"], who["group"])
     run = {"check": True, "capture_output": True, "text": True, "cwd": "/", **who}
     data = folder / "data"
-    initdb, pg_ctl = server_program("initdb"), server_program("pg_ctl")
+    initdb, pg_ctl = programs / "initdb", programs / "pg_ctl"
     subprocess.run(
         [initdb, "-D", data, "-A", "trust", "-U", "availability", "-E", "UTF8", "--locale", "C",
          "--no-sync"], **run,
     )  # fmt: skip
     options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
-    start = [pg_ctl, "-D", data, "-w", "-t", "120", "-o", options, "-l", folder / "log", "start"]
+    patience = ["-w", "-t", str(PATIENCE)]
+    start = [pg_ctl, "-D", data, *patience, "-o", options, "-l", folder / "log", "start"]
     # Not captured: the server would keep the pipe open.
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/", **who}
     assert subprocess.run(start, check=False, **quiet).returncode == 0, (folder / "log").read_text()
     try:
         yield f"postgresql+psycopg2://availability@/postgres?host={quote(str(folder))}"
     finally:
-        stop = [pg_ctl, "-D", data, "-m", "immediate", "-t", "120", "stop"]
+        stop = [pg_ctl, "-D", data, "-m", "immediate", *patience, "stop"]
         done = subprocess.run(stop, **{**run, "check": False})
         assert done.returncode == 0, (done.stderr, (folder / "log").read_text()[-3000:])
         shutil.rmtree(folder)
@@ -137,7 +128,7 @@ def test_commands_launched_at_once_write_one_after_the_other(home):
             )
             for date in (START, END)
         ]  # fmt: skip
-        said = [process.communicate(timeout=200) for process in running]
+        said = [process.communicate(timeout=PATIENCE) for process in running]
     assert [process.returncode for process in running] == [0, 0], said
     with dg.DagsterInstance.get() as instance:
         wanted = {str(START), str(END)}

@@ -470,7 +470,7 @@ class Model:
         return sum(self.telling(d) for d in after) >= 3
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(looks=looks)
 def test_answers_are_those_of_a_naive_model_whatever_the_history(looks):
     model = Model()

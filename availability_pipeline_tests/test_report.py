@@ -305,7 +305,7 @@ def test_the_drawing_keeps_the_palette_so_that_small_marks_keep_their_colour(pat
 
 
 @given(st.text(min_size=1, max_size=12))
-@hypothesis_settings(max_examples=60, deadline=None)
+@hypothesis_settings(max_examples=60)
 def test_any_symbol_is_printed_with_glyphs_that_are_there(text):
     """A glyph that is missing is a warning of matplotlib's, and a box in the picture."""
     assert all(ord(char) in report_axes._glyphs() for char in report_axes.printable(text))

@@ -4,16 +4,16 @@ import datetime as dt
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from availability_pipeline import report_html, report_load, store
+from availability_pipeline_tests.browser import browser, patient
 from availability_pipeline_tests.helpers import D, flat, make_listing
-from availability_pipeline_tests.test_browser import ARGUMENTS, CHROMIUM
 
 NAMES = ("growth", "completeness", "matrix", "lag")
 START, END = D(2024, 1, 1), D(2024, 1, 20)
 
-pytestmark = pytest.mark.browser
+pytestmark = pytest.mark.requires("browser")
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +37,12 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module", params=["light", "dark"])
 def page(request: pytest.FixtureRequest, address: str) -> Iterator[Page]:
     """The page, opened; whatever it complains of or asks the network for fails the tests."""
-    if not CHROMIUM.exists():
-        pytest.fail(f"{CHROMIUM} is missing: apt-get install chromium, or pytest -m 'not browser'")
     complaints: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        context = browser.new_context(
+    with browser() as chromium:
+        context = chromium.new_context(
             viewport={"width": 1280, "height": 900}, color_scheme=request.param, offline=True
         )
-        page = context.new_page()
-        page.set_default_timeout(60_000)
+        page = patient(context.new_page())
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on(
@@ -59,7 +55,6 @@ def page(request: pytest.FixtureRequest, address: str) -> Iterator[Page]:
         for name in NAMES:
             page.locator(f"#{name} .main-svg").first.wait_for()
         yield page
-        browser.close()
     assert complaints == []
 
 

@@ -28,7 +28,7 @@ from availability_pipeline import connections, queries, settings
 from availability_pipeline.destinations import destination
 from availability_pipeline.masking import mask, mask_target
 from availability_pipeline.store_errors import StoreError
-from availability_pipeline_tests.helpers import D, flat
+from availability_pipeline_tests.helpers import PATIENCE, D, flat
 from availability_pipeline_tests.receiver import SECRET, receiving
 from availability_pipeline_tests.test_pipeline import END, START, World
 
@@ -102,7 +102,7 @@ def test_no_secret_reaches_history_logs_or_output_of_a_failing_update(tmp_path):
         def run(*words, code, **more):
             done = subprocess.run(
                 [sys.executable, "-W", "ignore", "-m", "availability_pipeline.cli", *words],
-                env=env | more, cwd=tmp_path, capture_output=True, check=False, timeout=240,
+                env=env | more, cwd=tmp_path, capture_output=True, check=False, timeout=PATIENCE,
             )  # fmt: skip
             said.extend([done.stdout, done.stderr])
             assert done.returncode == code, done.stderr.decode()

@@ -13,8 +13,6 @@ from benchmarks import life, simulation
 from benchmarks.life import DAY, START
 
 # One life, about two minutes of CPU, for all of these.
-pytestmark = pytest.mark.timeout(1800)
-
 
 @pytest.fixture(scope="module")
 def lived(tmp_path_factory):

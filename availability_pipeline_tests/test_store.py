@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from availability_pipeline import schema, store
 from availability_pipeline.keys import UM_KLINES_1M
-from availability_pipeline_tests.helpers import D, days, flat, make_listing, published
+from availability_pipeline_tests.helpers import PATIENCE, D, days, flat, make_listing, published
 
 START, END = D(2024, 1, 1), D(2024, 1, 10)
 NOW = dt.datetime(2024, 3, 1, 2, tzinfo=dt.UTC)
@@ -131,7 +131,7 @@ from availability_pipeline import store
 from availability_pipeline_tests.test_store import END, HOUR, NOW, START, make_listing
 def stop(*_):
     print("now", flush=True)
-    time.sleep(60)
+    time.sleep(3600)
 if sys.argv[2] == "in the middle":
     store.set_meta = stop
 with store.writer(sys.argv[1]) as con:
@@ -256,14 +256,14 @@ def hold(path, seconds):
 
 def test_a_reader_that_meets_a_writer_waits_for_it(path):
     write(path, {"AUSDT": flat(START, END)})
-    with hold(path, 1) as process, store.reader(path, wait_seconds=30) as con:
+    with hold(path, 1) as process, store.reader(path, wait_seconds=PATIENCE) as con:
         assert con.execute("SELECT count(*) FROM availability").fetchall() == [(10,)]
         assert process.wait() == 0
 
 
 def test_the_wait_is_bounded_and_ends_in_a_clear_line(path):
     write(path, {"AUSDT": flat(START, END)})
-    with hold(path, 60) as process:
+    with hold(path, 10 * PATIENCE) as process:
         try:
             waiting = store.reader(path, wait_seconds=0.2)
             with pytest.raises(store.StoreBusyError, match="DB_WAIT_SECONDS"):
@@ -283,7 +283,7 @@ def test_readers_and_writers_of_one_process_wait_for_each_other_too(path):
 
     thread = threading.Thread(target=keep)
     thread.start()
-    entered.wait(10)
+    entered.wait(PATIENCE)
     assert rows(path, "SELECT count(*) FROM availability") == [(10,)]
     thread.join()
 
@@ -496,7 +496,7 @@ looks = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(looks)
 def test_any_looks_end_at_the_last_of_each_date_and_revisions_lead_there(looks):
     truth, replay, looked, known = {}, {}, set(), set()
@@ -554,7 +554,8 @@ def test_a_writer_gets_its_turn_among_readers_that_never_pause(tmp_path):
         for reader in readers:
             assert reader.stdout.readline() == b"ready\n"
         for _ in range(5):
-            with store.writer(path, wait_seconds=20) as con:
+            # Without the turn each of these takes more than this.
+            with store.writer(path, wait_seconds=60) as con:
                 con.execute("SELECT 1").fetchall()
         assert [reader.poll() for reader in readers] == [None] * 4
     finally:

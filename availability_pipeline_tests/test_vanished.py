@@ -12,13 +12,15 @@ from pathlib import Path
 from availability_pipeline import logs, store
 from availability_pipeline.vanished import is_alive
 from availability_pipeline_tests.gate import gate
-from availability_pipeline_tests.helpers import days
+from availability_pipeline_tests.helpers import PATIENCE, days, wait_for
 from availability_pipeline_tests.s3 import local_archive
 from availability_pipeline_tests.test_cli import YESTERDAY, Shell
 from availability_pipeline_tests.test_daemon import END, START, Ui
 
 ROOT = Path(__file__).parents[1]
 UPDATE = ("update", "manual", "--date", YESTERDAY)
+# The gate may keep a run waiting for longer than a request usually may take.
+PATIENT = {"AVAILABILITY_S3_TIMEOUT_SECONDS": "300"}
 
 RUN = """mutation($tags: [ExecutionTag!]) { launchRun(executionParams: {
     selector: {repositoryLocationName: "availability_pipeline.definitions",
@@ -45,8 +47,7 @@ def test_a_process_is_alive_while_it_runs_and_only_for_runs_that_began_after_it(
     assert is_alive(os.getpid(), now)
     assert not is_alive(os.getpid(), now - 10 * 24 * 3600)  # the id was another's then
     child = subprocess.Popen([sys.executable, "-c", ""])
-    while is_alive(child.pid, time.time() + 5):
-        time.sleep(0.05)  # becomes a zombie, which is dead too
+    wait_for(lambda: not is_alive(child.pid, time.time() + 5))  # a zombie is dead, too
     child.wait()
     assert not is_alive(child.pid, time.time() + 5)
 
@@ -63,22 +64,21 @@ def test_the_command_after_a_killed_one_takes_its_place(tmp_path):
     with local_archive() as archive, gate(archive.endpoint) as door:
         archive.put("BTCUSDT", [YESTERDAY])
         shell = Shell(tmp_path, door.endpoint)
+        shell.env |= PATIENT
         first = start(shell)
-        assert door.waiting.wait(60)
+        assert door.waiting.wait(PATIENCE)
         second = start(shell)  # waits for the place of the first, which is alive
-        deadline = time.monotonic() + 60
-        while len(statuses(tmp_path)) < 2 and time.monotonic() < deadline:
-            time.sleep(0.1)
-        time.sleep(3)  # the second asks for the place
+        wait_for(lambda: len(statuses(tmp_path)) == 2)
+        time.sleep(3)  # the second asks for the place; if it does so later, all the same is right
         first.kill()
         first.communicate()
         door.open.set()
-        _, errors = second.communicate(timeout=120)
+        _, errors = second.communicate(timeout=PATIENCE)
         assert second.returncode == 0, errors
         assert sorted(statuses(tmp_path).values()) == ["FAILURE", "SUCCESS"]
         door.close()
         third = start(shell)
-        assert door.waiting.wait(60)
+        assert door.waiting.wait(PATIENCE)
         third.kill()
         third.communicate()
         door.open.set()
@@ -104,22 +104,24 @@ def test_run_monitoring_frees_the_places_of_killed_runs_by_itself(tmp_path):
     (tmp_path / "dagster.yaml").write_text(configuration)
     with local_archive() as archive, gate(archive.endpoint) as door:
         archive.put("BTCUSDT", days(START, END))
-        ui = Ui(tmp_path, door.endpoint)
+        ui = Ui(tmp_path, door.endpoint, **PATIENT)
         try:
-            ui.wait(90, lambda state: state)
+            ui.wait(lambda state: state)
             launch(ui, START)
-            assert door.waiting.wait(120)
-            command = start(Shell(tmp_path, door.endpoint))
-            ui.wait(60, lambda _: list(statuses(tmp_path).values()) == ["STARTED"] * 2)
+            assert door.waiting.wait(PATIENCE)
+            command_shell = Shell(tmp_path, door.endpoint)
+            command_shell.env |= PATIENT
+            command = start(command_shell)
+            ui.wait(lambda _: list(statuses(tmp_path).values()) == ["STARTED"] * 2)
             killed = set(statuses(tmp_path))
             command.kill()
             command.communicate()
             ui.stop()  # kills everything: UI, daemon, code server and the run's process
-            ui = Ui(tmp_path, door.endpoint)
-            ui.wait(90, lambda state: state)
+            ui = Ui(tmp_path, door.endpoint, **PATIENT)
+            ui.wait(lambda state: state)
             door.open.set()
             launch(ui, END)
-            ui.wait(240, lambda _: "SUCCESS" in statuses(tmp_path).values())
+            ui.wait(lambda _: "SUCCESS" in statuses(tmp_path).values())
         finally:
             ui.stop()
     after = statuses(tmp_path)
