@@ -60,13 +60,15 @@ def test_a_failure_is_one_error_line_with_dates_reason_and_run(world):
 
 
 def test_an_error_of_ours_is_one_line_too_and_no_traceback(world):
-    def broken():
+    def broken(*_):
         raise ValueError("first line\nsecond line")
 
-    world.archive.discover = broken
+    world.archive.list_range = broken
     world.run(D(2024, 1, 5), D(2024, 1, 5))
     [(_, _, text)] = [one for one in parsed(world) if one[0] == "ERROR"]
-    assert text.startswith("2024-01-05: symbols failed: ValueError: first line second line (run ")
+    assert text.startswith(
+        "2024-01-05: daily_availability failed: ValueError: first line second line (run "
+    )
 
 
 def test_a_check_that_does_not_hold_is_an_error_line(world):
