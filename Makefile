@@ -18,11 +18,6 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## the whole pipeline on a sample archive, then the UI (ARGS=--no-ui: without)
 	@$(PY) -m availability_pipeline.cli demo --port $(PORT) $(ARGS)
 
-# A range run stores two events a partition. Batches make that one SQLite transaction per batch
-# (dagster.yaml names the storage that can), and folding the planned events halves their number:
-# 2,500 partitions took 75 s without, 4 s with both.
-up start stop running: export DAGSTER_EVENT_BATCH_SIZE ?= 1000
-up start stop running: export DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS ?= true
 # Where dagster.yaml is, and where the run history is kept (git-ignored).
 up start stop running: export DAGSTER_HOME := $(CURDIR)
 up: $(STAMP)  ## UI and daemon on the real archive, at http://127.0.0.1:3000 (PORT=...)

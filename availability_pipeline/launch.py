@@ -23,13 +23,6 @@ from availability_pipeline.partitions import range_tags
 from availability_pipeline.resources import Reporter
 from availability_pipeline.vanished import own_tags, watching
 
-BATCHING = {
-    # One transaction for up to 500 events, see `dagster_storage`.
-    "DAGSTER_EVENT_BATCH_SIZE": "500",
-    # One planned event a run instead of one a partition: 600 partitions took 12 s, not 25 s.
-    "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "true",
-}
-
 
 class HomeError(Exception):
     """There is no place for Dagster's run history; the text has the remedy."""
@@ -123,8 +116,6 @@ def _run(
     tags: Mapping[str, str] | None = None,
 ) -> RunOutcome:
     os.environ["DAGSTER_HOME"] = str(home())
-    for variable, value in BATCHING.items():
-        os.environ.setdefault(variable, value)
     job = build_defs(resources={"reporter": reporter or Reporter()}).resolve_job_def(name)
     config = {
         "ops": dict(ops or {}),

@@ -52,8 +52,6 @@ class Ui:
             "AVAILABILITY_S3_ENDPOINT": endpoint,
             "AVAILABILITY_ALERT_URLS": alert_url,
             "NO_PROXY": "127.0.0.1",
-            "DAGSTER_EVENT_BATCH_SIZE": "500",
-            "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "true",
             **env,
         }
         self.process = subprocess.Popen(

@@ -24,7 +24,6 @@ DEPLOY = ROOT / "deploy"
 BIN = Path(sys.executable).parent
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 PLISTS = sorted((DEPLOY / "launchd").glob("*.plist"))
-BATCHING = {"DAGSTER_EVENT_BATCH_SIZE", "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS"}
 COMPOSE = DEPLOY / "docker" / "compose.yaml"
 
 needs_systemd = pytest.mark.requires("systemd")
@@ -47,7 +46,9 @@ def assert_command_is_there(command):
 
 def known_variables(names):
     ours = {f"AVAILABILITY_{name.upper()}" for name in Settings.model_fields}
-    return set(names) <= ours | BATCHING | {"DAGSTER_HOME", "DAGSTER_POSTGRES_URL"}
+    return set(names) <= ours | {
+        *("DAGSTER_HOME", "DAGSTER_POSTGRES_URL", "DAGSTER_EVENT_BATCH_SIZE")
+    }
 
 
 # systemd
@@ -115,7 +116,7 @@ def test_the_environment_file_names_only_what_there_is():
     lines = (DEPLOY / "systemd" / "availability.env").read_text().splitlines()
     names = [m.group(1) for text in lines if (m := re.match(r"#?([A-Z_]+)=", text))]
     assert known_variables(names)
-    assert set(names) >= BATCHING | {"DAGSTER_HOME", "AVAILABILITY_DB"}
+    assert set(names) >= {"DAGSTER_HOME", "AVAILABILITY_DB"}
     # Everything writable is in the folder that the unit gives the user.
     folder = "/var/lib/binance-futures-availability"
     assert f"DAGSTER_HOME={folder}" in lines

@@ -76,7 +76,6 @@ def home(tmp_path_factory):
         patch.setenv("DAGSTER_POSTGRES_URL", url)
         patch.setenv("DAGSTER_HOME", str(folder))
         patch.setenv("DAGSTER_EVENT_BATCH_SIZE", "500")
-        patch.setenv("DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS", "true")
         patch.delenv("AVAILABILITY_LOG_FILE", raising=False)
         yield folder
 

@@ -41,7 +41,6 @@ def home(tmp_path_factory):
             "DAGSTER_HOME": folder,
             "AVAILABILITY_DB": folder / "record.duckdb",
             "AVAILABILITY_S3_ENDPOINT": archive.endpoint,
-            **launch.BATCHING,
         }.items():
             patch.setenv(name, str(value))
         patch.delenv("AVAILABILITY_LOG_FILE", raising=False)

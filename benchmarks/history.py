@@ -2,10 +2,10 @@
 
     python -m benchmarks.history
 
-Real runs on an instance on disk with our dagster.yaml and batches as the CLI sets them; the
-archive has few symbols, since Dagster sees partitions, not rows. `before`: a week's runs, each
-kind weighed by what it added. `after`: the same weeks lived again and again, the runs of all but
-the last week deleted each time, as the retention does with those older than its days.
+Real runs on an instance on disk with our dagster.yaml; the archive has few symbols, since Dagster
+sees partitions, not rows. `before`: a week's runs, each kind weighed by what it added. `after`: the
+same weeks lived again and again, the runs of all but the last week deleted each time, as the
+retention does with those older than its days.
 """
 
 import datetime as dt
@@ -22,7 +22,6 @@ from availability_pipeline.cli_output import without_beta_warnings
 from availability_pipeline.definitions import build_defs
 from availability_pipeline.history import prune
 from availability_pipeline.keys import FIRST_DATE
-from availability_pipeline.launch import BATCHING
 from availability_pipeline.partitions import range_tags
 from availability_pipeline.resources import AvailabilityDuckDB
 from benchmarks import synthetic
@@ -72,9 +71,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
         shutil.copy(ROOT / "dagster.yaml", home)
-        os.environ |= {
-            **BATCHING, "DAGSTER_HOME": name, "AVAILABILITY_LOG_FILE": str(home / "a.log"),
-        }  # fmt: skip
+        os.environ |= {"DAGSTER_HOME": name, "AVAILABILITY_LOG_FILE": str(home / "a.log")}
         clock = FakeClock(dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC))
         archive = SimulatedArchive(
             synthetic.build(arguments.symbols or 12, until), lambda: clock.time
