@@ -16,14 +16,19 @@ def run_probe(start: dt.date, end: dt.date, *, accept_shrunken: bool = False) ->
     """Probe all dates from `start` to `end` through Dagster, and say what was found."""
     with one_line_errors():
         s = settings.load()
-        # A database that cannot be written is found before 1,000 requests, not after.
-        with connections.writer(s.db, s.db_wait_seconds, s.settle_days):
-            pass
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
-
     without_beta_warnings()
     from availability_pipeline import launch
+
+    try:
+        launch.home()
+    except launch.HomeError as error:
+        raise click.ClickException(str(error)) from None
+    with one_line_errors():
+        # A database that cannot be written is found before 1,000 requests, not after; and is not
+        # made before there is something to write.
+        connections.require_writable(s.db, s.db_wait_seconds)
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
     what = f"{start}" if start == end else f"{start} to {end}"
     bar = Progress(
@@ -36,12 +41,7 @@ def run_probe(start: dt.date, end: dt.date, *, accept_shrunken: bool = False) ->
         def progress(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        try:
-            outcome = launch.run_range(
-                start, end, accept_shrunken=accept_shrunken, progress=progress
-            )
-        except launch.HomeError as error:
-            raise click.ClickException(str(error)) from None
+        outcome = launch.run_range(start, end, accept_shrunken=accept_shrunken, progress=progress)
     if not outcome.success:
         raise click.ClickException(f"{outcome.error_line} (run {outcome.run_id})")
     with one_line_errors(), connections.reader(s.db, s.db_wait_seconds) as con:

@@ -10,11 +10,12 @@ short transaction, and everybody else waits, bounded.
 """
 
 import fcntl
+import os
 import random
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
@@ -84,6 +85,28 @@ def reader(
     with _connected(path, read_only=True, wait_seconds=wait_seconds) as con:
         check_schema(con, older_too=older_too)
         yield con
+
+
+def require_writable(path: str | Path, wait_seconds: float = 60) -> None:
+    """Raise as `writer` would, without making or changing anything.
+
+    Raises:
+        StoreError: as one of its subclasses; see `store_errors`.
+    """
+    path = Path(path).expanduser()
+    if _exists(path) and path.stat().st_size:
+        # An empty database is one that a writer may fill.
+        with (
+            _connected(path, read_only=False, wait_seconds=wait_seconds) as con,
+            suppress(MissingDatabaseError),
+        ):
+            check_schema(con, older_too=True)
+        return
+    folder = next(parent for parent in path.parents if _exists(parent))
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise UnwritableDatabaseError(
+            f"cannot make {path}: {folder} is not a folder that may be written; {REMEDY_FOREIGN}"
+        )
 
 
 def _exists(path: Path) -> bool:

@@ -252,6 +252,43 @@ def test_a_database_that_cannot_be_used_is_one_line_with_the_remedy(shell, tmp_p
     assert foreign.read_text() == "x" * 5000
 
 
+UPDATES = [("update", "manual"), ("backfill", "--start", str(FIRST), "--end", str(YESTERDAY))]
+
+
+@pytest.mark.parametrize("args", UPDATES, ids=lambda args: args[0])
+@pytest.mark.parametrize(
+    ("environment", "code", "says"),
+    [
+        ({"DAGSTER_HOME": "/nowhere/at/all"}, 1, "DAGSTER_HOME=/nowhere/at/all"),
+        ({"AVAILABILITY_S3_ENDPOINT": "http://127.0.0.1:9"}, 1, "cannot list"),
+        ({"AVAILABILITY_S3_BUCKET": "nowhere"}, 1, "NoSuchBucket"),
+        ({"AVAILABILITY_S3_CONCURRENCY": "0"}, 2, "AVAILABILITY_S3_CONCURRENCY"),
+    ],
+    ids=["no home", "no network", "no bucket", "bad setting"],
+)
+def test_a_command_that_fails_makes_no_database(shell, tmp_path, args, environment, code, says):
+    """An empty one would turn "there is no database" into "no date was probed"."""
+    new = {"AVAILABILITY_DB": str(tmp_path / "new" / "record.duckdb")}
+    done = shell(*args, **new, **environment)
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert "there is no database" in shell("query", "holes", **new).stderr
+
+
+def test_an_update_that_fails_leaves_the_record_as_it_was_byte_for_byte(shell, tmp_path):
+    copy = tmp_path / "record.duckdb"
+    shutil.copy(shell.env["AVAILABILITY_DB"], copy)
+    before = copy.read_bytes()
+    done = shell(
+        "update", "manual", AVAILABILITY_DB=str(copy), AVAILABILITY_SETTLE_DAYS="9",
+        AVAILABILITY_S3_ENDPOINT="http://127.0.0.1:9",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert copy.read_bytes() == before
+
+
 def test_a_closed_pipe_ends_quietly(shell):
     command = f"{sys.executable} -m availability_pipeline.cli query timeline BTCUSDT | head -1"
     done = subprocess.run(
