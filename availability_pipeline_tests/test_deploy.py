@@ -123,6 +123,128 @@ def test_the_environment_file_names_only_what_there_is():
     assert f"AVAILABILITY_DB={folder}/availability.duckdb" in lines
 
 
+AS_AVAILABILITY = DEPLOY / "systemd" / "as-availability"
+TOKENS = ("token-of-mine", "another-token")
+SECRETS = f"""\
+# a comment
+AVAILABILITY_ALERT_URLS=json://{TOKENS[0]}@localhost/ json://{TOKENS[1]}@localhost/
+AVAILABILITY_LOOKBACK_DAYS=33
+"""
+# What systemd does with a transient unit, but for becoming another user: it reads the file by
+# itself, one variable a line (systemd.exec(5)), and starts the program with these settings alone.
+SYSTEMD_RUN = """\
+#!{python}
+import os, sys
+split = sys.argv.index("--")
+properties = dict(o.removeprefix("--property=").split("=", 1)
+                  for o in sys.argv[1:split] if o.startswith("--property="))
+environment = {{"PATH": "/usr/bin:/bin", "PYTHONPATH": {root!r}}}
+with open(properties["EnvironmentFile"]) as file:
+    for line in file:
+        if line.strip() and line[0] not in "#;":
+            name, _, value = line.rstrip("\\n").partition("=")
+            environment[name] = value
+os.chdir(properties["WorkingDirectory"])
+os.execve(sys.argv[split + 1], sys.argv[split + 1:], environment)
+"""
+
+
+@pytest.fixture
+def as_availability(tmp_path):
+    """The wrapper with this machine's folders, and a `systemd-run` without a service manager."""
+    home, bin_ = tmp_path / "home", tmp_path / "bin"
+    home.mkdir()
+    bin_.mkdir()
+    (home / "availability.env").write_text(SECRETS)
+    fake = bin_ / "systemd-run"
+    fake.write_text(SYSTEMD_RUN.format(python=sys.executable, root=str(ROOT)))
+    script = tmp_path / "as-availability"
+    text = AS_AVAILABILITY.read_text()
+    for ours, there in (
+        ("/opt/binance-futures-availability/bin", BIN),
+        ("/var/lib/binance-futures-availability", home),
+        ("/etc/binance-futures-availability", home),
+    ):
+        assert ours in text
+        text = text.replace(ours, str(there))
+    script.write_text(text)
+    for program in (fake, script):
+        program.chmod(0o755)
+
+    def run(*args, **environment):
+        return subprocess.run(
+            [script, *args], capture_output=True, text=True, check=False,
+            env={"PATH": f"{bin_}:/usr/bin:/bin", **environment},
+        )  # fmt: skip
+
+    return run
+
+
+def test_a_command_by_hand_has_the_settings_of_the_service_and_prints_no_token(as_availability):
+    show = (
+        "from availability_pipeline import settings; s = settings.load(); "
+        "print(len(s.alert_urls), s.lookback_days, s)"
+    )
+    # The caller's own settings do not reach it.
+    done = as_availability("python", "-c", show, AVAILABILITY_LOOKBACK_DAYS="7")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("2 33 ")
+    failed = as_availability("python", "-c", "raise SystemExit(3)")
+    assert failed.returncode == 3
+    assert as_availability().returncode == 2
+    for text in (done.stdout, done.stderr, failed.stderr):
+        assert not [token for token in TOKENS if token in text]
+
+
+@needs_systemd
+def test_systemd_run_takes_the_options_of_the_wrapper(as_availability):
+    """Whether or not it finds a service manager afterwards: options are read first."""
+    real = str(Path(shutil.which("systemd-run") or "").parent)
+    done = as_availability("python", "--version", PATH=f"{real}:/usr/bin:/bin")
+    assert not re.search("option|argument", done.stderr), done.stderr
+
+
+# How a file of settings gets into a shell: its values are split, run and printed.
+LEAKS = [
+    r"\bxargs\b",
+    r"\benv\s+\$\(",
+    r"\bexport\s+\$\(",
+    r"\bset\s+-a\b",
+    r"\beval\b",
+    r"(?:^|[;&|]\s*|\s)(?:\.|source)\s+\S*\.env\b",
+    r"\$\((?:cat|grep|sed|awk|<)[^)]*\.env\b",
+    r"\bcat\s+\S*\.env\b",
+]
+TEXTS = sorted(
+    path
+    for path in [
+        ROOT / "README.md", ROOT / "Makefile", *(ROOT / "docs").rglob("*.md"), *DEPLOY.rglob("*")
+    ]
+    if path.is_file()
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_reads_a_file_of_secrets_into_a_shell(path):
+    code = path.read_text(encoding="utf-8")
+    if path.suffix == ".md":
+        blocks = re.findall(r"```\w*\n(.*?)```", code, flags=re.DOTALL)
+        code = "\n".join([*blocks, *re.findall(r"(?<!`)`([^`\n]+)`(?!`)", code)])
+    found = [leak for leak in LEAKS if re.search(leak, code, flags=re.MULTILINE)]
+    assert not found, "use deploy/systemd/as-availability"
+
+
+def test_the_search_for_leaks_finds_them():
+    for command in (
+        "env $(grep -v '^#' /etc/x/availability.env | xargs) program",
+        "export $(cat availability.env)",
+        "set -a; . ./availability.env",
+        "source /etc/x/availability.env",
+        "cat /etc/x/availability.env",
+    ):
+        assert [leak for leak in LEAKS if re.search(leak, command)], command
+
+
 # launchd
 
 
