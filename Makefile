@@ -16,21 +16,21 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP)  ## the whole pipeline on a sample archive, then the UI (ARGS=--no-ui: without)
-	@$(PY) -m availability_pipeline.cli demo --port $(PORT) $(ARGS)
+	@$(PY) -P -m availability_pipeline.cli demo --port $(PORT) $(ARGS)
 
 # Where dagster.yaml is, and where the run history is kept (git-ignored).
 up start stop running: export DAGSTER_HOME := $(CURDIR)
 up: $(STAMP)  ## UI and daemon on the real archive, at http://127.0.0.1:3000 (PORT=...)
-	@$(PY) -m availability_pipeline.background up --port $(PORT)
+	@$(PY) -P -m availability_pipeline.background up --port $(PORT)
 
 start: $(STAMP)  ## the same in the background; says so if it runs already
-	@$(PY) -m availability_pipeline.background start --port $(PORT)
+	@$(PY) -P -m availability_pipeline.background start --port $(PORT)
 
 stop: $(STAMP)  ## end what `make start` or `make up` started
-	@$(PY) -m availability_pipeline.background stop
+	@$(PY) -P -m availability_pipeline.background stop
 
 running: $(STAMP)  ## say whether it runs, and where; exit 1 if not
-	@$(PY) -m availability_pipeline.background running
+	@$(PY) -P -m availability_pipeline.background running
 
 lint: $(STAMP)  ## ruff and mypy
 	.venv/bin/ruff check .

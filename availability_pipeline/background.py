@@ -1,9 +1,9 @@
 """The UI and the daemon as one thing to start, see and end: `make up`, `start`, `stop`, `running`.
 
 Belongs here: one of it for each home, and a certain end. Does not belong here: services that start
-with the machine (deploy/), the process group of `dagster dev` (`demo_ui`).
+with the machine (deploy/), the process group (`demo_ui`).
 
-A keeper process holds a lock on `background.lock` in the home while `dagster dev` runs below it:
+A keeper process holds a lock on `background.lock` in the home while `services` runs below it:
 two daemons on one home would launch each schedule twice. The lock goes with the processes, so
 after a power cut or a `kill -9` no stale file says "running".
 """
@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
 
-from availability_pipeline import demo_ui, settings
+from availability_pipeline import demo_ui, services, settings
 
 LOCK, LOG = "background.lock", "background.log"
 
@@ -36,7 +36,7 @@ class BackgroundError(RuntimeError):
 
 @dataclass(frozen=True)
 class Running:
-    """What holds the home: the keeper's process id, the group of `dagster dev`, the address."""
+    """What holds the home: the keeper's process id, the group of `services`, the address."""
 
     pid: int
     group: int
@@ -66,7 +66,7 @@ def up(home: Path, port: int) -> None:
     address = f"http://127.0.0.1:{port}"
     with demo_ui.sigterm_as_ctrl_c(), _locked(home) as lock:
         demo_ui.require_free(port)
-        # `dagster dev` keeps the lock too: if this process is killed, `stop` still finds it.
+        # `services` keeps the lock too: if this process is killed, `stop` still finds it.
         with (
             suppress(KeyboardInterrupt),
             demo_ui.running(port, None, (lock.fileno(),)) as process,
@@ -88,7 +88,7 @@ def start(home: Path, port: int) -> str:
         return f"already running: {found.address}"
     demo_ui.require_free(port)
     log = home / LOG
-    command = [sys.executable, "-m", "availability_pipeline.background", "up", "--port", str(port)]
+    command = services.python("availability_pipeline.background", "up", "--port", str(port))
     with log.open("wb") as out:
         keeper = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True

@@ -1,18 +1,16 @@
 """The Dagster UI as a process group that is certain to end.
 
-Belongs here: starting `dagster dev`, waiting until it answers, ending all it started. Does not
+Belongs here: starting `services`, waiting until it answers, ending all it started. Does not
 belong here: what it shows (`definitions`), what is said about it (`demo`).
 
-`dagster dev` is four processes or more. Killed alone it leaves webserver and daemon behind; on a
-taken port it leaves a daemon; started in the background it ignores SIGINT. So: a free port first,
-a session of its own, and an end for the whole group.
+It is five processes or more, and started in the background they ignore SIGINT. So: a free port
+first, a session of its own, and an end for the whole group.
 """
 
 import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -21,6 +19,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import IO
+
+from availability_pipeline import services
 
 STARTS_WITHIN = 90
 """Seconds; it takes 10 on two cores."""
@@ -65,15 +65,14 @@ def serving(log: Path, port: int) -> Iterator[str]:
 def running(
     port: int, out: IO[bytes] | None, pass_fds: Sequence[int] = ()
 ) -> "Iterator[subprocess.Popen[bytes]]":
-    """`dagster dev` in a process group of its own, ended with all it started.
+    """UI and daemon in a process group of their own, ended with all they started.
 
     Args:
         port: loopback port of the UI.
         out: where it writes; our own output when None.
         pass_fds: open files it keeps.
     """
-    command = [sys.executable, "-m", "dagster", "dev", "-m", "availability_pipeline.definitions"]
-    command += ["-h", "127.0.0.1", "-p", str(port)]
+    command = services.python("availability_pipeline.services", "--port", str(port))
     # Ctrl-C reaches us alone, and we end the whole group.
     process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
         command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True,

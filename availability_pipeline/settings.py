@@ -21,6 +21,9 @@ from availability_pipeline.masking import mask
 # Path style: the bucket's name has dots, so `https://data.binance.vision.s3...` fails TLS.
 REAL_ENDPOINT = "https://s3.ap-northeast-1.amazonaws.com"
 
+# A name or an IPv4 address or an IPv6 one in brackets, perhaps with a port; no pattern, no scheme.
+_HOST = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
@@ -160,6 +163,26 @@ class Settings(BaseSettings):
         description="Folder of the report; `report` beside the database when left out.",
     )
 
+    # NoDecode: names with commas between them, not JSON.
+    ui_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Host names besides the loopback ones under which the web UI may be opened.",
+    )
+
+    @field_validator("ui_hosts", mode="before")
+    @classmethod
+    def _ui_hosts_are_names(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        names = tuple(name.lower() for name in re.split(r"[\s,]+", value) if name)
+        for name in names:
+            if not _HOST.fullmatch(name):
+                raise ValueError(
+                    "give host names with commas between them, like ui.example.org or "
+                    "ui.example.org:8443"
+                )
+        return names
+
     @field_validator("publish_url")
     @classmethod
     def _destination_is_known(cls, value: str | None) -> str | None:
@@ -270,6 +293,14 @@ def dagster_home() -> Path | None:
     if given := os.environ.get("DAGSTER_HOME"):
         return Path(given).expanduser().resolve()
     return CHECKOUT if (CHECKOUT / "dagster.yaml").exists() else None
+
+
+def never_import_from_current_directory() -> None:
+    """For this process's children and theirs: a file `apprise.py` there must not be executed.
+
+    Dagster starts code servers and runs with `python -m`, which puts that directory first.
+    """
+    os.environ["PYTHONSAFEPATH"] = "1"
 
 
 def shipped_config() -> Path:

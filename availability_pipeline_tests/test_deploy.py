@@ -1,5 +1,6 @@
 """What runs it for years: service units, agents, containers, an installation without a checkout."""
 
+import importlib.util
 import json
 import os
 import plistlib
@@ -30,7 +31,7 @@ needs_systemd = pytest.mark.requires("systemd")
 
 PROGRAMS = {
     "dagster-daemon": create_dagster_daemon_cli(),
-    "dagster-webserver": create_dagster_webserver_cli(),
+    "availability_pipeline.webserver": create_dagster_webserver_cli(),  # takes its options
 }
 
 
@@ -38,6 +39,11 @@ def assert_command_is_there(command):
     """The program is installed with us, and takes these arguments."""
     name, arguments = Path(command[0]).name, list(command[1:])
     assert (BIN / name).exists(), name
+    if name == "python":
+        # Dagster's own webserver lets pages of any site launch runs.
+        safe, module, name, *arguments = arguments
+        assert (safe, module) == ("-P", "-m")
+        assert importlib.util.find_spec(name), name
     program = PROGRAMS[name]
     if hasattr(program, "commands"):
         program = program.commands[arguments.pop(0)]
@@ -47,7 +53,7 @@ def assert_command_is_there(command):
 def known_variables(names):
     ours = {f"AVAILABILITY_{name.upper()}" for name in Settings.model_fields}
     return set(names) <= ours | {
-        *("DAGSTER_HOME", "DAGSTER_POSTGRES_URL", "DAGSTER_EVENT_BATCH_SIZE")
+        *("DAGSTER_HOME", "DAGSTER_POSTGRES_URL", "DAGSTER_EVENT_BATCH_SIZE", "PYTHONSAFEPATH")
     }
 
 
@@ -110,6 +116,19 @@ def test_the_webserver_of_units_and_agents_is_on_loopback():
             text = path.read_text()
             assert "127.0.0.1" in text
             assert "0.0.0.0" not in text
+
+
+def test_nothing_is_imported_from_the_folder_where_a_service_runs():
+    """Dagster would put the working directory first, where state and exports lie."""
+    unit = (DEPLOY / "systemd/binance-futures-availability-daemon.service").read_text()
+    assert "\nEnvironment=PYTHONSAFEPATH=1\n" in unit
+    agent = plistlib.loads((DEPLOY / "launchd/availability.daemon.plist").read_bytes())
+    assert agent["EnvironmentVariables"]["PYTHONSAFEPATH"] == "1"
+    assert "PYTHONSAFEPATH=1" in (DEPLOY / "docker/Dockerfile").read_text()
+    [start] = re.findall(r"^ExecStart=(.+)$", unit, flags=re.MULTILINE)
+    contained = compose()["services"]["daemon"]["command"]
+    for words in (start.split(), agent["ProgramArguments"], contained):
+        assert "share" in words[words.index("-d") + 1]
 
 
 def test_the_environment_file_names_only_what_there_is():

@@ -39,8 +39,8 @@ LAYERS = (
         *("dagster_storage", "vanished", "history", "assets_publish", "assets_report"),
         *("dagster_logs", "outcomes", "health"),
     },
-    {"definitions", "launch"},
-    {"sample_archive", "demo", "demo_ui", "cli", "background"},  # and every cli_*
+    {"definitions", "launch", "webserver"},
+    {"sample_archive", "demo", "demo_ui", "cli", "background", "services"},  # and every cli_*
 )
 DAGSTER_LAYERS = LAYERS[3] | LAYERS[4]
 

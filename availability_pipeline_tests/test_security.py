@@ -24,7 +24,7 @@ from dagster_graphql.schema import create_schema
 from hypothesis import given
 from hypothesis import strategies as st
 
-from availability_pipeline import connections, queries, settings
+from availability_pipeline import connections, queries, services, settings
 from availability_pipeline.destinations import destination
 from availability_pipeline.masking import mask, mask_target
 from availability_pipeline.store_errors import StoreError
@@ -314,19 +314,21 @@ def test_a_folder_in_the_archive_named_like_sql_is_passed_over_or_refused(hostil
 def test_the_ui_is_bound_to_loopback():
     """It has no log-in: on a public address anybody could launch runs."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    # All that make starts goes through `demo_ui`.
+    # All that make starts goes through `services`.
     assert not re.search(r"^\t.*dagster(?: dev|-webserver) ", makefile, flags=re.MULTILINE)
     documented = [
         line
         for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
         for line in page.read_text(encoding="utf-8").splitlines()
-        if re.match(r"\$ .*dagster(?: dev|-webserver) ", line)
+        if re.match(r"\$ .*(?:dagster(?: dev|-webserver)|availability_pipeline.webserver) ", line)
     ]
     assert documented
     for line in documented:
         assert re.search(r"(-h|--host) 127\.0\.0\.1\b", line), line
-    demo = (PACKAGE / "demo_ui.py").read_text(encoding="utf-8")
-    assert '"-h", "127.0.0.1"' in demo
+        assert "availability_pipeline.webserver" in line, "Dagster's own has no guard"
+    command = services.commands(3000)["webserver"]
+    assert command[command.index("-h") + 1] == "127.0.0.1"
+    assert "availability_pipeline.webserver" in command
 
 
 def test_the_services_bind_the_ui_to_loopback():
@@ -337,8 +339,8 @@ def test_the_services_bind_the_ui_to_loopback():
     words = plist["ProgramArguments"]
     assert words[words.index("-h") + 1] == "127.0.0.1"
     # In a container 0.0.0.0 is the container; what is published is what counts.
-    services = yaml.safe_load((ROOT / "deploy/docker/compose.yaml").read_text())["services"]
-    ports = [port for service in services.values() for port in service.get("ports", ())]
+    containers = yaml.safe_load((ROOT / "deploy/docker/compose.yaml").read_text())["services"]
+    ports = [port for service in containers.values() for port in service.get("ports", ())]
     assert ports
     assert all(str(port).startswith("127.0.0.1:") for port in ports)
 
