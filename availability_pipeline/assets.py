@@ -10,14 +10,13 @@ from typing import Any
 
 import dagster as dg
 import duckdb
-from dagster_duckdb import DuckDBResource
 
 from availability_pipeline import derived, slo, standing, store
 from availability_pipeline.archive import Archive
 from availability_pipeline.keys import UM_KLINES_1M
 from availability_pipeline.outcomes import check_result, one_line_failures
 from availability_pipeline.partitions import daily
-from availability_pipeline.resources import Clock, Reporter
+from availability_pipeline.resources import AvailabilityDuckDB, Clock, Reporter
 from availability_pipeline.settings import Settings
 
 POOL = "duckdb_writer"
@@ -63,7 +62,7 @@ class ProbeConfig(dg.Config):
 def daily_availability(
     context: dg.AssetExecutionContext,
     config: ProbeConfig,
-    duckdb: DuckDBResource,
+    duckdb: dg.ResourceParam[AvailabilityDuckDB],
     archive: dg.ResourceParam[Archive],
     clock: dg.ResourceParam[Clock],
     limits: dg.ResourceParam[Settings],
@@ -118,7 +117,7 @@ def daily_availability(
     pool=POOL,
     description="First and last file, days, holes and state of each symbol.",
 )
-def symbol_listings(duckdb: DuckDBResource) -> dg.MaterializeResult:
+def symbol_listings(duckdb: dg.ResourceParam[AvailabilityDuckDB]) -> dg.MaterializeResult:
     """Replace the table by what the rows say now."""
     with one_line_failures(), duckdb.get_connection() as con:
         rows = derived.refresh_listings(con)
@@ -129,7 +128,14 @@ def symbol_listings(duckdb: DuckDBResource) -> dg.MaterializeResult:
             "SELECT coalesce(sum(hole_days), 0)::BIGINT FROM symbol_listings"
         ).fetchall()
     states = {s: by_state.get(s, 0) for s in ("live", "ended", "settled")}
-    return dg.MaterializeResult(metadata={"dagster/row_count": rows, "hole_days": holes, **states})
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": rows,
+            "hole_days": holes,
+            **states,
+            "database": dg.MetadataValue.path(duckdb.path()),
+        }
+    )
 
 
 @dg.asset(
@@ -139,11 +145,13 @@ def symbol_listings(duckdb: DuckDBResource) -> dg.MaterializeResult:
     pool=POOL,
     description="What each date holds: counts by status, new and ended listings, bytes, lag.",
 )
-def daily_summary(duckdb: DuckDBResource) -> dg.MaterializeResult:
+def daily_summary(duckdb: dg.ResourceParam[AvailabilityDuckDB]) -> dg.MaterializeResult:
     """Replace the table by what the rows say now."""
     with one_line_failures(), duckdb.get_connection() as con:
         rows = derived.refresh_summary(con)
-    return dg.MaterializeResult(metadata={"dagster/row_count": rows})
+    return dg.MaterializeResult(
+        metadata={"dagster/row_count": rows, "database": dg.MetadataValue.path(duckdb.path())}
+    )
 
 
 def _log_progress(
@@ -193,4 +201,3 @@ def _metadata(row: dict[str, Any]) -> dict[str, int | float]:
         if row[lag] is not None:
             numbers[lag] = round(row[lag], 2)
     return numbers
-

@@ -24,7 +24,9 @@ PUBLISHED = export.Form(format="parquet", by_month=True, everything=True, versio
     description="The record as Parquet files with a manifest, where AVAILABILITY_PUBLISH_URL says.",
 )
 def published_availability(
-    duckdb: AvailabilityDuckDB, clock: dg.ResourceParam[Clock], limits: dg.ResourceParam[Settings]
+    duckdb: dg.ResourceParam[AvailabilityDuckDB],
+    clock: dg.ResourceParam[Clock],
+    limits: dg.ResourceParam[Settings],
 ) -> dg.MaterializeResult[None]:
     """Write the files whose rows have changed, then the manifest."""
     if limits.publish_url is None:
@@ -57,7 +59,9 @@ def published_availability(
     description="A proved copy of the record in AVAILABILITY_BACKUP_DIR; old ones go.",
 )
 def record_backup(
-    duckdb: AvailabilityDuckDB, clock: dg.ResourceParam[Clock], limits: dg.ResourceParam[Settings]
+    duckdb: dg.ResourceParam[AvailabilityDuckDB],
+    clock: dg.ResourceParam[Clock],
+    limits: dg.ResourceParam[Settings],
 ) -> dg.MaterializeResult[None]:
     """Copy, prove, keep the last of each day, week and month."""
     if limits.backup_dir is None:

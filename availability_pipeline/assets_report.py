@@ -32,7 +32,9 @@ from availability_pipeline.store import StoreError
     "One HTML page that opens offline, and PNG files.",
 )
 def availability_report(
-    duckdb: AvailabilityDuckDB, clock: dg.ResourceParam[Clock], limits: dg.ResourceParam[Settings]
+    duckdb: dg.ResourceParam[AvailabilityDuckDB],
+    clock: dg.ResourceParam[Clock],
+    limits: dg.ResourceParam[Settings],
 ) -> dg.MaterializeResult[None]:
     """Read the record, let go of it, draw."""
     try:

@@ -45,7 +45,7 @@ _OF_THE_RECORD = {
 def _of_the_record(name: str, asset: str, description: str) -> dg.AssetChecksDefinition:
     @dg.asset_check(asset=asset, name=name, description=description)
     def check(
-        duckdb: AvailabilityDuckDB,
+        duckdb: dg.ResourceParam[AvailabilityDuckDB],
         clock: dg.ResourceParam[Clock],
         limits: dg.ResourceParam[Settings],
     ) -> dg.AssetCheckResult:
@@ -89,16 +89,14 @@ def freshness(
     "way round.",
 )
 def store_matches_dagster(
-    context: dg.AssetCheckExecutionContext, duckdb: AvailabilityDuckDB
+    context: dg.AssetCheckExecutionContext, duckdb: dg.ResourceParam[AvailabilityDuckDB]
 ) -> dg.AssetCheckResult:
     """Drift comes from a restored backup, a wiped run history, or rows deleted by hand."""
     # Before the rows are read: a run that ends in between has stored both.
     writing = health.others_running(context.instance, context.run.run_id)
     with one_line_failures(), duckdb.get_reader() as con:
         stored = standing.stored_dates(con)
-    return check_result(
-        health.store_matches_dagster(context.instance, stored, writing=writing)
-    )
+    return check_result(health.store_matches_dagster(context.instance, stored, writing=writing))
 
 
 @dg.asset_check(
@@ -108,7 +106,7 @@ def store_matches_dagster(
     "gives no answer is a warning.",
 )
 def exchange_coverage(
-    duckdb: AvailabilityDuckDB, limits: dg.ResourceParam[Settings]
+    duckdb: dg.ResourceParam[AvailabilityDuckDB], limits: dg.ResourceParam[Settings]
 ) -> dg.AssetCheckResult:
     """A cross-check from outside; whatever the exchange answers, nothing is written."""
     with one_line_failures(), duckdb.get_reader() as con:

@@ -18,13 +18,7 @@ from availability_pipeline import (
     checks,
     settings,
 )
-from availability_pipeline.resources import (
-    ArchiveResource,
-    AvailabilityDuckDB,
-    Clock,
-    Reporter,
-    SettingsResource,
-)
+from availability_pipeline.resources import resources as real
 
 
 def build_defs(*, resources: Mapping[str, object] | None = None) -> dg.Definitions:
@@ -57,14 +51,7 @@ def build_defs(*, resources: Mapping[str, object] | None = None) -> dg.Definitio
         jobs=automation.jobs(configured),
         schedules=automation.schedules(configured),
         sensors=sensors,
-        resources={
-            "archive": ArchiveResource(),
-            "duckdb": AvailabilityDuckDB(),
-            "clock": Clock(),
-            "limits": SettingsResource(),
-            "reporter": Reporter(),
-            **(resources or {}),
-        },
+        resources={**real(), **(resources or {})},
         # One step at a time is all there is to run: a process for each costs 2.8 s more a run.
         executor=dg.in_process_executor,
     )

@@ -8,8 +8,9 @@ import re
 
 HIDDEN = "****"
 
-# Greedy up to the last `@`: an S3 secret key may hold slashes. Hiding too much harms nobody.
-_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"<>]*)")
+# Greedy up to the last `@`: an S3 secret key may hold slashes. One slash, because pathlib makes one
+# of two. Hiding too much harms nobody.
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:/+)([^\s'\"<>]*)")
 
 
 def mask(text: str) -> str:

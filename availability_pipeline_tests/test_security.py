@@ -25,6 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from availability_pipeline import connections, queries, services, settings
+from availability_pipeline.definitions import defs
 from availability_pipeline.destinations import destination
 from availability_pipeline.masking import mask, mask_target
 from availability_pipeline.store_errors import StoreError
@@ -123,6 +124,59 @@ def test_no_secret_reaches_history_logs_or_output_of_a_failing_update(tmp_path):
     assert SECRET.encode() not in b"\n".join(said)
 
 
+JOBS = sorted({job.name for job in defs.resolve_all_job_defs()})
+
+
+def fields_of(kind, path=""):
+    """Each field of a configuration, with its type's key."""
+    yield path, kind.key
+    for name, field in (getattr(kind, "fields", None) or {}).items():
+        yield from fields_of(field.config_type, f"{path}.{name}")
+    for inner in ("inner_type", "scalar_type", "non_scalar_type"):
+        if found := getattr(kind, inner, None):
+            yield from fields_of(found, path)
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_no_text_of_a_run_s_configuration_is_taken_from_the_environment(name):
+    """`{env: AVAILABILITY_ALERT_URLS}` would put the secret into what the UI shows of the run."""
+    schema = defs.resolve_job_def(name).run_config_schema.config_type
+    found = list(fields_of(schema))
+    assert found
+    assert not [path for path, key in found if key in ("StringSourceType", "IntSourceType")]
+    # A permissive or free part would be stored as it is, and read by who knows what.
+    for resource in ("duckdb", "archive", "limits", "clock", "io_manager"):
+        kinds = {path: key for path, key in found if path.startswith(f".resources.{resource}.")}
+        assert not [path for path in kinds if path.removesuffix(".config").count(".") > 2], kinds
+
+
+@pytest.mark.parametrize("value", [{"env": "AVAILABILITY_ALERT_URLS"}, "elsewhere.duckdb"])
+@pytest.mark.parametrize(("key", "field"), [("duckdb", "database"), ("io_manager", "base_dir")])
+def test_a_run_cannot_say_where_the_record_is(tmp_path, monkeypatch, key, field, value):
+    """Nor learn a secret: the error names it by its variable."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AVAILABILITY_DB", str(tmp_path / "record.duckdb"))
+    monkeypatch.setenv("AVAILABILITY_ALERT_URLS", f"json://u:{SECRET}@127.0.0.1/{SECRET}")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    config = {"resources": {key: {"config": {field: value}}}}
+    with (
+        dg.instance_for_test(temp_dir=str(tmp_path)) as instance,
+        pytest.raises(dg.DagsterInvalidConfigError) as caught,
+    ):
+        defs.resolve_job_def("draw_report").execute_in_process(
+            run_config=config, instance=instance, raise_on_error=False
+        )
+    assert SECRET not in str(caught.value)
+    assert SECRET.encode() not in everything_in(tmp_path)
+    assert not list(tmp_path.rglob("*elsewhere*"))
+
+
+def test_the_ui_shows_where_the_record_is(hostile):
+    event = hostile.instance.get_latest_materialization_event(dg.AssetKey("symbol_listings"))
+    shown = event.asset_materialization.metadata["database"]
+    assert shown == dg.MetadataValue.path(hostile.path)
+
+
 def test_settings_do_not_show_secrets_however_they_are_printed(monkeypatch):
     monkeypatch.setenv("AVAILABILITY_ALERT_URLS", f"json://{SECRET}@example.org/{SECRET}")
     s = settings.load()
@@ -157,6 +211,8 @@ def test_an_error_about_a_secret_setting_does_not_carry_it(monkeypatch, name, va
         ("https://example.org/a?token=x#y", "https://example.org/a?****"),
         ("failed: 'https://u:p@h/x' and ftp://u@h", "failed: 'https://****@h/x' and ftp://****@h"),
         ("/no/address?at=all", "/no/address?at=all"),
+        ("/cwd/s3:/key:secret@bucket", "/cwd/s3:/****@bucket"),  # as pathlib writes it
+        ("https:///u:p@h", "https:///****@h"),
     ],
 )
 def test_an_address_is_shown_without_what_gives_access(address, shown):
