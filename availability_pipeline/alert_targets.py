@@ -118,7 +118,7 @@ def deliver(
     )
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "availability_pipeline.alert_targets"],
+            [sys.executable, "-P", "-m", "availability_pipeline.alert_targets"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
