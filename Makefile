@@ -29,7 +29,7 @@ start: $(STAMP)  ## the same in the background; says so if it runs already
 stop: $(STAMP)  ## end what `make start` or `make up` started
 	@$(PY) -P -m availability_pipeline.background stop
 
-running: $(STAMP)  ## say whether it runs, and where; exit 1 if not
+running: $(STAMP)  ## say whether it runs, and where; fails (exit 2) if not
 	@$(PY) -P -m availability_pipeline.background running
 
 lint: $(STAMP)  ## ruff and mypy

@@ -26,6 +26,9 @@ from availability_pipeline import demo_ui, services, settings
 
 LOCK, LOG = "background.lock", "background.log"
 
+# These are run by make, which takes a variable and no option.
+PORT_REMEDY = "choose another, as `PORT=3001 make start`"
+
 ENDS_WITHIN = 20
 """Seconds that `stop` waits; the group is given `demo_ui.ENDS_WITHIN` of them."""
 
@@ -65,7 +68,7 @@ def up(home: Path, port: int) -> None:
     """
     address = f"http://127.0.0.1:{port}"
     with demo_ui.sigterm_as_ctrl_c(), _locked(home) as lock:
-        demo_ui.require_free(port)
+        demo_ui.require_free(port, PORT_REMEDY)
         # `services` keeps the lock too: if this process is killed, `stop` still finds it.
         with (
             suppress(KeyboardInterrupt),
@@ -86,7 +89,7 @@ def start(home: Path, port: int) -> str:
     """
     if found := find(home):
         return f"already running: {found.address}"
-    demo_ui.require_free(port)
+    demo_ui.require_free(port, PORT_REMEDY)
     log = home / LOG
     command = services.python("availability_pipeline.background", "up", "--port", str(port))
     with log.open("wb") as out:

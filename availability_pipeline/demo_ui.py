@@ -33,8 +33,12 @@ class UIError(RuntimeError):
     """The UI cannot be shown; the text is one line with the remedy."""
 
 
-def require_free(port: int) -> None:
+def require_free(port: int, remedy: str = "choose another with --port") -> None:
     """See that the loopback port can be used.
+
+    Args:
+        port: loopback port.
+        remedy: what the error says to do, in the words of whoever was called.
 
     Raises:
         UIError: it cannot.
@@ -45,7 +49,7 @@ def require_free(port: int) -> None:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise UIError(
-                f"port {port} cannot be used ({error.strerror}); choose another with --port"
+                f"port {port} cannot be used ({error.strerror}); {remedy}"
             ) from None
 
 

@@ -6,7 +6,9 @@ Belongs here: how any picture looks. Does not belong here: the pictures and thei
 
 import datetime as dt
 import functools
-from collections.abc import Container, Sequence
+import re
+from collections.abc import Container, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,17 +24,71 @@ CARD, INK, FAINT = "#fbfbf9", "#23292f", "#d5d9dd"
 WIDTH = 10.0  # inches
 
 
-def printable(symbol: str) -> str:
-    """The symbol in DejaVu Sans, which has no Chinese: code points stand for what it lacks.
+BASE_FONT = "DejaVu Sans"
+"""Comes with matplotlib, so that a picture is the same everywhere. It has no Chinese."""
+
+# Parts of the file names of fonts that have Chinese, those that look best beside DejaVu Sans first.
+_CHINESE = (
+    *("notosanscjk", "sourcehansans", "notosanssc", "pingfang", "hiragino", "microhei", "zenhei"),
+    *("stheiti", "msyh", "simhei", "droidsansfallback", "arialuni", "cjk", "uming", "ukai"),
+    *("songti", "simsun", "unifont"),
+)
+
+
+def font_families(symbols: Iterable[str]) -> list[str]:
+    """The fonts to draw these names with: `BASE_FONT`, and one that has what it lacks, if any.
+
+    matplotlib takes each letter from the first of them that has it.
+    """
+    wanted = frozenset(ord(char) for symbol in symbols for char in symbol)
+    missing = frozenset(code for code in wanted if code not in _glyphs(BASE_FONT))
+    found = _font_with(missing) if missing else None
+    return [BASE_FONT, found] if found else [BASE_FONT]
+
+
+@functools.cache
+def _font_with(codes: frozenset[int]) -> str | None:
+    """The family of the installed font that has most of these letters, None if none has any."""
+    from matplotlib.font_manager import findSystemFonts, fontManager, get_font
+
+    def rank(file: str) -> tuple[int, bool, str]:
+        name = Path(file).name.lower()
+        place = next((n for n, part in enumerate(_CHINESE) if part in name), len(_CHINESE))
+        return place, "bold" in name or "italic" in name, name
+
+    # Also those that matplotlib does not know: it keeps a list from when it was first imported.
+    files = {entry.fname for entry in fontManager.ttflist} | set(findSystemFonts())
+    # These have every letter there is, as a box or as nothing; matplotlib brings one itself.
+    files = {f for f in files if not re.search("lastresort|adobeblank", Path(f).name.lower())}
+    best, best_file = 0, None
+    for file in sorted(files, key=rank):
+        try:
+            charmap = get_font(file).get_charmap()
+        except (OSError, RuntimeError):  # a bitmap or colour font that it cannot read
+            continue
+        has = sum(code in charmap for code in codes)
+        if has > best:
+            best, best_file = has, file
+        if best == len(codes):
+            break
+    if best_file is None:
+        return None
+    family = get_font(best_file).family_name
+    if all(entry.name != family for entry in fontManager.ttflist):
+        fontManager.addfont(best_file)
+    return family
+
+
+def printable(symbol: str, families: Sequence[str] = (BASE_FONT,)) -> str:
+    """The symbol with code points for letters that none of the fonts has.
 
     >>> printable("龙虾USDT")
     '‹9F99 867E›USDT'
     """
-    glyphs = _glyphs()
     parts: list[str] = []
     missing: list[str] = []
     for char in symbol:
-        if ord(char) in glyphs:
+        if any(ord(char) in _glyphs(family) for family in families):
             if missing:
                 parts.append(f"‹{' '.join(missing)}›")
                 missing = []
@@ -43,10 +99,10 @@ def printable(symbol: str) -> str:
 
 
 @functools.cache
-def _glyphs() -> Container[int]:
+def _glyphs(family: str) -> Container[int]:
     from matplotlib.font_manager import findfont, get_font
 
-    return get_font(findfont("DejaVu Sans")).get_charmap()
+    return get_font(findfont(family)).get_charmap()
 
 
 def figure_of(data: ReportData, name: str, height: float, note: str = "") -> "tuple[Figure, Axes]":

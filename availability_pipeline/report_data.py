@@ -73,8 +73,9 @@ class ReportData:
         start: first date; all offsets count days from it.
         days: a row a date from `start` to the last one, without gaps: `date`, `state` (DayState),
             `late` (bool), `available`, `expected`, `missing` (expected - available; all three NaN
-            where never looked at), `lag_p50`, `lag_p95` (hours after the end of the date, NaN
-            without files).
+            where never looked at), `pending` (symbols without a file while it is too early to
+            say, those that have ended too), `lag_p50`, `lag_p95` (hours after the end of the date,
+            NaN without files).
         symbols: a row a symbol with files, by first file: `symbol`, `contract_type`, `state`,
             `first_available`, `last_available`, `days_available`, `hole_days`.
         cells: uint8 (symbols, dates) of `Cell`.
@@ -109,13 +110,16 @@ class ReportData:
         count = self.days["state"].value_counts()
         live = int((self.symbols["state"] == "live").sum())
         holes = int(self.symbols["hole_days"].sum())
+        pending = int(self.days["pending"].sum())
         looked = self.days[self.days["state"] != DayState.UNKNOWN]["date"]
         return {
             "Looked at": f"{looked.min()} to {looked.max()}",
             "Symbols": f"{len(self.symbols):,}, {live:,} of them live",
             "Files": f"{int(self.symbols['days_available'].sum()):,}",
             "Holes": f"{holes:,} symbol-day{'' if holes == 1 else 's'}",
-            "Dates pending": f"{count.get(DayState.PENDING, 0):,}",
+            # A date may be complete, and pending for symbols that have ended.
+            "Pending": f"{pending:,} symbol-day{'' if pending == 1 else 's'}",
+            "Dates pending": f"{count.get(DayState.PENDING, 0):,} lack an expected file",
             "Dates unknown": f"{count.get(DayState.UNKNOWN, 0):,}",
         }
 

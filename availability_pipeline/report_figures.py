@@ -234,7 +234,7 @@ def _lag(data: ReportData) -> "go.Figure":
     low, high = lag_range(data)
     p50, p95 = (data.days[name].clip(lower=0.5) for name in ("lag_p50", "lag_p95"))
     figure.add_trace(line(data, p95, name="95% are there", line={"color": "#9fb0bf", "width": 1},
-                           hovertemplate="95%% after %{y:,.1f} h<extra></extra>"))  # fmt: skip
+                           hovertemplate="95% after %{y:,.1f} h<extra></extra>"))  # fmt: skip
     figure.add_trace(line(data, p50, name="half are there", line={"color": "#3b86c6", "width": 2},
                            hovertemplate="half after %{y:,.1f} h<extra></extra>"))  # fmt: skip
     late = data.days["late"].to_numpy()

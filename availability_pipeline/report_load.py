@@ -85,7 +85,7 @@ def _days(
 ) -> "pd.DataFrame":
     frame = con.execute(
         f"""SELECT d.date, p.date IS NOT NULL AS known, s.available::DOUBLE AS available,
-            s.expected::DOUBLE AS expected, s.pending > 0 AS unsettled,
+            s.expected::DOUBLE AS expected, coalesce(s.pending, 0)::BIGINT AS pending,
             s.lag_p50_hours::DOUBLE AS lag_p50, s.lag_p95_hours::DOUBLE AS lag_p95
         FROM (SELECT unnest(generate_series($1::DATE, $2::DATE, INTERVAL 1 DAY))::DATE AS date) d
         LEFT JOIN probes p USING (date) LEFT JOIN {derived.summary_relation(con)} s USING (date)
@@ -93,14 +93,13 @@ def _days(
         [start, end],
     ).df()
     known = frame.pop("known").to_numpy(bool)
-    unsettled = frame.pop("unsettled").fillna(value=False).to_numpy(bool)
     frame["date"] = [time.date() for time in frame["date"]]
     # A date's rows are of one look, so its missing files are all pending or all confirmed.
     missing = (frame["expected"] - frame["available"]).clip(lower=0)
     share = (frame["available"] / frame["expected"].where(frame["expected"] > 0)).clip(upper=1)
     frame["missing"] = missing
     # In a record that knows no file yet nothing is expected, but a young date is still open.
-    pending = unsettled & ((missing > 0) | (frame["expected"] == 0))
+    pending = (frame["pending"] > 0) & ((missing > 0) | (frame["expected"] == 0))
     frame["state"] = np.select(
         [~known, pending, frame["expected"] == 0, missing == 0,
          share >= threshold, share >= POOR_SHARE],

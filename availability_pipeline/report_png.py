@@ -23,6 +23,7 @@ from availability_pipeline.report_axes import (
     day_number,
     day_numbers,
     figure_of,
+    font_families,
     legend,
     marks,
     printable,
@@ -72,8 +73,8 @@ def draw(data: ReportData, dpis: Sequence[int] = (FILE_DPI,)) -> dict[str, tuple
         "matrix": _matrix,
         "lag": _lag,
     }
-    # DejaVu Sans comes with matplotlib: the same everywhere, whatever the machine has installed.
-    with mpl.rc_context({"font.family": ["DejaVu Sans"], "font.size": 9}):
+    families = font_families(data.symbols["symbol"])
+    with mpl.rc_context({"font.family": families, "font.size": 9}):
         return {
             name: tuple(_png(figure, dpi) for dpi in dpis)
             for name, figure in ((name, make(data)) for name, make in pictures.items())
@@ -176,6 +177,7 @@ def _year_label(data: ReportData, year: int) -> str:
 
 
 def _matrix(data: ReportData) -> "Figure":
+    from matplotlib import rcParams
     from matplotlib.colors import BoundaryNorm, ListedColormap
     from matplotlib.lines import Line2D
 
@@ -204,7 +206,7 @@ def _matrix(data: ReportData) -> "Figure":
     axes.grid(visible=False)
     axes.set_ylim(max(count, 1) - 0.5, -0.5)
     rows = range(count) if few else range(0, count, max(1, round(count / 20)))
-    names = [printable(data.symbols["symbol"][row]) for row in rows]
+    names = [printable(data.symbols["symbol"][row], rcParams["font.family"]) for row in rows]
     axes.set_yticks(list(rows), names, fontsize=7)
     present = {segment.cell for segment in segments}
     if data.bands():

@@ -90,13 +90,15 @@ def test_after_a_kill_of_the_keeper_the_rest_is_seen_and_ended(act):
     assert left_of_home(act.home) == []
 
 
-def test_a_taken_port_starts_nothing(act):
+@pytest.mark.parametrize("name", ["start", "up"])
+def test_a_taken_port_starts_nothing_and_the_remedy_is_one_that_make_takes(act, name):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", act.port))
         taken.listen()
-        done = act("start")
+        done = act(name)
     assert done.returncode == 1
     assert f"port {act.port} cannot be used" in done.stderr
+    assert done.stderr.endswith("choose another, as `PORT=3001 make start`\n")
     assert background.find(act.home) is None
 
 
@@ -108,6 +110,25 @@ def test_a_home_that_is_none_is_one_line(tmp_path):
     )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr == "Error: set DAGSTER_HOME to the folder of dagster.yaml\n"
+
+
+def test_make_running_fails_as_its_help_says_when_nothing_runs(tmp_path):
+    """make's own exit code for a command that failed is 2, whatever the command's was."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    stamp = tmp_path / ".venv" / ".installed"
+    stamp.parent.mkdir()
+    (stamp.parent / "bin").symlink_to(Path(sys.executable).parent)
+    for name in ("pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    stamp.touch()
+    done = subprocess.run(
+        ["make", "-s", "running"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.returncode) == ("not running\n", 2)
+    assert "running: $(STAMP)  ## say whether it runs, and where; fails (exit 2) if not" in (
+        ROOT / "Makefile"
+    ).read_text()
 
 
 def test_make_has_the_acts():

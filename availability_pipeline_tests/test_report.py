@@ -17,9 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from matplotlib import font_manager
 from PIL import Image
 
 from availability_pipeline import (
+    queries,
     report,
     report_axes,
     report_data,
@@ -308,7 +310,79 @@ def test_the_drawing_keeps_the_palette_so_that_small_marks_keep_their_colour(pat
 @hypothesis_settings(max_examples=60)
 def test_any_symbol_is_printed_with_glyphs_that_are_there(text):
     """A glyph that is missing is a warning of matplotlib's, and a box in the picture."""
-    assert all(ord(char) in report_axes._glyphs() for char in report_axes.printable(text))
+    glyphs = report_axes._glyphs(report_axes.BASE_FONT)
+    assert all(ord(char) in glyphs for char in report_axes.printable(text))
+
+
+@pytest.fixture
+def chinese_font(tmp_path, monkeypatch):
+    """A font of two Chinese letters, each a full square, as a machine may have it installed."""
+    from fontTools.fontBuilder import FontBuilder
+    from fontTools.pens.ttGlyphPen import TTGlyphPen
+
+    pen = TTGlyphPen(None)
+    pen.moveTo((0, 0))
+    for corner in ((0, 900), (1000, 900), (1000, 0)):
+        pen.lineTo(corner)
+    pen.closePath()
+    square = pen.glyph()
+    names = [".notdef", "dragon", "shrimp"]
+    builder = FontBuilder(1000, isTTF=True)
+    builder.setupGlyphOrder(names)
+    builder.setupCharacterMap({ord("龙"): "dragon", ord("虾"): "shrimp"})
+    builder.setupGlyf(dict.fromkeys(names, square))
+    builder.setupHorizontalMetrics(dict.fromkeys(names, (1000, 0)))
+    builder.setupHorizontalHeader(ascent=900, descent=-100)
+    builder.setupNameTable({"familyName": "Test CJK", "styleName": "Regular"})
+    builder.setupOS2(sTypoAscender=900, sTypoDescender=-100)
+    builder.setupPost()
+    file = tmp_path / "TestCJK-Regular.ttf"
+    builder.save(file)
+    # Of the machine's fonts only matplotlib's own, and this one.
+    fonts = font_manager.fontManager
+    own = [entry for entry in fonts.ttflist if entry.fname.startswith(mpl.get_data_path())]
+    monkeypatch.setattr(fonts, "ttflist", own)
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [str(file)])
+    report_axes._font_with.cache_clear()
+    yield "Test CJK"
+    report_axes._font_with.cache_clear()
+
+
+def test_a_chinese_name_is_drawn_where_a_font_has_it(path, chinese_font):
+    """A font installed after matplotlib made its list of fonts counts, too."""
+    families = report_axes.font_families(["BTCUSDT", "龙虾USDT"])
+    assert families == ["DejaVu Sans", chinese_font]
+    assert report_axes.printable("1000龙虾USDT", families) == "1000龙虾USDT"
+    assert report_axes.printable("龙币USDT", families) == "龙‹5E01›USDT"
+    assert report_axes.font_families(["BTCUSDT"]) == ["DejaVu Sans"]
+    everything(path)
+    report_png.draw(loaded(path))  # a missing glyph would be a warning, and that an error
+
+
+def test_without_such_a_font_there_are_code_points_and_no_boxes(chinese_font, monkeypatch):
+    monkeypatch.setattr(font_manager, "findSystemFonts", list)
+    assert report_axes.font_families(["龙虾USDT"]) == ["DejaVu Sans"]
+
+
+def test_the_page_says_how_much_is_pending_as_the_status_does(path):
+    """A delisted symbol is pending on a young date, too, that has all the files expected on it."""
+    files = crowd() | {"ENDUSDT": flat(START, D(2024, 1, 9))}
+    write(path, files, end=D(2024, 1, 18))
+    write(path, files, start=D(2024, 1, 19), at=dt.datetime(2024, 1, 21, 9, tzinfo=dt.UTC))
+    numbers = loaded(path).headline()
+    with store.reader(path) as con:
+        assert queries.coverage(con, D(2024, 1, 21))["pending"] == 2
+    assert numbers["Pending"] == "2 symbol-days"
+    assert numbers["Dates pending"] == "0 lack an expected file"
+
+
+def test_no_tooltip_doubles_its_percent_sign(path):
+    everything(path)
+    page = report_html.page(loaded(path))
+    for name in ("growth", "completeness", "matrix", "lag"):
+        tips = [trace.get("hovertemplate") or "" for trace in spec(page, name)["data"]]
+        assert not [tip for tip in tips if "%%" in tip]
+    assert any("95% after %{y" in t.get("hovertemplate", "") for t in spec(page, "lag")["data"])
 
 
 def test_a_chinese_name_becomes_its_code_points_in_png_and_stays_itself_in_the_page(path):
