@@ -191,12 +191,14 @@ def _by_date(
 
 
 def _metadata(row: dict[str, Any]) -> dict[str, int | float]:
-    """Numbers of one partition, which the UI plots."""
+    """Numbers of one partition, which the UI plots; those that are unknown are left out."""
     wanted = [
         *("symbols_probed", "expected", "available", "pending", "absent", "new_listings"),
         *("appeared", "replaced", "vanished"),
     ]
-    numbers: dict[str, int | float] = {name: row[name] for name in wanted}
+    numbers: dict[str, int | float] = {
+        name: row[name] for name in wanted if row[name] is not None
+    }
     for lag in ("lag_p50_hours", "lag_p95_hours"):
         if row[lag] is not None:
             numbers[lag] = round(row[lag], 2)

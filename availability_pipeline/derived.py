@@ -7,12 +7,39 @@ Both tables are a convenience: `listings_relation` and `summary_relation` fall b
 them from the rows when a write came after them, so an answer is never stale.
 """
 
+import datetime as dt
+
 import duckdb
 
+from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline.schema import set_meta, settled_at, transaction
 
 ENDED_AFTER_DATES = 3
 """Published dates on which a symbol must be absent after its last file to count as ended."""
+
+PUBLISHED_SHARE = 0.5
+"""Share of the expected symbols without which a date was not published: it shows nothing about
+any one symbol (2024-04-18 came 13 days late for all symbols)."""
+
+OUTAGE_SHARE = 0.25
+"""Symbols that stop together are an outage from this share of those that published on. The
+largest real delisting at once was 14 % (41 BUSD contracts of about 300, in December 2023)."""
+
+OUTAGE_SYMBOLS = 3
+"""And from this number on: in a record of a few symbols, two may well be delisted together. More
+than half of the symbols are an outage whatever their number."""
+
+OUTAGE_DATES = 5
+"""Probed dates within which symbols stop together: the last files of an archive that stopped are
+of slightly different dates."""
+
+OUTAGE_SHARE_PER_GAP_DATE = 0.001
+"""What an unprobed date among them adds to `OUTAGE_SHARE`: all that ended in a gap seem to stop
+on the date before it. About 290 contracts ended in six years of 300 on average: 0.05 % a date."""
+
+_PUBLISHING_DATES = 14
+"""The most files of so many probed dates are the symbols that published: a single date may be
+short."""
 
 # Statuses follow from the date alone, not from the row: a write replaces all rows of a date, so
 # `probes` has the time of each. Counting settled dates instead of absent rows took the listings
@@ -20,53 +47,86 @@ ENDED_AFTER_DATES = 3
 _LOOKED = f"""
 SELECT date, available AS n, probed_at >= {settled_at("date")} AS settled FROM probes"""  # noqa: S608
 
-# A date on which hardly anything was published (2024-04-18 came 13 days late for all symbols)
-# says nothing about a single symbol, so it ends none: it is not telling.
+# In order:
+# - stops: symbols without a file on any settled date after their last one, unless their end is
+#   known: from the name (delivery, settled), or because somebody acknowledged it.
+# - outage_dates: dates in whose neighbourhood more symbols stopped than are ever delisted.
+# - dates: what a date shows. The expected symbols include those of an outage, so a long outage
+#   does not become the usual state, as it did when dates were compared with those before them.
 _DATES = f"""
-looked AS ({_LOOKED}),
-published AS (
-    SELECT date FROM (
-        SELECT date, n, median(n) OVER (
-            ORDER BY date ROWS BETWEEN 14 PRECEDING AND 1 PRECEDING) AS usual
-        FROM looked WHERE n > 0)
-    WHERE n >= 0.5 * coalesce(usual, n)),
-dates AS (
-    SELECT l.date, l.settled, l.settled AND p.date IS NOT NULL AS telling,
-        count(*) FILTER (l.settled) OVER (ORDER BY l.date) AS settled_to,
-        count(*) FILTER (l.settled AND p.date IS NOT NULL) OVER (
-            ORDER BY l.date DESC) AS telling_from
-    FROM looked l LEFT JOIN published p ON p.date = l.date)"""  # noqa: S608
-
-LISTINGS_SQL = f"""
-WITH {_DATES},
-files AS (
+looked AS MATERIALIZED ({_LOOKED}),
+files AS MATERIALIZED (
     SELECT symbol, min(date) AS first_row, min(date) FILTER (available) AS first_available,
         max(date) FILTER (available) AS last_available,
         count(*) FILTER (available) AS days_available,
         count(*) FILTER (available AND settled) AS settled_days
-    FROM daily_availability JOIN looked USING (date) GROUP BY symbol)
+    FROM daily_availability JOIN looked USING (date) GROUP BY symbol),
+newest AS (SELECT max(date) AS date FROM looked WHERE settled),
+stops AS (
+    SELECT f.symbol, f.last_available AS date
+    FROM files f LEFT JOIN symbols s USING (symbol), newest
+    WHERE f.last_available < newest.date AND s.contract_type IS DISTINCT FROM 'settled'
+        AND (s.contract_type IS DISTINCT FROM 'delivery' OR coalesce(try_strptime(
+            regexp_extract(f.symbol, '_([0-9]{{6}})$', 1), '%y%m%d')::DATE > newest.date, true))
+        AND NOT EXISTS (FROM acknowledgements a WHERE a.date > f.last_available
+            AND (a.symbol IS NULL OR a.symbol = f.symbol))),
+near AS (
+    SELECT date, sum(coalesce(s.stopped, 0)) OVER (
+            ORDER BY date ROWS BETWEEN CURRENT ROW AND {OUTAGE_DATES - 1} FOLLOWING) AS stopped,
+        max(n) OVER (
+            ORDER BY date ROWS BETWEEN {_PUBLISHING_DATES - 1} PRECEDING AND CURRENT ROW) AS n,
+        coalesce(lead(date, {OUTAGE_DATES}) OVER (ORDER BY date) - date - {OUTAGE_DATES},
+            max(date) OVER () - date + 1 - count(*) OVER (
+                ORDER BY date ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING)) AS unprobed
+    FROM looked LEFT JOIN (SELECT date, count(*) AS stopped FROM stops GROUP BY date) s
+        USING (date)),
+outage_dates AS (
+    SELECT date, bool_or(
+            stopped >= {OUTAGE_SYMBOLS}
+                AND stopped >= n * ({OUTAGE_SHARE} + {OUTAGE_SHARE_PER_GAP_DATE} * unprobed)
+            OR stopped > n * (0.5 + {OUTAGE_SHARE_PER_GAP_DATE} * unprobed))
+        OVER (ORDER BY date ROWS BETWEEN {OUTAGE_DATES - 1} PRECEDING AND CURRENT ROW) AS outage
+    FROM near),
+outages AS MATERIALIZED (
+    SELECT symbol FROM stops JOIN outage_dates USING (date) WHERE outage),
+listed AS (
+    SELECT date, sum(sum(change)) OVER (ORDER BY date) AS n FROM (
+        SELECT date, 0 AS change FROM looked
+        UNION ALL SELECT first_available, 1 FROM files WHERE first_available IS NOT NULL
+        UNION ALL SELECT last_available + 1, -1 FROM files ANTI JOIN outages USING (symbol)
+            WHERE last_available IS NOT NULL)
+    GROUP BY date),
+dates AS (
+    SELECT date, settled, settled AND l.n > 0 AND l.n >= {PUBLISHED_SHARE} * e.n AS telling,
+        count(*) FILTER (settled) OVER (ORDER BY date) AS settled_to
+    FROM looked l JOIN listed e USING (date)),
+-- A symbol has ended if its last file is before this date: null while there are too few dates.
+ended AS MATERIALIZED (
+    SELECT CASE WHEN count(*) = {ENDED_AFTER_DATES} THEN min(date) END AS before FROM (
+        SELECT date FROM dates WHERE telling ORDER BY date DESC LIMIT {ENDED_AFTER_DATES}))"""  # noqa: S608
+
+LISTINGS_SQL = f"""
+WITH {_DATES}
 SELECT f.symbol, s.contract_type, s.base_asset, s.quote_asset, f.first_available,
     f.last_available, f.days_available,
     -- Settled dates from the first file to the last, less those with a file.
     coalesce(l.settled_to - b.settled_to + b.settled::INT - f.settled_days, 0)::BIGINT
         AS hole_days,
     CASE WHEN s.contract_type = 'settled' THEN 'settled'
-         WHEN e.telling_from - (f.last_available IS NOT NULL AND e.telling)::INT
-            >= {ENDED_AFTER_DATES} THEN 'ended'
+         WHEN o.symbol IS NOT NULL THEN 'live'
+         WHEN f.last_available < e.before
+            OR f.last_available IS NULL AND f.first_row <= e.before THEN 'ended'
          ELSE 'live' END AS state
-FROM files f LEFT JOIN symbols s USING (symbol)
+FROM files f CROSS JOIN ended e LEFT JOIN symbols s USING (symbol)
+LEFT JOIN outages o USING (symbol)
 LEFT JOIN dates b ON b.date = f.first_available
 LEFT JOIN dates l ON l.date = f.last_available
-LEFT JOIN dates e ON e.date = coalesce(f.last_available, f.first_row)
 ORDER BY f.symbol"""  # noqa: S608 - what is put in is our own
 
-# A settled contract is settled by its name; it was delisted only once dates without it are
-# confirmed, as with every other symbol.
-DELISTED_SQL = f"""(state = 'ended' OR state = 'settled' AND (
-    SELECT count(*) FROM ({_LOOKED}) WHERE n > 0 AND settled AND date > last_available)
-    >= {ENDED_AFTER_DATES})"""  # noqa: S608
-"""SQL condition on a row of the listings: the symbol publishes no more."""
+_ENDED_BEFORE_SQL = f"(WITH {_DATES} SELECT before FROM ended)"  # noqa: S608
 
+# A count is unknown, not zero, where the date before was never probed: what is seen first may
+# have been there for long, and what ended in between ended on no date that is recorded.
 _SUMMARY_SQL = f"""
 WITH looked AS ({_LOOKED}),
 counted AS (
@@ -78,8 +138,7 @@ counted AS (
 listings AS MATERIALIZED ({{listings}}),
 begun AS (SELECT first_available AS date, count(*) AS n FROM listings GROUP BY 1),
 gone AS (
-    SELECT last_available + 1 AS date, count(*) AS n FROM listings WHERE {DELISTED_SQL}
-    GROUP BY 1),
+    SELECT last_available + 1 AS date, count(*) AS n FROM listings WHERE {{delisted}} GROUP BY 1),
 -- Expected: those that began by a date and are live, or not past their last file.
 expected AS (
     SELECT date, sum(sum(change)) OVER (ORDER BY date) AS n FROM (
@@ -91,23 +150,37 @@ expected AS (
 SELECT c.date, c.symbols_probed, e.n::BIGINT AS expected, c.available,
     CASE WHEN d.settled THEN 0 ELSE c.symbols_probed - c.available END AS pending,
     CASE WHEN d.settled THEN c.symbols_probed - c.available ELSE 0 END AS absent,
-    coalesce(b.n, 0) AS new_listings, coalesce(g.n, 0) AS ended, c.bytes,
+    CASE WHEN k.known THEN coalesce(b.n, 0) END AS new_listings,
+    CASE WHEN k.known THEN coalesce(g.n, 0) END AS ended, c.bytes,
     (c.lag[1] - epoch_us((c.date + 1)::TIMESTAMP)) / 3.6e9 AS lag_p50_hours,
     (c.lag[2] - epoch_us((c.date + 1)::TIMESTAMP)) / 3.6e9 AS lag_p95_hours
 FROM counted c JOIN looked d USING (date) JOIN expected e USING (date)
+JOIN (SELECT date, date <= DATE '{FIRST_DATE}'
+        OR coalesce(lag(date) OVER (ORDER BY date) = date - 1, false) AS known FROM looked) k
+    USING (date)
 LEFT JOIN begun b USING (date) LEFT JOIN gone g USING (date) ORDER BY c.date"""  # noqa: S608
 
-SUMMARY_SQL = _SUMMARY_SQL.format(listings=LISTINGS_SQL)
+
+def _delisted(ended_before: str) -> str:
+    return f"(state = 'ended' OR state = 'settled' AND last_available < {ended_before})"
+
+
+SUMMARY_SQL = _SUMMARY_SQL.format(listings=LISTINGS_SQL, delisted=_delisted(_ENDED_BEFORE_SQL))
 
 
 def refresh_listings(con: duckdb.DuckDBPyConnection) -> int:
     """Replace `symbol_listings` by what the rows say now; the number of symbols."""
-    return _refresh(con, "symbol_listings", LISTINGS_SQL)
+    with transaction(con):
+        rows = _refresh(con, "symbol_listings", LISTINGS_SQL)
+        [(before,)] = con.execute(f"SELECT {_ENDED_BEFORE_SQL}").fetchall()
+        set_meta(con, _ENDED_BEFORE, str(before or ""))
+    return rows
 
 
 def refresh_summary(con: duckdb.DuckDBPyConnection) -> int:
     """Replace `daily_summary` by what the rows say now; the number of dates."""
-    return _refresh(con, "daily_summary", _summary_sql(con))
+    with transaction(con):
+        return _refresh(con, "daily_summary", _summary_sql(con))
 
 
 def listings_relation(con: duckdb.DuckDBPyConnection) -> str:
@@ -120,8 +193,36 @@ def summary_relation(con: duckdb.DuckDBPyConnection) -> str:
     return "daily_summary" if _current(con, "daily_summary") else f"({_summary_sql(con)})"
 
 
+def ended_before(con: duckdb.DuckDBPyConnection) -> dt.date | None:
+    """A symbol whose last file is before this date publishes no more, unless it is an outage.
+
+    It is the first of the last `ENDED_AFTER_DATES` settled dates that were published; None while
+    there are fewer.
+    """
+    meta = _meta(con)
+    if meta.get("derived.symbol_listings") == _mark(meta) and _ENDED_BEFORE in meta:
+        return dt.date.fromisoformat(meta[_ENDED_BEFORE]) if meta[_ENDED_BEFORE] else None
+    [(before,)] = con.execute(f"SELECT {_ENDED_BEFORE_SQL}").fetchall()
+    return before  # type: ignore[no-any-return]
+
+
+def delisted_sql(con: duckdb.DuckDBPyConnection) -> str:
+    """SQL condition on a row of the listings: the symbol publishes no more.
+
+    A settled contract is settled by its name; it was delisted only once published dates without
+    it are confirmed, as with every other symbol.
+    """
+    before = ended_before(con)
+    return _delisted(f"DATE '{before}'" if before else "NULL")
+
+
 def _summary_sql(con: duckdb.DuckDBPyConnection) -> str:
-    return _SUMMARY_SQL.format(listings=f"FROM {listings_relation(con)}")
+    return _SUMMARY_SQL.format(
+        listings=f"FROM {listings_relation(con)}", delisted=delisted_sql(con)
+    )
+
+
+_ENDED_BEFORE = "derived.ended_before"
 
 
 def _mark(meta: dict[str, str]) -> str:
@@ -140,8 +241,7 @@ def _current(con: duckdb.DuckDBPyConnection, table: str) -> bool:
 
 
 def _refresh(con: duckdb.DuckDBPyConnection, table: str, sql: str) -> int:
-    with transaction(con):
-        con.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
-        [(rows,)] = con.execute(f"INSERT INTO {table} {sql}").fetchall()
-        set_meta(con, f"derived.{table}", _mark(_meta(con)))
+    con.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
+    [(rows,)] = con.execute(f"INSERT INTO {table} {sql}").fetchall()
+    set_meta(con, f"derived.{table}", _mark(_meta(con)))
     return int(rows)

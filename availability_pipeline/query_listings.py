@@ -96,7 +96,7 @@ def delistings(
         QueryError: no recorded symbol has that quote asset or contract type.
     """
     day = as_date(date)
-    gone = f"last_available = $date - 1 AND {derived.DELISTED_SQL}"
+    gone = f"last_available = $date - 1 AND {derived.delisted_sql(con)}"
     found = _born_or_gone(con, gone, day, quote_asset, contract_type)
     _require_with_day_before(con, day)
     return found
@@ -104,9 +104,12 @@ def delistings(
 
 @checked()
 def delistings_confirmed(con: Connection, date: DateLike) -> bool:
-    """Whether enough dates from `date` on are settled to tell its delistings from a late file."""
-    sql = f"SELECT count(*) FROM probes p WHERE p.date >= ? AND {settled_probes()}"  # noqa: S608
-    return bool(ask(con, sql, [as_date(date)]).rows[0][0] >= derived.ENDED_AFTER_DATES)
+    """Whether enough dates from `date` on were published to tell its delistings from a late file.
+
+    Settled but unpublished dates do not count, as in `delistings` itself.
+    """
+    before = derived.ended_before(con)
+    return before is not None and as_date(date) <= before
 
 
 @checked()

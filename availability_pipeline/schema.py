@@ -21,7 +21,7 @@ from availability_pipeline.store_errors import (
     StoreError,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 REMEDY_FOREIGN = "choose another file with AVAILABILITY_DB"
 REMEDY_MISSING = "run `binance-futures-availability backfill` or `update manual` first"
@@ -35,6 +35,10 @@ def settled_at(date: str) -> str:
     return f"""timezone('UTC', {date}::TIMESTAMP + to_days(
     1 + (SELECT value::INTEGER FROM meta WHERE key = 'settle_days')))"""  # noqa: S608
 
+
+_ACKNOWLEDGEMENTS = """CREATE TABLE acknowledgements (
+        date DATE NOT NULL, symbol VARCHAR, reason VARCHAR NOT NULL,
+        acknowledged_at TIMESTAMPTZ NOT NULL)"""
 
 DDL = (
     "CREATE TABLE meta (key VARCHAR NOT NULL, value VARCHAR NOT NULL)",
@@ -59,6 +63,7 @@ DDL = (
         date DATE NOT NULL, symbols_probed BIGINT, expected BIGINT, available BIGINT,
         pending BIGINT, absent BIGINT, new_listings BIGINT, ended BIGINT, bytes BIGINT,
         lag_p50_hours DOUBLE, lag_p95_hours DOUBLE)""",
+    _ACKNOWLEDGEMENTS,
     # The only interpolated part is our own constant above.
     f"""CREATE VIEW availability AS
         SELECT d.date, d.symbol, d.available, d.file_size_bytes, d.last_modified,
@@ -73,7 +78,10 @@ DDL = (
         FROM daily_availability d LEFT JOIN symbols s USING (symbol)""",  # noqa: S608
 )
 
-MIGRATIONS: dict[int, tuple[str, ...]] = {}
+MIGRATIONS: dict[int, tuple[str, ...]] = {
+    # The derived tables are made anew: what counts as ended, and as unknown, has changed.
+    2: (_ACKNOWLEDGEMENTS, "DELETE FROM meta WHERE key LIKE 'derived.%'"),
+}
 """version -> statements that lead to it from the version before; never edit one that shipped."""
 
 

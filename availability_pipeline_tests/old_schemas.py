@@ -59,7 +59,16 @@ INSERT INTO revisions VALUES ('2024-01-03', 'AUSDT', '2024-03-01 03:00:00+00', '
     '2024-01-04 07:00:00+00', '2024-01-04 08:00:00+00', 'r');
 """
 
-VERSIONS = {1: (V1,)}
+V2 = """
+CREATE TABLE acknowledgements (
+    date DATE NOT NULL, symbol VARCHAR, reason VARCHAR NOT NULL,
+    acknowledged_at TIMESTAMPTZ NOT NULL);
+UPDATE meta SET value = '2' WHERE key = 'schema_version';
+INSERT INTO acknowledgements VALUES
+    ('2024-01-10', '龙虾USDT', 'never published', '2024-03-02 10:00:00+00');
+"""
+
+VERSIONS = {1: (V1,), 2: (V1, V2)}
 """version -> what makes a database of it, in order; each has ten dates and two symbols."""
 
 

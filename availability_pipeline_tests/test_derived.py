@@ -4,7 +4,8 @@ import datetime as dt
 
 import pytest
 
-from availability_pipeline import derived, store
+from availability_pipeline import derived, queries, store
+from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline_tests.helpers import D, days, flat, make_listing, published
 
 START, END = D(2024, 1, 1), D(2024, 1, 20)
@@ -113,6 +114,144 @@ def test_a_late_stretch_does_not_become_the_new_normal(path):
     write(path, files)
     assert states(path)["AUSDT"] == "ended"  # absent on the 17th to 20th, which are published
     assert listings(path)["CROWD0USDT"]["hole_days"] == 12
+
+
+# outages
+
+
+def until(last, *symbols):
+    """Symbols whose last file is of that date."""
+    return {symbol: flat(START, last) for symbol in symbols}
+
+
+def test_seven_of_eight_symbols_that_stop_together_stay_expected_however_long(path):
+    """After 11 dates the usual count had adapted: seven were delisted, and all was well."""
+    end = START + dt.timedelta(60)
+    stopped = [f"S{n}USDT" for n in range(7)]
+    files = until(D(2024, 1, 9), *stopped) | {"ONUSDT": flat(START, end)}
+    write(path, files, end=end, at=NOW + dt.timedelta(60))
+    assert set(states(path).values()) == {"live"}
+    got = summary(path)
+    assert {row["expected"] for row in got.values()} == {8}
+    assert not any(row["ended"] for row in got.values())
+    back = {s: f | flat(D(2024, 2, 20), end) for s, f in files.items()}
+    write(path, back, end=end, at=NOW + dt.timedelta(61))
+    assert set(states(path).values()) == {"live"}
+    assert {r["hole_days"] for s, r in listings(path).items() if s in stopped} == {41}
+
+
+def test_a_quarter_of_the_symbols_is_an_outage_and_the_largest_delisting_is_not(path):
+    gone, last = [f"B{n:02}BUSD" for n in range(41)], D(2024, 1, 9)
+    write(path, {**crowd(n=259), **until(last, *gone)})
+    assert {states(path)[s] for s in gone} == {"ended"}
+    assert summary(path)[D(2024, 1, 10)]["ended"] == 41
+    write(path, {**crowd(n=259), **until(last, *gone, *(f"C{n:02}USDT" for n in range(46)))},
+          at=NOW + HOUR)  # fmt: skip
+    assert states(path)["B00BUSD"] == "live"
+
+
+@pytest.mark.parametrize(
+    ("last_files", "state"),
+    [((9, 9, 9), "live"), ((5, 7, 9), "live"), ((5, 7, 10), "ended"), ((3, 8, 13), "ended")],
+)
+def test_stops_of_five_dates_are_one_outage_and_those_of_weeks_are_not(path, last_files, state):
+    stopped = {f"S{day}{n}USDT": D(2024, 1, day) for n, day in enumerate(last_files)}
+    files = {symbol: flat(START, last) for symbol, last in stopped.items()}
+    write(path, {**crowd(n=8), **files})
+    assert {states(path)[symbol] for symbol in stopped} == {state}
+
+
+def test_contracts_delivered_on_one_date_are_no_outage(path):
+    due = [f"{base}USDT_240112" for base in ("BTC", "ETH", "XRP", "ADA")]
+    cut = [f"{base}USDT_240329" for base in ("BTC", "ETH", "XRP", "ADA")]
+    write(path, {**crowd(n=6), **until(D(2024, 1, 12), *due)})
+    assert {states(path)[s] for s in due} == {"ended"}
+    write(path, {**crowd(n=6), **until(D(2024, 1, 12), *due, *cut)}, at=NOW + HOUR)
+    assert {states(path)[s] for s in due} == {"ended"}
+    assert {states(path)[s] for s in cut} == {"live"}  # their names say that they go on
+
+
+def test_what_ended_in_a_long_unprobed_gap_did_not_stop_together(path):
+    """All of it seems to have stopped on the date before the gap."""
+    end = D(2024, 12, 31)
+    lived = {f"L{n}USDT": flat(START, end) for n in range(6)}
+    ended = until(D(2024, 1, 20), *(f"E{n}USDT" for n in range(3)))
+    write(path, lived | ended, end=D(2024, 1, 20), at=dt.datetime(2025, 2, 1, tzinfo=dt.UTC))
+    later = dt.datetime(2025, 2, 2, tzinfo=dt.UTC)
+    write(path, lived | ended, start=D(2024, 1, 25), end=D(2024, 2, 5), at=later)
+    assert {states(path)[s] for s in ended} == {"live"}  # four dates: an outage
+    write(path, lived | ended, start=D(2024, 12, 20), end=end, at=later)
+    with store.writer(path) as con:  # as if the dates in between had never been probed
+        for table in ("daily_availability", "probes"):
+            con.execute(f"DELETE FROM {table} WHERE date BETWEEN '2024-01-25' AND '2024-02-05'")
+    assert {states(path)[s] for s in ended} == {"ended"}
+
+
+def test_few_symbols_that_are_delisted_together_have_ended(path):
+    files = {**crowd(n=6), **until(D(2024, 1, 9), "AUSDT", "AUSDC")}
+    write(path, files)
+    assert (states(path)["AUSDT"], states(path)["AUSDC"]) == ("ended", "ended")
+
+
+def test_a_date_of_an_outage_shows_nothing_about_the_symbols_that_publish_on(path):
+    """Of three that published on, one stops: with three quarters missing that is not known."""
+    end = START + dt.timedelta(60)
+    stopped = until(D(2024, 1, 9), *(f"S{n}USDT" for n in range(9)))
+    files = stopped | {f"ON{n}USDT": flat(START, end) for n in range(2)}
+    files |= {"LASTUSDT": flat(START, D(2024, 2, 10))}
+    write(path, files, end=end, at=NOW + dt.timedelta(60))
+    assert states(path)["LASTUSDT"] == "live"
+
+
+# unknown counts
+
+
+def test_a_count_of_changes_is_unknown_after_a_date_that_was_never_probed(path):
+    """Else the first recorded date has as many new listings as symbols."""
+    files = {**crowd(), "ENDUSDT": flat(START, D(2024, 1, 8)), "NEWUSDT": flat(D(2024, 1, 9), END)}
+    write(path, files, end=D(2024, 1, 5))
+    write(path, files, start=D(2024, 1, 10))
+    got = summary(path)
+    changes = {date.day: (row["new_listings"], row["ended"]) for date, row in got.items()}
+    assert changes[1] == changes[10] == (None, None)
+    assert {value for day, value in changes.items() if day not in (1, 10)} == {(0, 0)}
+    write(path, files, start=D(2024, 1, 6), at=NOW + HOUR)
+    assert summary(path)[D(2024, 1, 9)]["new_listings"] == 1
+    assert summary(path)[D(2024, 1, 9)]["ended"] == 1
+
+
+def test_before_the_first_date_of_the_archive_there_was_nothing(path):
+    end = FIRST_DATE + dt.timedelta(3)
+    write(path, {"AUSDT": flat(FIRST_DATE, end)}, start=FIRST_DATE, end=end)
+    assert [row["new_listings"] for row in summary(path).values()] == [1, 0, 0, 0]
+
+
+# settled contracts
+
+
+def test_dates_that_were_not_published_delist_nobody_settled_or_not(path):
+    """Three settled dates without most of the files: unpublished, for every symbol alike."""
+    late = days(D(2024, 1, 18), END)
+    files = crowd(without=late, n=8) | {"EARLYUSDT": flat(START, END)}
+    files |= {
+        "OLDUSDTSETTLED": flat(START, D(2024, 1, 15)),
+        "GONEUSDT": flat(START, D(2024, 1, 15)),
+    }
+    write(path, files)
+    with store.reader(path) as con:
+        assert queries.delistings(con, D(2024, 1, 16)) == []
+        assert not queries.delistings_confirmed(con, D(2024, 1, 16))
+    assert summary(path)[D(2024, 1, 16)]["ended"] == 0
+    write(path, files | crowd(n=8), at=NOW + HOUR)
+    for refresh in (False, True):
+        with store.writer(path) as con:
+            if refresh:
+                derived.refresh_listings(con)
+                derived.refresh_summary(con)
+            assert queries.delistings(con, D(2024, 1, 16)) == ["GONEUSDT", "OLDUSDTSETTLED"]
+            assert queries.delistings_confirmed(con, D(2024, 1, 16))
+            assert not queries.delistings_confirmed(con, D(2024, 1, 19))
+        assert summary(path)[D(2024, 1, 16)]["ended"] == 2
 
 
 def test_a_settled_contract_is_settled_whatever_its_files_say(path):

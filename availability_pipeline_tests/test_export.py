@@ -65,6 +65,16 @@ def asked(record, sql):
 VIEW = "SELECT * FROM availability ORDER BY date, symbol"
 
 
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_a_count_that_is_unknown_is_null_and_not_zero(record, tmp_path, kind):
+    """Nobody probed the date before the first one: what is new on it is not known."""
+    run(record, tmp_path / "out", Form(format=kind))
+    file = f"{tmp_path}/out/daily_summary.{kind}"
+    got = duckdb.sql(f"SELECT date, new_listings, ended FROM '{file}' ORDER BY date").fetchall()
+    assert got[0] == (START, None, None)
+    assert got[1:3] == [(START + dt.timedelta(n), 0, 0) for n in (1, 2)]
+
+
 @pytest.mark.parametrize("by_month", [False, True])
 def test_parquet_read_back_is_the_view_row_for_row_and_sorted(record, tmp_path, by_month):
     done = run(record, tmp_path / "out", Form(by_month=by_month))

@@ -93,6 +93,22 @@ def test_a_range_of_partitions_is_one_run_with_metadata_for_each(world):
     assert one["lag_p50_hours"].value == 8.0
 
 
+def test_a_count_that_is_unknown_is_left_out_of_the_plots(world):
+    """The first recorded date once had as many new listings as symbols, and so after a gap."""
+    world.archive.files["NEWUSDT"] = flat(D(2024, 1, 4), END)
+    assert world.run(end=D(2024, 1, 4)).success
+    assert world.run(start=D(2024, 1, 7)).success
+    key = dg.AssetKey("daily_availability")
+    found = {
+        int(r.partition_key[-2:]): r.asset_materialization.metadata.get("new_listings")
+        for r in world.instance.fetch_materializations(key, limit=20).records
+    }
+    assert [day for day, number in found.items() if number is None] == [7, 1]
+    assert {day: n.value for day, n in found.items() if n} == {
+        2: 0, 3: 0, 4: 1, 8: 0, 9: 0, 10: 0,
+    }  # fmt: skip
+
+
 def test_a_change_is_counted_on_its_own_partition_and_no_other(world):
     world.run()
     world.archive.files["AUSDT"] = flat(START, D(2024, 1, 9))

@@ -450,24 +450,43 @@ class Model:
             if own[0] < day < own[-1] and self.cell(symbol, day) is False
         ]
 
-    def telling(self, date):
-        """A settled date on which at least half as many files as usual were published."""
+    def stopped(self):
+        """Symbols without a file on the settled dates after their last one: symbol -> that one."""
+        newest = max((d for d, settled in self.settled.items() if settled), default=dt.date.min)
+        return {
+            s: self.dates_of(s)[-1]
+            for s in SYMBOLS
+            if not s.endswith("SETTLED") and self.dates_of(s) and self.dates_of(s)[-1] < newest
+        }
+
+    def outage(self):
+        """Symbols that stopped within five probed dates, in such numbers that it is an outage."""
+        probed, found = sorted(self.settled), set()
+        for n in range(len(probed)):
+            near = probed[n : n + 5]
+            following = [*probed[n + 5 : n + 6], probed[-1] + dt.timedelta(1)][0]
+            gap = (following - near[0]).days - len(near)
+            publishing = max(len(self.files[d]) for d in probed[max(0, n - 13) : n + 1])
+            here = {s for s, last in self.stopped().items() if last in near}
+            if (len(here) >= 3 and len(here) >= publishing * (0.25 + 0.001 * gap)) or (
+                len(here) > publishing * (0.5 + 0.001 * gap)
+            ):
+                found |= here
+        return found
+
+    def telling(self, date, outage):
+        """A settled date with at least half of the files that were expected on it."""
         if not self.settled[date] or not self.files[date]:
             return False
-        before = [len(f) for d, f in sorted(self.files.items()) if f and d < date][-14:]
-        usual = sorted(before)
-        middle = len(usual) // 2
-        median = (usual[middle] + usual[~middle]) / 2 if usual else 0
-        return len(self.files[date]) >= 0.5 * median
+        own = {s: self.dates_of(s) for s in SYMBOLS if self.dates_of(s)}
+        expected = [s for s, d in own.items() if d[0] <= date and (date <= d[-1] or s in outage)]
+        return len(self.files[date]) >= 0.5 * len(expected)
 
     def delisted(self, symbol, day):
-        own = self.dates_of(symbol)
-        if not own or own[-1] + dt.timedelta(1) != day:
+        own, outage = self.dates_of(symbol), self.outage()
+        if not own or own[-1] + dt.timedelta(1) != day or symbol in outage:
             return False
-        after = [d for d in self.settled if d > own[-1]]
-        if symbol.endswith("SETTLED"):
-            return sum(self.settled[d] and bool(self.files[d]) for d in after) >= 3
-        return sum(self.telling(d) for d in after) >= 3
+        return sum(self.telling(d, outage) for d in self.settled if d > own[-1]) >= 3
 
 
 @settings(max_examples=25)

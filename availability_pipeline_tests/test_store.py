@@ -402,9 +402,10 @@ def test_a_database_of_a_newer_version_is_refused_with_the_remedy(path):
 def test_a_newer_package_migrates_and_a_reader_says_that_it_must(path, monkeypatch):
     write(path, {"AUSDT": flat(START, END)})
     step = ("ALTER TABLE probes ADD COLUMN note VARCHAR", "UPDATE probes SET note = 'old'")
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", 2)
-    monkeypatch.setattr(schema, "MIGRATIONS", {2: step})
-    with pytest.raises(store.StoreError, match=r"has schema version 1, .* migrates it"):
+    now, following = schema.SCHEMA_VERSION, schema.SCHEMA_VERSION + 1
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", following)
+    monkeypatch.setattr(schema, "MIGRATIONS", {following: step})
+    with pytest.raises(store.StoreError, match=rf"has schema version {now}, .* migrates it"):
         rows(path, "FROM probes")
     with store.writer(path):
         pass
@@ -415,8 +416,9 @@ def test_a_migration_that_fails_changes_nothing(path, monkeypatch):
     write(path, {"AUSDT": flat(START, END)})
     before = everything(path)
     with monkeypatch.context() as patch:
-        patch.setattr(schema, "SCHEMA_VERSION", 2)
-        patch.setattr(schema, "MIGRATIONS", {2: ("DELETE FROM probes", "no SQL")})
+        following = schema.SCHEMA_VERSION + 1
+        patch.setattr(schema, "SCHEMA_VERSION", following)
+        patch.setattr(schema, "MIGRATIONS", {following: ("DELETE FROM probes", "no SQL")})
         with pytest.raises(duckdb.ParserException), store.writer(path):
             pass
     assert everything(path) == before
