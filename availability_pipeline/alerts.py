@@ -184,10 +184,7 @@ def _events_of(
         if event is None:
             continue
         if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-            evaluation = event.asset_check_evaluation_data
-            # A check with a step of its own is about the whole record, whatever run it is in.
-            rides = event.step_key == evaluation.asset_key.to_python_identifier()
-            yield from _check_event(run.run_id, evaluation, span if rides else ALWAYS)
+            yield from _check_event(run.run_id, event.asset_check_evaluation_data)
         elif event.is_step_failure:
             failure = failure or event
         elif event.step_key:
@@ -207,11 +204,10 @@ def _events_of(
         )
 
 
-def _check_event(
-    run_id: str, evaluation: dg.AssetCheckEvaluation, looked_at: Span
-) -> Iterator[Event]:
+def _check_event(run_id: str, evaluation: dg.AssetCheckEvaluation) -> Iterator[Event]:
     name = f"{evaluation.check_name} of {evaluation.asset_key.to_user_string()}"
-    span = _days(evaluation.partition) or looked_at
+    # A check judges its partition or, without one, the whole record, whatever run it is in.
+    span = _days(evaluation.partition) or ALWAYS
     if evaluation.passed:
         yield alert_events.CheckPassed(run_id=run_id, name=name, span=span)
     elif evaluation.severity == dg.AssetCheckSeverity.ERROR:

@@ -1,63 +1,88 @@
 """The standing checks: what should hold of the whole record, judged once a day.
 
-Belongs here: fetching through resources, one call into `standing` or `slo`, translation. Does not
-belong here: rules (`slo`), SQL (`standing`), reading Dagster's records (`health`), the checks that
-ride on each partition (`assets`).
+Belongs here: fetching through resources, one call into `standing` or `health`, translation. Does
+not belong here: rules (`slo`), SQL (`standing`), reading Dagster's records (`health`).
 
-They block nothing and take no writer's place in the pool: they read, and wait for a writer. What
-goes wrong in a check itself (no database, a query that fails) raises; it is no verdict on the data.
+All are on the asset `record` (`assets` says why). They block nothing and take no place in a pool:
+they read, and wait for a writer. A check that cannot judge says why in its own history, as a
+warning that starts with "Not judged", and fails its run, which is alerted once. A query that fails
+for another reason only raises; neither is a verdict on the data.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import dagster as dg
 
-from availability_pipeline import health, standing
-from availability_pipeline.outcomes import check_result, one_line_failures
+from availability_pipeline import assets, health, standing
+from availability_pipeline.outcomes import check_result
 from availability_pipeline.resources import AvailabilityDuckDB, Clock
 from availability_pipeline.settings import Settings
+from availability_pipeline.store_errors import StoreError
+from availability_pipeline.verdicts import Verdict
 
-# check -> the asset it is shown on, and what should hold.
+ON = assets.record.key
+"""The asset that all of them are on."""
+
+Result = Iterator[dg.AssetCheckResult]
+
+# check -> what should hold.
 _OF_THE_RECORD = {
+    "rows_are_unique": "Each date and symbol has one row.",
     "continuity": (
-        "daily_availability",
         "No date without rows from 2019-09-25 to yesterday. Dates before 2019-12-31 hold no files, "
-        "and that is right.",
+        "and that is right."
     ),
     "completeness_slo": (
-        "daily_availability",
         "Every settled date has at least AVAILABILITY_SLO_COMPLETENESS of the symbols expected on "
-        "it: those between their first and last file, or live. Pending dates are not judged.",
+        "it: those between their first and last file, or live. Pending dates are not judged."
     ),
     "symbol_holes": (
-        "symbol_listings",
         "Holes stay below AVAILABILITY_SLO_HOLE_SHARE of all symbol-days; a new one warns for "
-        "AVAILABILITY_SLO_NEW_HOLE_DAYS days.",
+        "AVAILABILITY_SLO_NEW_HOLE_DAYS days."
     ),
     "publication_lag": (
-        "daily_summary",
         "The median lag from the end of a date to its files is near that of the 30 published "
-        "dates before it; judged for the last 30 days.",
+        "dates before it; judged for the last 30 days."
     ),
 }
 
 
-def _of_the_record(name: str, asset: str, description: str) -> dg.AssetChecksDefinition:
-    @dg.asset_check(asset=asset, name=name, description=description)
+def _on_record(
+    description: str, name: str | None = None
+) -> Callable[[Callable[..., Result | dg.AssetCheckResult]], dg.AssetChecksDefinition]:
+    # A check may be a generator, as `_judged` has to be; the decorator's annotation lacks it.
+    return dg.asset_check(asset=ON, name=name, description=description)  # type: ignore[return-value]
+
+
+def _judged(judge: Callable[[], Verdict]) -> Result:
+    try:
+        verdict = judge()
+    except StoreError as error:
+        yield dg.AssetCheckResult(
+            passed=False, severity=dg.AssetCheckSeverity.WARN, description=f"Not judged: {error}"
+        )
+        raise dg.Failure(description=str(error), allow_retries=False) from error
+    yield check_result(verdict)
+
+
+def _of_the_record(name: str, description: str) -> dg.AssetChecksDefinition:
+    @_on_record(description, name)
     def check(
         duckdb: dg.ResourceParam[AvailabilityDuckDB],
         clock: dg.ResourceParam[Clock],
         limits: dg.ResourceParam[Settings],
-    ) -> dg.AssetCheckResult:
-        with one_line_failures(), duckdb.get_reader() as con:
-            return check_result(standing.ALL[name](con, clock.now(), limits))
+    ) -> Result:
+        def judge() -> Verdict:
+            with duckdb.get_reader() as con:
+                return standing.ALL[name](con, clock.now(), limits)
+
+        yield from _judged(judge)
 
     return check
 
 
-@dg.asset_check(
-    asset="daily_availability",
-    description="AVAILABILITY_SLO_SUCCESS_RATE of the last 30 days' scheduled updates succeeded, "
+@_on_record(
+    "AVAILABILITY_SLO_SUCCESS_RATE of the last 30 days' scheduled updates succeeded, "
     "by Dagster's own run records.",
 )
 def update_success_rate(
@@ -69,9 +94,8 @@ def update_success_rate(
     return check_result(health.update_success_rate(context.instance, clock.now(), limits))
 
 
-@dg.asset_check(
-    asset="daily_availability",
-    description="Yesterday's partition was materialised within AVAILABILITY_SLO_FRESHNESS_MINUTES "
+@_on_record(
+    "Yesterday's partition was materialised within AVAILABILITY_SLO_FRESHNESS_MINUTES "
     "after midnight UTC; before that time, the day before is judged.",
 )
 def freshness(
@@ -83,39 +107,45 @@ def freshness(
     return check_result(health.freshness(context.instance, clock.now(), limits))
 
 
-@dg.asset_check(
-    asset="daily_availability",
-    description="The partitions Dagster calls materialised are the dates with rows, and the other "
+@_on_record(
+    "The partitions Dagster calls materialised are the dates with rows, and the other "
     "way round.",
 )
 def store_matches_dagster(
     context: dg.AssetCheckExecutionContext, duckdb: dg.ResourceParam[AvailabilityDuckDB]
-) -> dg.AssetCheckResult:
+) -> Result:
     """Drift comes from a restored backup, a wiped run history, or rows deleted by hand."""
-    # Before the rows are read: a run that ends in between has stored both.
-    writing = health.others_running(context.instance, context.run.run_id)
-    with one_line_failures(), duckdb.get_reader() as con:
-        stored = standing.stored_dates(con)
-    return check_result(health.store_matches_dagster(context.instance, stored, writing=writing))
+
+    def judge() -> Verdict:
+        # Before the rows are read: a run that ends in between has stored both.
+        writing = health.others_running(context.instance, context.run.run_id)
+        with duckdb.get_reader() as con:
+            stored = standing.stored_dates(con)
+        return health.store_matches_dagster(context.instance, stored, writing=writing)
+
+    yield from _judged(judge)
 
 
-@dg.asset_check(
-    asset="symbol_listings",
-    description="The last settled date has AVAILABILITY_SLO_EXCHANGE_COVERAGE of the perpetual "
+@_on_record(
+    "The last settled date has AVAILABILITY_SLO_EXCHANGE_COVERAGE of the perpetual "
     "contracts that the exchange (AVAILABILITY_EXCHANGE_INFO_URL) says it trades; an exchange that "
     "gives no answer is a warning.",
 )
 def exchange_coverage(
     duckdb: dg.ResourceParam[AvailabilityDuckDB], limits: dg.ResourceParam[Settings]
-) -> dg.AssetCheckResult:
+) -> Result:
     """A cross-check from outside; whatever the exchange answers, nothing is written."""
-    with one_line_failures(), duckdb.get_reader() as con:
-        date, recorded = standing.last_settled(con)
-    return check_result(standing.exchange_coverage(date, recorded, limits))
+
+    def judge() -> Verdict:
+        with duckdb.get_reader() as con:
+            date, recorded = standing.last_settled(con)
+        return standing.exchange_coverage(date, recorded, limits)
+
+    yield from _judged(judge)
 
 
 _ALWAYS = (
-    *(_of_the_record(name, *where) for name, where in _OF_THE_RECORD.items()),
+    *(_of_the_record(name, what) for name, what in _OF_THE_RECORD.items()),
     update_success_rate,
     freshness,
     store_matches_dagster,

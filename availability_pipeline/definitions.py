@@ -36,6 +36,7 @@ def build_defs(*, resources: Mapping[str, object] | None = None) -> dg.Definitio
         assets.daily_availability,
         assets.symbol_listings,
         assets.daily_summary,
+        assets.record,
         assets_report.availability_report,
     ]
     if configured.publish_url:
@@ -47,7 +48,7 @@ def build_defs(*, resources: Mapping[str, object] | None = None) -> dg.Definitio
         sensors.append(alerts.alert_sensor)
     return dg.Definitions(
         assets=defined,
-        asset_checks=checks.STANDING,
+        asset_checks=checks.standing_checks(configured),
         jobs=automation.jobs(configured),
         schedules=automation.schedules(configured),
         sensors=sensors,

@@ -23,8 +23,8 @@ def one_line_failures() -> Iterator[None]:
         raise dg.Failure(description=str(error), allow_retries=False) from error
 
 
-def check_result(verdict: Verdict, name: str | None = None) -> dg.AssetCheckResult:
-    """A verdict as Dagster stores and shows it; `name` where an asset has several checks."""
+def check_result(verdict: Verdict) -> dg.AssetCheckResult:
+    """A verdict as Dagster stores and shows it."""
     warn = verdict.severity == "warn"
     metadata: dict[str, dg.MetadataValue] = {
         "observed": dg.MetadataValue.float(round(float(verdict.observed), 6)),
@@ -38,7 +38,6 @@ def check_result(verdict: Verdict, name: str | None = None) -> dg.AssetCheckResu
     }
     return dg.AssetCheckResult(
         passed=verdict.passed,
-        check_name=name,
         severity=dg.AssetCheckSeverity.WARN if warn else dg.AssetCheckSeverity.ERROR,
         description=verdict.text,
         metadata=metadata,

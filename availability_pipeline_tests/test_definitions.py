@@ -8,11 +8,13 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from availability_pipeline import assets, automation
 from availability_pipeline.definitions import build_defs
+from availability_pipeline.partitions import daily
 
 ASSETS = {
     "vision_archive", "daily_availability", "symbol_listings", "daily_summary",
-    "availability_report",
+    "availability_report", "record",
 }  # fmt: skip
 JOBS = {
     "daily_update", "late_arrivals", "full_reconcile", "slo_checks", "history_retention",
@@ -60,7 +62,7 @@ def test_a_default_installation_defines_exactly_what_can_run():
 
 
 @pytest.mark.parametrize(
-    ("setting", "assets", "jobs", "schedules", "sensors"),
+    ("setting", "tables", "jobs", "schedules", "sensors"),
     [
         (BACKUP, {"record_backup"}, {"backup"}, {"backup_schedule": "45 4 * * *"}, set()),
         (PUBLISH, {"published_availability"}, {"publish"}, {}, {"publish_sensor"}),
@@ -68,13 +70,26 @@ def test_a_default_installation_defines_exactly_what_can_run():
     ],
     ids=["backup", "publish", "alerts"],
 )
-def test_a_setting_adds_exactly_its_own(monkeypatch, setting, assets, jobs, schedules, sensors):
+def test_a_setting_adds_exactly_its_own(monkeypatch, setting, tables, jobs, schedules, sensors):
     monkeypatch.setenv(*setting)
     found = build_defs()
     assert defined(found) == (
-        ASSETS | assets, JOBS | jobs, SCHEDULES | schedules, SENSORS | sensors
+        ASSETS | tables, JOBS | jobs, SCHEDULES | schedules, SENSORS | sensors
     )  # fmt: skip
     assert all(one.default_status.value == "RUNNING" for one in (*found.schedules, *found.sensors))
+
+
+def test_the_update_jobs_take_what_is_tagged_so_that_a_further_dataset_needs_no_change_of_them():
+    @dg.asset(key=["spot", "daily_availability"], partitions_def=daily, tags=assets.UPDATE)
+    def another():
+        """Of a further dataset."""
+
+    ours = build_defs()
+    graph = dg.Definitions.merge(ours, dg.Definitions(assets=[another])).resolve_asset_graph()
+    for job in (automation.daily_update, automation.late_arrivals, automation.full_reconcile):
+        assert {key.to_user_string() for key in job.selection.resolve(graph)} == {
+            "daily_availability", "symbol_listings", "daily_summary", "spot/daily_availability",
+        }  # fmt: skip
 
 
 def test_a_bad_setting_is_one_line_where_the_definitions_are_loaded(tmp_path):

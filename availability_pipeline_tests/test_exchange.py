@@ -199,29 +199,21 @@ def judge(tmp_path, monkeypatch):
         at = dt.datetime(2024, 1, 14, tzinfo=dt.UTC)
         listing = make_listing(D(2024, 1, 1), DATE, files)
         store.write_probe(con, listing, probed_at=at, run_id="x")
-    job = build_defs(
-        resources={"duckdb": AvailabilityDuckDB(database=str(path))}
-    ).resolve_job_def("slo_checks")
-
-    def act(url=None):
-        if url:
-            monkeypatch.setenv("AVAILABILITY_EXCHANGE_INFO_URL", url)
+    def act(url):
+        monkeypatch.setenv("AVAILABILITY_EXCHANGE_INFO_URL", url)
+        job = build_defs(
+            resources={"duckdb": AvailabilityDuckDB(database=str(path))}
+        ).resolve_job_def("slo_checks")
         before = path.read_bytes()
         with dg.DagsterInstance.ephemeral() as instance:
             result = job.execute_in_process(
-                instance=instance, op_selection=["symbol_listings_exchange_coverage"]
+                instance=instance, op_selection=["record_exchange_coverage"]
             )
         assert path.read_bytes() == before
         [found] = result.get_asset_check_evaluations()
         return found
 
     return act
-
-
-def test_the_check_is_off_without_the_setting_and_passes_with_a_note(judge):
-    found = judge()
-    assert found.passed
-    assert "Off: AVAILABILITY_EXCHANGE_INFO_URL is not set" in found.description
 
 
 def test_the_check_compares_the_last_settled_date(judge, server):

@@ -274,7 +274,7 @@ def test_slo_ends_with_0_when_all_is_kept_and_with_1_on_a_breach(home):
     answer = home.json("slo", code=1)
     assert set(outcomes(answer)) == {
         "update_success_rate", "freshness", "store_matches_dagster", "continuity",
-        "completeness_slo", "symbol_holes", "publication_lag",
+        "completeness_slo", "symbol_holes", "publication_lag", "rows_are_unique",
     }  # fmt: skip
     assert "store_matches_dagster" in answer["breached"]
     assert (answer["success_rate"], answer["days"]) == (1, 30)

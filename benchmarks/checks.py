@@ -54,7 +54,7 @@ def main() -> None:
         with store.reader(path) as con:
             checks = list(standing.ALL.values())
             time = timed(lambda: [c(con, clock.now(), limits) for c in checks], repeats)
-            table.append(Row("those four before the derived tables are refreshed", str(time)))
+            table.append(Row("all of them before the derived tables are refreshed", str(time)))
         with store.writer(path) as con:
             derived.refresh_listings(con)
             derived.refresh_summary(con)

@@ -77,7 +77,7 @@ def report(browser: Browser, address: str) -> None:
 def checks(page: Page) -> None:
     """The standing checks: most pass, one warns, one is breached, and says why."""
     page.set_viewport_size({"width": 1360, "height": 800})
-    page.goto(f"{ADDRESS}/assets/daily_availability?view=checks&checkDetail=completeness_slo")
+    page.goto(f"{ADDRESS}/assets/record?view=checks&checkDetail=completeness_slo")
     page.get_by_text("Execute all").click()
     # The run takes its time to start, and freshness is among the last.
     page.get_by_text("Not Evaluated").first.wait_for()
