@@ -37,8 +37,7 @@ def print_status(answer: Mapping[str, Any], now: dt.datetime) -> None:
     lines = [("Runs", _runs_text(answer, now))]
     if "dates" in answer:
         lines += [
-            ("Covers", f"{answer['first_date']} to {answer['last_date']}, "
-                       f"settled up to {answer['settled_to']}"),
+            ("Covers", _covers_text(answer)),
             ("", f"{answer['symbols']:,} symbols, {answer['available']:,} files; "
                  f"{answer['pending']:,} pending, {count(answer['holes'], 'hole')}, "
                  f"{count(answer['unknown_dates'], 'date')} unknown"),
@@ -55,6 +54,14 @@ def print_status(answer: Mapping[str, Any], now: dt.datetime) -> None:
         click.echo("\nService levels")
         click.echo("\n".join(verdict_lines(answer["slo"])))
     click.echo(f"\nNext      {answer['next']}")
+
+
+def _covers_text(answer: Mapping[str, Any]) -> str:
+    if not answer["dates"]:
+        return "nothing yet: no date was probed"
+    settled = answer["settled_to"]
+    said = f"settled up to {settled}" if settled else "none of them settled yet"
+    return f"{answer['first_date']} to {answer['last_date']}, {said}"
 
 
 def _runs_text(answer: Mapping[str, Any], now: dt.datetime) -> str:

@@ -119,6 +119,21 @@ def test_a_record_without_a_run_history_is_still_described(home):
     assert "Never ran here" in answer["next"]
 
 
+@pytest.mark.parametrize("begun", [True, False])
+def test_status_says_in_words_what_is_not_known_yet(home, begun):
+    """After the first update nothing has settled, and in a new record nothing is covered."""
+    if begun:
+        home.write(start=YESTERDAY, without=(YESTERDAY,))
+    else:
+        with store.writer(home.db):
+            pass
+    home.ran()
+    shown = home("status").stdout
+    assert "None" not in shown
+    covers = f"{YESTERDAY} to {YESTERDAY}, none of them settled yet" if begun else "nothing yet"
+    assert f"Covers    {covers}" in shown
+
+
 def test_status_tells_a_running_daemon_from_one_that_stopped(home):
     home.write()
     home.ran(heartbeat=False)
