@@ -20,7 +20,6 @@ import duckdb
 
 from availability_pipeline.arguments import texts
 from availability_pipeline.keys import FIRST_DATE
-from availability_pipeline.schema import settled_at
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -241,10 +240,6 @@ def remedy(gaps: Sequence[dt.date], today: dt.date | None = None) -> str:
         return f"run `{_PROGRAM} update manual --date {first}`"
     return f"run `{_PROGRAM} backfill --start {first} --end {last}`"
 
-
-def settled_probes() -> str:
-    """SQL of the dates whose absences are confirmed: probes (alias p) looked at late enough."""
-    return f"p.probed_at >= {settled_at('p.date')}"
 
 
 def _recorded(con: Connection, column: str, wanted: list[str]) -> list[str]:

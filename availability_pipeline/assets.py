@@ -13,7 +13,7 @@ import dagster as dg
 import duckdb
 
 from availability_pipeline import derived, standing, store
-from availability_pipeline.archive import Archive
+from availability_pipeline.archive import NOTHING_RECORDED, Archive, Recorded
 from availability_pipeline.keys import UM_KLINES_1M
 from availability_pipeline.outcomes import one_line_failures
 from availability_pipeline.partitions import daily
@@ -67,7 +67,9 @@ def daily_availability(
     start, end = dt.date.fromisoformat(span.start), dt.date.fromisoformat(span.end)
     now = clock.now()
     with one_line_failures():
-        listing = archive.list_range(start, end, _log_progress(context, reporter))
+        listing = archive.list_range(
+            start, end, _log_progress(context, reporter), _recorded(duckdb)
+        )
         with duckdb.get_connection() as con:
             result = store.write_probe(
                 con,
@@ -154,6 +156,15 @@ evaluates, shown as "Skipped". A verdict for each partition would need an event 
 be batched: 500 partitions took 42 s instead of 3 and 7.1 MB instead of 3.8. So a partition carries
 its numbers as metadata (`completeness` among them), and what is judged is the whole record.
 """
+
+
+def _recorded(duckdb: AvailabilityDuckDB) -> Recorded:
+    """What is recorded so far; nothing while there is no database."""
+    try:
+        with duckdb.get_reader(older_too=True) as con:
+            return store.recorded(con)
+    except store.MissingDatabaseError:
+        return NOTHING_RECORDED
 
 
 def _log_progress(

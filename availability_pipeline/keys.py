@@ -140,13 +140,18 @@ def is_symbol(name: str) -> bool:
     Then optionally one `_YYMMDD` delivery date or `SETTLED` suffixes. A tighter pattern
     (`[A-Z0-9]{2,20}`) rejected 59 of the 1,007 real ones.
     """
-    stem = _SETTLED.sub("", name)
+    stem = unsettled(name)
     delivery = _DELIVERY.search(stem)
     if delivery:
         stem = stem[: delivery.start()]
         if _parse_yymmdd(delivery.group(1)) is None:
             return False
     return len(stem) > 0 and len(name) <= 64 and stem.isalnum() and stem == stem.upper()
+
+
+def unsettled(symbol: str) -> str:
+    """The name without its `SETTLED` suffixes: what all settlings of one contract name share."""
+    return _SETTLED.sub("", symbol)
 
 
 def classify(symbol: str) -> Contract:
@@ -157,7 +162,7 @@ def classify(symbol: str) -> Contract:
     """
     if not is_symbol(symbol):
         raise ValueError(f"{symbol!r} is not a symbol of the archive")
-    stem = _SETTLED.sub("", symbol)
+    stem = unsettled(symbol)
     settled = stem != symbol
     pair = _DELIVERY.sub("", stem)
     contract_type: ContractType = "perpetual"
@@ -173,7 +178,7 @@ def classify(symbol: str) -> Contract:
 
 def delivery_date(symbol: str) -> dt.date | None:
     """Delivery date in a delivery contract's name (`BTCUSDT_210326`), else None."""
-    match = _DELIVERY.search(_SETTLED.sub("", symbol))
+    match = _DELIVERY.search(unsettled(symbol))
     return _parse_yymmdd(match.group(1)) if match else None
 
 

@@ -22,7 +22,14 @@ import numpy as np
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from availability_pipeline.archive import DiscoveryError, Listing, ListingError, Progress
+from availability_pipeline.archive import (
+    NOTHING_RECORDED,
+    DiscoveryError,
+    Listing,
+    ListingError,
+    Progress,
+    Recorded,
+)
 from availability_pipeline.client import make_client
 from availability_pipeline.keys import UM_KLINES_1M, Dataset
 from availability_pipeline.pages import MalformedPageError, Names, Page, instants
@@ -104,13 +111,20 @@ class S3Archive:
             )
         return tuple(sorted(symbols))
 
-    def list_range(self, start: dt.date, end: dt.date, progress: Progress | None = None) -> Listing:
+    def list_range(
+        self,
+        start: dt.date,
+        end: dt.date,
+        progress: Progress | None = None,
+        recorded: Recorded = NOTHING_RECORDED,
+    ) -> Listing:
         """All files of the dates from `start` to `end`: one listing per symbol.
 
         Args:
             start: first date.
             end: last date, included.
             progress: called with (symbols done, symbols in all) from the calling thread.
+            recorded: what is recorded; symbols behind it are listed over all its dates.
 
         Raises:
             DiscoveryError: the symbols could not be listed.
@@ -118,7 +132,9 @@ class S3Archive:
         """
         self._requests, self._server_dates, self._passed_over = 0, set(), Counter()
         symbols = self.discover()
-        window = Window(start, end)
+        behind = recorded.behind(symbols, start, end)
+        first, last = recorded.span(start, end) if behind else (start, end)
+        narrow, wide = Window(start, end, first), Window(first, last)
         found: dict[str, list[Rows]] = {}
         failures: dict[str, str] = {}
         todo: SimpleQueue[str] = SimpleQueue()
@@ -131,6 +147,7 @@ class S3Archive:
                 while not stop.is_set():
                     symbol = todo.get_nowait()
                     try:
+                        window = wide if symbol in behind else narrow
                         found[symbol] = self._list_symbol(symbol, window)
                     except REQUEST_ERRORS as error:
                         failures[symbol] = reason(error)
@@ -162,10 +179,13 @@ class S3Archive:
             start=start,
             end=end,
             symbols=symbols,
-            files=frame_of(symbols, found, window.days),
+            files=frame_of(symbols, found, wide.days),
             requests=self._requests,
             passed_over=dict(self._passed_over),
             server_time=self._latest_server_time(),
+            widened=behind,
+            widened_start=first,
+            widened_end=last,
         )
 
     def _list_symbol(self, symbol: str, window: Window) -> list[Rows]:

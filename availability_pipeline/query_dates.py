@@ -21,7 +21,6 @@ from availability_pipeline.answers import (
     require_probed,
     require_range_probed,
     say_unknown,
-    settled_probes,
     today_utc,
     unknown_dates,
 )
@@ -34,7 +33,7 @@ from availability_pipeline.arguments import (
     one_of,
 )
 from availability_pipeline.keys import FIRST_DATE
-from availability_pipeline.schema import settled_at
+from availability_pipeline.schema import status_sql
 
 _DAY = dt.timedelta(1)
 
@@ -63,12 +62,11 @@ def snapshot(
     found = ask(
         con,
         f"""SELECT symbol, file_size_bytes, epoch_us(last_modified) AS last_modified
-        FROM daily_availability WHERE date = $date AND available = $available{condition}
+        FROM daily_availability d WHERE date = $date AND available = $available
+            AND {status_sql("d")} = $status{condition}
         ORDER BY symbol""",  # noqa: S608 - the condition has our own words only
-        {"date": date, "available": status == "available"} | args,
+        {"date": date, "available": status == "available", "status": status} | args,
     )
-    if status != "available" and found.rows and status != _without_file(con, date):
-        found = Rows(found.columns, [])
     if not found.rows:
         require_probed(con, date)
     return Rows(found.columns, [(*row[:2], instant(row[2])) for row in found.rows])
@@ -82,14 +80,15 @@ def counts(con: Connection, date: DateLike) -> dict[str, int]:
         NotProbedError: the date was never looked at.
     """
     date = as_date(date)
-    [(available, others)] = ask(
+    found = ask(
         con,
-        """SELECT count(*) FILTER (available), count(*) FILTER (NOT available)
-        FROM daily_availability WHERE date = ?""",
+        f"""SELECT {status_sql("d")} AS status, count(*) FROM daily_availability d
+        WHERE date = ? GROUP BY status""",  # noqa: S608
         [date],
     ).rows
-    status = _without_file(con, date)  # raises for a date that was never looked at
-    return {"available": available, "pending": 0, "absent": 0, status: others}
+    if not found:
+        require_probed(con, date)
+    return {"available": 0, "pending": 0, "absent": 0, **dict(found)}
 
 
 @checked()
@@ -104,9 +103,8 @@ def timeline(
     """One symbol's dates: date, available, status, file_size_bytes, status_code.
 
     From `start` (default: its first row) to `end` (default: its last). Dates in between that were
-    never probed have status `unknown`, and None in the other columns; a note has the command that
-    probes them. A symbol whose folder did not exist yet when a date was probed was absent (or
-    pending) then. `status` keeps only the dates with that one.
+    never probed, for any symbol or for this one, have status `unknown`, and None in the other
+    columns; a note has the command that probes them. `status` keeps only the dates with that one.
 
     Raises:
         UnknownSymbolError: no such symbol is recorded.
@@ -139,9 +137,7 @@ def _timeline(con: Connection, symbol: str, first: dt.date | None, last: dt.date
     # be made for every symbol (17 ms against 11).
     return ask(
         con,
-        f"""SELECT d.date, available, CASE WHEN available THEN 'available'
-            WHEN probe_timestamp < {settled_at("d.date")} THEN 'pending'
-            ELSE 'absent' END AS status, file_size_bytes,
+        f"""SELECT d.date, available, {status_sql("d")} AS status, file_size_bytes,
             CASE WHEN available THEN 200 ELSE 404 END AS status_code
         FROM daily_availability d WHERE symbol = $symbol
             AND d.date >= $first AND d.date <= $last""",  # noqa: S608
@@ -172,15 +168,7 @@ def _with_gaps(
     length = (last - first).days + 1
     if len(rows) == length:  # each date has one row at most
         return rows
-    looked = ask(
-        con,
-        f"SELECT p.date, {settled_probes()} AS settled FROM probes p "  # noqa: S608
-        "WHERE p.date BETWEEN ? AND ?",
-        [first, last],
-    )
-    status = {True: "absent", False: "pending"}
-    found = {day: (day, False, status[settled], None, 404) for day, settled in looked.rows}
-    found |= {row[0]: row for row in rows}
+    found = {row[0]: row for row in rows}
     unknown = (None, "unknown", None, None)
     days = (first + dt.timedelta(n) for n in range(length))
     return [found.get(day) or (day, *unknown) for day in days]
@@ -218,15 +206,3 @@ def symbols_in_range(
 def missing_dates(con: Connection, start: DateLike, end: DateLike) -> list[dt.date]:
     """Dates from `start` to `end` (both included) without rows: unknown."""
     return unknown_dates(con, *as_range(start, end))
-
-
-def _without_file(con: Connection, date: dt.date) -> Literal["absent", "pending"]:
-    """What the symbols without a file are on a date that was looked at."""
-    rows = ask(
-        con,
-        f"SELECT {settled_probes()} AS settled FROM probes p WHERE p.date = ?",  # noqa: S608
-        [date],
-    ).rows
-    if not rows:
-        require_probed(con, date)
-    return "absent" if rows[0][0] else "pending"

@@ -19,12 +19,12 @@ from availability_pipeline.answers import (
     require_any,
     require_probed,
     say_unknown,
-    settled_probes,
     today_utc,
     unknown_dates,
 )
 from availability_pipeline.arguments import DateLike, as_date, as_range, checked
 from availability_pipeline.keys import FIRST_DATE
+from availability_pipeline.schema import settled_at
 
 _DAY = dt.timedelta(1)
 
@@ -177,9 +177,9 @@ def _counts(con: Connection) -> str:
 
 def _counts_by_symbol(condition: str) -> str:
     return f"""SELECT p.date, count(*) FILTER (d.available) AS available_count,
-            CASE WHEN any_value({settled_probes()}) THEN 0
-                ELSE count(*) FILTER (NOT d.available) END AS pending_count
-        FROM probes p LEFT JOIN (FROM daily_availability WHERE true{condition}) d USING (date)
+            count(*) FILTER (NOT d.available AND d.probe_timestamp < p.settled_at) AS pending_count
+        FROM (SELECT date, {settled_at("date")} AS settled_at FROM probes) p
+        LEFT JOIN (FROM daily_availability WHERE true{condition}) d USING (date)
         WHERE p.date >= $first AND p.date <= $last GROUP BY p.date ORDER BY p.date"""  # noqa: S608
 
 

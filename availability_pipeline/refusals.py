@@ -12,27 +12,35 @@ import datetime as dt
 import duckdb
 
 from availability_pipeline.archive import Listing
-from availability_pipeline.schema import where
+from availability_pipeline.schema import get_meta, where
 from availability_pipeline.store_errors import (
     ClockSkewError,
     ClockWentBackError,
     ShrunkenArchiveError,
 )
 
-MIN_TO_COMPARE = 20
-"""Fewer recorded files or symbols than this say nothing about an archive that shrank."""
+MIN_FILES = 20
+"""Fewer recorded files than this say nothing about an archive that shrank."""
+
+MIN_SYMBOLS = 2
+"""The same of symbols: a folder stays when its contract ends, so already two are telling."""
 
 
 def refuse_past(con: duckdb.DuckDBPyConnection, listing: Listing, now: dt.datetime) -> None:
-    """Refuse a look that would be older than the one it replaces."""
+    """Refuse a probe older than what it would replace, be it a row outside its range.
+
+    Reads the frame registered as `wide`.
+    """
     [(last,)] = con.execute(
-        "SELECT max(probed_at) FROM probes WHERE date BETWEEN ? AND ?",
+        """SELECT max(probe_timestamp) FROM daily_availability
+        WHERE date BETWEEN ? AND ? OR symbol IN (SELECT symbol FROM wide)""",
         [listing.start, listing.end],
     ).fetchall()
     if last is not None and last > now:
         raise ClockWentBackError(
-            f"the clock says {now:%Y-%m-%d %H:%M:%S} UTC, but {where(con)} has a look at these "
-            f"dates of {last:%Y-%m-%d %H:%M:%S} UTC; set the clock right, nothing was written"
+            f"the clock says {now:%Y-%m-%d %H:%M:%S} UTC, but {where(con)} has a probe of these "
+            f"dates of {last:%Y-%m-%d %H:%M:%S} UTC; set the clock right, or run it again if "
+            "another run wrote meanwhile; nothing was written"
         )
 
 
@@ -54,9 +62,16 @@ def refuse_skew(
 def refuse_shrunken(con: duckdb.DuckDBPyConnection, listing: Listing, share: float) -> None:
     """Refuse a listing with less than `share` of the recorded symbols or files.
 
-    Reads the frame registered as `listed`.
+    The symbols are those that the last written probe listed, not all that were ever known: once
+    a smaller archive was accepted, it is what later probes are compared with.
+
+    Reads the frames registered as `listed` and `seen`.
     """
-    [(known,)] = con.execute("SELECT count(*) FROM symbols").fetchall()
+    [(known, seen)] = con.execute(
+        """SELECT count(*), count(*) FILTER (symbol IN (SELECT symbol FROM seen)) FROM symbols
+        WHERE last_seen = ?""",
+        [last_probe(con)],
+    ).fetchall()
     [(stored, still)] = con.execute(
         """SELECT count(*), count(f.symbol) FROM daily_availability d
         LEFT JOIN (SELECT date::DATE AS date, symbol::VARCHAR AS symbol FROM listed) f
@@ -64,12 +79,27 @@ def refuse_shrunken(con: duckdb.DuckDBPyConnection, listing: Listing, share: flo
         WHERE d.available AND d.date BETWEEN ? AND ?""",
         [listing.start, listing.end],
     ).fetchall()
-    for what, recorded, listed in (
-        ("symbols", known, len(listing.symbols)),
-        (f"files of {listing.start} to {listing.end}", stored, still),
+    for what, recorded, listed, least in (
+        ("symbols of the last probe", known, seen, MIN_SYMBOLS),
+        (f"files of {listing.start} to {listing.end}", stored, still, MIN_FILES),
     ):
-        if recorded >= MIN_TO_COMPARE and listed < share * recorded:
+        if recorded >= least and listed < share * recorded:
+            [(first, last)] = con.execute("SELECT min(date), max(date) FROM probes").fetchall()
+            # All dates: accepted for some, the next look-back over others would be refused again.
             raise ShrunkenArchiveError(
                 f"the archive lists {listed} of the {recorded} {what} recorded in {where(con)}; "
-                "nothing was written. If that is right: backfill with --accept-shrunken"
+                "nothing was written. Check AVAILABILITY_S3_ENDPOINT and AVAILABILITY_S3_BUCKET; "
+                "if the archive is right, accept it for all dates: "
+                f"`binance-futures-availability backfill --start {min(first, listing.start)} "
+                f"--end {max(last, listing.end)} --accept-shrunken`"
             )
+
+
+def last_probe(con: duckdb.DuckDBPyConnection) -> dt.datetime | None:
+    """When the probe that was written last began: the `last_seen` of the symbols it listed."""
+    noted = get_meta(con, "last_probe")
+    if noted is not None:
+        return dt.datetime.fromisoformat(noted)
+    # A record from before it was noted: probes were hardly ever written in another order.
+    [(newest,)] = con.execute("SELECT max(probed_at) FROM probes").fetchall()
+    return newest  # type: ignore[no-any-return]

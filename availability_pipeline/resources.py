@@ -46,10 +46,14 @@ class AvailabilityDuckDB:
             yield con
 
     @contextmanager
-    def get_reader(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A read-only connection to the record; waits for a writer, makes no file."""
+    def get_reader(self, *, older_too: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A read-only connection to the record; waits for a writer, makes no file.
+
+        `older_too`: also to one that the next writer migrates.
+        """
         s = settings.load()
-        with store.reader(self._database or s.db, s.db_wait_seconds) as con:
+        path = self._database or s.db
+        with store.reader(path, s.db_wait_seconds, older_too=older_too) as con:
             yield con
 
 

@@ -16,23 +16,30 @@ from availability_pipeline.pages import Names
 
 
 class Window:
-    """The dates of a listing, and where in them a key is."""
+    """The dates of a listing, and where in them a key is.
 
-    def __init__(self, start: dt.date, end: dt.date) -> None:
+    Args:
+        start, end: first and last date.
+        origin: the date that offsets count from; `start` by default.
+    """
+
+    def __init__(self, start: dt.date, end: dt.date, origin: dt.date | None = None) -> None:
+        self._shift = (start - (origin or start)).days
         self.days = [start + dt.timedelta(n) for n in range((end - start).days + 1)]
         self._endings = [f"{day.isoformat()}.zip".encode() for day in self.days]
         self._places = {ending.decode(): n for n, ending in enumerate(self._endings)}
 
     def offsets(self, keys: Names, prefix: str) -> npt.NDArray[np.int64]:
-        """Of each key its offset into the dates, -1 for one that is none of them."""
+        """Of each key its offset into the dates, -1 for one that is not among them."""
         if keys and (first := self._places.get(keys[0][len(prefix) :])) is not None:
             # Hardly any page has a hole, and to compare all at once costs 7 us for 500 names
             # where looking each up costs 50.
             expected = prefix.encode().join([b"", *self._endings[first : first + len(keys)]])
             if keys.joined() == expected:
-                return np.arange(first, first + len(keys))
+                return np.arange(first, first + len(keys)) + self._shift
         at = len(prefix)
-        return np.array([self._places.get(key[at:], -1) for key in keys], "int64")
+        found = np.array([self._places.get(key[at:], -1) for key in keys], "int64")
+        return np.where(found < 0, -1, found + self._shift)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,31 @@ _ACKNOWLEDGEMENTS = """CREATE TABLE acknowledgements (
         date DATE NOT NULL, symbol VARCHAR, reason VARCHAR NOT NULL,
         acknowledged_at TIMESTAMPTZ NOT NULL)"""
 
+
+def status_sql(row: str) -> str:
+    """SQL of a row's status: `available`, `pending` or `absent`; `row` is its alias.
+
+    What has no row is `unknown`.
+    """
+    return f"""CASE WHEN {row}.available THEN 'available'
+        WHEN {row}.probe_timestamp < {settled_at(f"{row}.date")} THEN 'pending'
+        ELSE 'absent' END"""
+
+
+def holes_sql(windows: str) -> str:
+    """SQL of all holes, as symbol and date: confirmed absences between first and last file.
+
+    `windows` has `symbol`, `first_available` and `last_available`. As in `status_sql`, a row's own
+    probe decides whether its absence is confirmed, and what has no row is unknown.
+    """
+    # The end of the settling time once a date, not once a row: 2,600 instead of 1.9 million.
+    return f"""SELECT d.symbol, d.date FROM daily_availability d
+        JOIN (SELECT symbol, first_available, last_available FROM {windows}) w USING (symbol)
+        JOIN (SELECT date, {settled_at("date")} AS settled_at FROM probes) s USING (date)
+        WHERE NOT d.available AND d.date > w.first_available AND d.date < w.last_available
+            AND d.probe_timestamp >= s.settled_at"""  # noqa: S608 - our own words
+
+
 DDL = (
     "CREATE TABLE meta (key VARCHAR NOT NULL, value VARCHAR NOT NULL)",
     """CREATE TABLE daily_availability (
@@ -68,9 +93,7 @@ DDL = (
     f"""CREATE VIEW availability AS
         SELECT d.date, d.symbol, d.available, d.file_size_bytes, d.last_modified,
             d.probe_timestamp,
-            CASE WHEN d.available THEN 'available'
-                 WHEN d.probe_timestamp < {settled_at("d.date")} THEN 'pending'
-                 ELSE 'absent' END AS status,
+            {status_sql("d")} AS status,
             s.contract_type, s.base_asset, s.quote_asset,
             'https://data.binance.vision/data/futures/um/daily/klines/' || url_encode(d.symbol)
                 || '/1m/' || url_encode(d.symbol) || '-1m-' || d.date || '.zip' AS url,

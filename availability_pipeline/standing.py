@@ -14,20 +14,20 @@ import duckdb
 
 from availability_pipeline import derived, exchange, slo, slo_runs
 from availability_pipeline.keys import FIRST_DATE
-from availability_pipeline.schema import settled_at
+from availability_pipeline.schema import holes_sql, settled_at
 from availability_pipeline.settings import Settings
 from availability_pipeline.verdicts import Verdict
 
 Check = Callable[[duckdb.DuckDBPyConnection, dt.datetime, Settings], Verdict]
 
-# All rows of a date carry the time of its last look, so the date settles as a whole.
+# No row of a date is older than its last probe, so with that all of them have settled.
 _SETTLED = f"(SELECT date FROM probes WHERE probed_at >= {settled_at('date')})"  # noqa: S608
 
-HOLES = """(SELECT d.date, count(*) AS holes FROM daily_availability d
-    JOIN (SELECT symbol, min(date) AS first, max(date) AS last FROM daily_availability
-        WHERE available GROUP BY symbol) f USING (symbol)
-    WHERE NOT d.available AND d.date > f.first AND d.date < f.last GROUP BY d.date)"""
-"""What to put after FROM for each date's symbols without a file between two that have one."""
+_WINDOWS = """(SELECT symbol, min(date) AS first_available, max(date) AS last_available
+    FROM daily_availability WHERE available GROUP BY symbol)"""
+
+HOLES = f"(SELECT date, count(*) AS holes FROM ({holes_sql(_WINDOWS)}) GROUP BY date)"  # noqa: S608
+"""What to put after FROM for the number of holes of each date that has some."""
 
 
 def continuity(con: duckdb.DuckDBPyConnection, now: dt.datetime, settings: Settings) -> Verdict:
@@ -79,13 +79,12 @@ def symbol_holes(con: duckdb.DuckDBPyConnection, now: dt.datetime, settings: Set
         ORDER BY hole_days DESC, symbol"""  # noqa: S608
     ).fetchall()
     recent = con.execute(
-        f"""SELECT a.date, a.symbol FROM availability a
-        JOIN (SELECT * FROM {listings} WHERE hole_days > 0) l USING (symbol)
+        f"""SELECT a.date, a.symbol
+        FROM ({holes_sql(f"{listings} WHERE hole_days > 0")}) a
         LEFT JOIN (SELECT DISTINCT date, symbol FROM revisions
             WHERE change = 'vanished' AND observed_at > $1) v
           ON v.date = a.date AND v.symbol = a.symbol
-        WHERE a.status = 'absent' AND a.date > l.first_available AND a.date < l.last_available
-            AND (v.date IS NOT NULL OR {settled_at("a.date")} > $1)
+        WHERE v.date IS NOT NULL OR {settled_at("a.date")} > $1
         ORDER BY a.date, a.symbol""",  # noqa: S608 - our own relation
         [since],
     ).fetchall()

@@ -25,15 +25,17 @@ from availability_pipeline.answers import (
     remedy,
     require_range_probed,
     say_unknown,
-    settled_probes,
     unknown_dates,
 )
 from availability_pipeline.arguments import DateLike, as_range, checked
+from availability_pipeline.schema import settled_at
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Unknown = Literal["refuse", "mark"]
+
+_NO_FILE, _FILE, _NULL = "0::UTINYINT", "1::UTINYINT", "2::UTINYINT"
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ def universe(
     """Date x symbol membership from `start` to `end` (both included).
 
     One row for each date, one column for each symbol with at least one file in the range, sorted.
-    A cell is True (file), False (confirmed absence, or no such folder when it was looked at) or
-    None (pending: looked at too early to say; or, with `unknown="mark"`, a date never looked at).
+    A cell is True (file), False (confirmed absence) or None (pending: probed too early to say; or
+    never probed for this symbol; or, with `unknown="mark"`, a date never probed at all).
     `.frame()` is a `boolean` frame with <NA>; `fillna(False)` on it decides for what is pending.
 
     On a relisting the archive moves the old files to `<SYMBOL>SETTLED`: before that day the
@@ -143,30 +145,61 @@ def _matrix(
     # answer: 0.7 million pairs instead of 2.6 million rows. Temporary tables live in memory, also
     # on a read-only connection.
     con.execute(
-        f"""CREATE OR REPLACE TEMP TABLE universe_files AS SELECT date, symbol
-        FROM daily_availability WHERE date BETWEEN $first AND $last AND available{condition}""",  # noqa: S608
+        f"""CREATE OR REPLACE TEMP TABLE universe_cells AS
+        SELECT date, symbol, {_FILE} AS cell FROM daily_availability
+        WHERE date BETWEEN $first AND $last AND available{condition}""",  # noqa: S608
         {"first": first, "last": last} | args,
     )
     con.execute(
         f"""CREATE OR REPLACE TEMP TABLE universe_dates AS
-        SELECT d.date, CASE WHEN {settled_probes()} THEN false END AS otherwise
-        FROM (SELECT unnest(generate_series($first::DATE, $last::DATE, INTERVAL 1 DAY))::DATE
-            AS date) d LEFT JOIN probes p ON p.date = d.date""",  # noqa: S608
+        SELECT date, probed_at, settled_at,
+            CASE WHEN probed_at >= settled_at THEN {_NO_FILE} ELSE {_NULL} END AS otherwise
+        FROM (SELECT d.date, p.probed_at, {settled_at("d.date")} AS settled_at
+            FROM (SELECT unnest(generate_series($first::DATE, $last::DATE, INTERVAL 1 DAY))::DATE
+                AS date) d LEFT JOIN probes p ON p.date = d.date)""",  # noqa: S608
         {"first": first, "last": last},
     )
     try:
-        if not ask(con, "SELECT 1 FROM universe_files LIMIT 1").rows:
+        if not ask(con, "SELECT 1 FROM universe_cells LIMIT 1").rows:
             yield "SELECT date FROM universe_dates ORDER BY date", notes
             return
+        _add_exceptions(con)
         con.execute(
             """CREATE OR REPLACE TEMP TABLE universe_wide AS
-            PIVOT universe_files ON symbol USING bool_or(true) GROUP BY date"""
+            PIVOT universe_cells ON symbol USING any_value(cell) GROUP BY date"""
         )
         yield (
-            "SELECT d.date, coalesce(COLUMNS(w.* EXCLUDE (date)), d.otherwise) "
-            "FROM universe_dates d LEFT JOIN universe_wide w USING (date) ORDER BY d.date",
+            f"SELECT d.date, nullif(coalesce(COLUMNS(w.* EXCLUDE (date)), d.otherwise), {_NULL}) "  # noqa: S608
+            f"= {_FILE} FROM universe_dates d LEFT JOIN universe_wide w USING (date) "
+            "ORDER BY d.date",
             notes,
         )
     finally:
-        for table in ("files", "dates", "wide"):
+        for table in ("cells", "dates", "wide"):
             con.execute(f"DROP TABLE IF EXISTS temp.universe_{table}")
+
+
+def _add_exceptions(con: Connection) -> None:
+    """Add the cells without a file that are not what their date's probe says."""
+    # A symbol seen for the first time was probed on all dates then, so later than its dates were.
+    con.execute(
+        f"""INSERT INTO universe_cells
+        SELECT d.date, d.symbol, {_NO_FILE} FROM daily_availability d
+        JOIN universe_dates u ON u.date = d.date AND u.otherwise = {_NULL}
+        WHERE NOT d.available AND d.probe_timestamp >= u.settled_at
+            AND d.symbol IN (SELECT symbol FROM universe_cells)"""  # noqa: S608
+    )
+    # In a record of version 0.1 symbols may lack rows on dates probed before they were known.
+    [(lacking,)] = ask(
+        con,
+        """SELECT (SELECT count(*) FROM symbols) * count(*) > (SELECT count(*)
+            FROM daily_availability WHERE date IN (SELECT date FROM universe_dates))
+        FROM universe_dates WHERE probed_at IS NOT NULL""",
+    ).rows
+    if lacking:
+        con.execute(
+            f"""INSERT INTO universe_cells SELECT u.date, s.symbol, {_NULL}
+            FROM (SELECT date FROM universe_dates WHERE otherwise = {_NO_FILE}) u
+            CROSS JOIN (SELECT DISTINCT symbol FROM universe_cells) s
+            ANTI JOIN daily_availability d ON d.date = u.date AND d.symbol = s.symbol"""  # noqa: S608
+        )

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import pandas as pd
 
-from availability_pipeline.archive import Listing
+from availability_pipeline.archive import NOTHING_RECORDED, Listing, Recorded
 
 D = dt.date
 
@@ -36,17 +36,20 @@ def make_listing(
     end: dt.date,
     files: Mapping[str, Files],
     server_time: dt.datetime | None = None,
+    recorded: Recorded = NOTHING_RECORDED,
 ) -> Listing:
     """A whole listing as `S3Archive.list_range` returns it; files out of its range are left out.
 
     Every key of `files` is a symbol with a folder, also one without any file.
     """
     symbols = tuple(sorted(files))
+    behind = recorded.behind(symbols, start, end)
+    first, last = recorded.span(start, end) if behind else (start, end)
     rows = [
         (code, date, size, time)
         for code, symbol in enumerate(symbols)
         for date, (size, time) in sorted(files[symbol].items())
-        if start <= date <= end
+        if (first <= date <= last if symbol in behind else start <= date <= end)
     ]
     codes, dates, sizes, times = ([row[n] for row in rows] for n in range(4))
     frame = pd.DataFrame(
@@ -61,7 +64,10 @@ def make_listing(
             ),
         }
     )
-    return Listing(start, end, symbols, frame, requests=1, server_time=server_time)
+    return Listing(
+        start, end, symbols, frame, requests=1, server_time=server_time,
+        widened=behind, widened_start=first, widened_end=last,
+    )  # fmt: skip
 
 
 def published(date: dt.date, hour: int = 8) -> dt.datetime:

@@ -340,8 +340,8 @@ def test_a_materialisation_from_the_ui_runs_no_standing_check(world):
     """One 503 turned all seven red, the success rate included."""
 
     class FakeArchive:
-        def list_range(self, start, end, progress=None):
-            return make_listing(start, end, world.files)
+        def list_range(self, start, end, progress, recorded):
+            return make_listing(start, end, world.files, recorded=recorded)
 
     found = build_defs(
         resources={

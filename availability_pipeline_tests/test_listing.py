@@ -9,12 +9,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from availability_pipeline import settings
-from availability_pipeline.archive import DiscoveryError, ListingError
+from availability_pipeline.archive import DiscoveryError, ListingError, Recorded
 from availability_pipeline.client import make_client
 from availability_pipeline.keys import UM_KLINES_1M as DS
 from availability_pipeline.listing import GIVE_UP_AFTER, S3Archive
 from availability_pipeline.pages import Names
 from availability_pipeline.rows import Window
+from availability_pipeline_tests.helpers import days, published
 from availability_pipeline_tests.s3 import BUCKET, local_archive
 
 D = dt.date
@@ -194,6 +195,50 @@ def test_a_page_beyond_the_window_is_the_last_one_asked_for(stubbed):
     start, end = D(2024, 1, 1), D(2024, 1, 2)
     stubber.add_response("list_objects_v2", files(1, 2, 3, token="t"), ask(start, end))
     assert list(archive.list_range(start, end).files.file_size_bytes) == [1, 2]
+
+
+def test_a_new_symbol_and_its_settlings_are_asked_for_all_recorded_dates_and_no_other(endpoint):
+    """A probe of other dates never saw its folder, so that it could not speak of the symbol."""
+    client = make_client(settings.load(s3_endpoint=endpoint))
+    day = D(2024, 1, 4)
+    asked = {
+        "AUSDT": (day, day),
+        "XUSDT": (D(2024, 1, 2), D(2024, 1, 5)),
+        "XUSDTSETTLED": (D(2024, 1, 2), D(2024, 1, 5)),
+    }
+    recorded = Recorded(frozenset({"AUSDT", "GONEUSDT", "XUSDT"}), D(2024, 1, 2), D(2024, 1, 5))
+    with Stubber(client) as stubber:
+        stubber.add_response("list_objects_v2", folders(*asked))
+        for symbol, (first, last) in asked.items():
+            dates = days(first, last) if symbol != "XUSDT" else [day]
+            contents = [
+                {"Key": DS.key(symbol, d), "Size": d.day, "LastModified": published(d)}
+                for d in dates
+            ]
+            stubber.add_response(
+                "list_objects_v2",
+                {"IsTruncated": False, "Contents": contents},
+                {
+                    "Bucket": BUCKET,
+                    "Prefix": DS.file_prefix(symbol),
+                    "StartAfter": DS.checksum_key(symbol, first - dt.timedelta(1)),
+                    "Delimiter": ".CHECKSUM",
+                    "MaxKeys": 2 * ((last - first).days + 1) + 1,
+                },
+            )
+        got = S3Archive(client, BUCKET, concurrency=1).list_range(day, day, recorded=recorded)
+        stubber.assert_no_pending_responses()
+    client.close()
+    assert (got.start, got.end) == (day, day)
+    assert (got.widened, got.widened_start, got.widened_end) == (
+        {"XUSDT", "XUSDTSETTLED"}, D(2024, 1, 2), D(2024, 1, 5),
+    )  # fmt: skip
+    found = [(f.symbol, f.date.date(), f.file_size_bytes) for f in got.files.itertuples()]
+    assert found == [
+        ("AUSDT", day, 4),
+        ("XUSDT", day, 4),
+        *(("XUSDTSETTLED", d, d.day) for d in days(D(2024, 1, 2), D(2024, 1, 5))),
+    ]
 
 
 def test_a_fault_on_the_second_page_fails_the_whole_listing(stubbed):

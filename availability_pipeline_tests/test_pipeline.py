@@ -7,8 +7,16 @@ import duckdb
 import pytest
 from botocore.stub import Stubber
 
-from availability_pipeline import queries, settings, store
-from availability_pipeline.archive import ListingError
+from availability_pipeline import (
+    derived,
+    queries,
+    report_data,
+    report_load,
+    settings,
+    standing,
+    store,
+)
+from availability_pipeline.archive import NOTHING_RECORDED, ListingError
 from availability_pipeline.automation import (
     daily_update_schedule,
     full_reconcile_schedule,
@@ -31,12 +39,12 @@ class FakeArchive:
     def __init__(self, files):
         self.files, self.fails, self.server_time = files, False, None
 
-    def list_range(self, start, end, progress=None):
+    def list_range(self, start, end, progress=None, recorded=NOTHING_RECORDED):
         if self.fails:
             raise ListingError({"AUSDT": "HTTP 503 SlowDown"}, len(self.files), start, end)
         if progress:
             progress(len(self.files), len(self.files))
-        return make_listing(start, end, self.files, self.server_time)
+        return make_listing(start, end, self.files, self.server_time, recorded)
 
 
 class FakeClock:
@@ -56,10 +64,11 @@ class World:
         self.archive = FakeArchive({"AUSDT": flat(START, END), "BUSDT": flat(START, END)})
         self.clock = FakeClock(dt.datetime(2024, 2, 1, 2, tzinfo=dt.UTC))
 
-    def run(self, start=START, end=END, job="daily_update"):
-        return self.execute(job, range_tags(start, end))
+    def run(self, start=START, end=END, job="daily_update", accept_shrunken=False):
+        config = {"ops": {"daily_availability": {"config": {"accept_shrunken": accept_shrunken}}}}
+        return self.execute(job, range_tags(start, end), config)
 
-    def execute(self, job, tags=None):
+    def execute(self, job, tags=None, config=None):
         resources = {
             "archive": self.archive,
             "clock": self.clock,
@@ -68,7 +77,9 @@ class World:
         return (
             build_defs(resources=resources)
             .resolve_job_def(job)
-            .execute_in_process(instance=self.instance, tags=tags, raise_on_error=False)
+            .execute_in_process(
+                instance=self.instance, tags=tags, run_config=config, raise_on_error=False
+            )
         )
 
     def judge(self):
@@ -183,7 +194,7 @@ def test_a_refused_probe_of_another_archive_leaves_every_table_and_the_right_one
     assert world.run().success
     before = everything(world)
     world.archive.files = {f"B{n}USDT": flat(START, END) for n in range(58)}
-    assert "0 of the 360 files" in why(world.run())
+    assert "0 of the 36 symbols" in why(world.run())
     assert everything(world) == before
     world.archive.files = right
     assert world.run(job="late_arrivals").success
@@ -218,6 +229,101 @@ def test_a_symbol_first_seen_by_a_failed_listing_stays_unknown(world):
     assert everything(world) == before
     with store.reader(world.path) as con, pytest.raises(queries.UnknownSymbolError):
         queries.timeline(con, "NEWUSDT")
+
+
+def test_an_accepted_archive_is_what_scheduled_runs_are_compared_with_from_then_on(world):
+    """Once the flag helped for one run only: every symbol ever known was counted."""
+    world.archive.files = {f"A{n}USDT": flat(START, END) for n in range(36)}
+    assert world.run().success
+    world.archive.files = {f"B{n}USDT": flat(START, END) for n in range(15)}
+    assert "0 of the 36 symbols" in why(world.run())
+    assert world.run(accept_shrunken=True).success
+    assert world.run(job="full_reconcile").success
+    assert world.run(D(2024, 1, 5), job="late_arrivals").success
+
+
+def test_an_archive_accepted_for_some_dates_is_refused_for_others_with_the_command_for_all(world):
+    files = {f"A{n}USDT": flat(START, END) for n in range(36)}
+    world.archive.files = files
+    assert world.run().success
+    world.archive.files = {name: files[name] for name in list(files)[:10]}
+    assert world.run(D(2024, 1, 9), accept_shrunken=True).success
+    text = why(world.run(D(2024, 1, 5), D(2024, 1, 7), job="late_arrivals"))
+    assert "30 of the 108 files of 2024-01-05 to 2024-01-07" in text
+    assert "backfill --start 2024-01-01 --end 2024-01-10 --accept-shrunken" in text
+    assert world.run(accept_shrunken=True).success
+    assert world.run(D(2024, 1, 5), D(2024, 1, 7), job="late_arrivals").success
+
+
+def relist(world):
+    """A year's record; XUSDT's files move to a settled name, and a look-back sees it."""
+    begin, moved, again = D(2023, 2, 1), D(2024, 1, 20), D(2024, 1, 26)
+    files = flat(begin, moved)
+    del files[D(2023, 6, 6)]  # a hole that moves along
+    crowd = {f"CROWD{n}USDT": flat(begin, D(2024, 1, 31)) for n in range(4)}
+    world.archive.files = {**crowd, "XUSDT": files}
+    world.clock.time = dt.datetime(2024, 1, 26, 3, tzinfo=dt.UTC)
+    assert world.run(begin, D(2024, 1, 25), job="full_reconcile").success
+    world.archive.files = {
+        **crowd, "XUSDTSETTLED": files, "XUSDT": flat(again, D(2024, 1, 31))
+    }  # fmt: skip
+    world.clock.time = dt.datetime(2024, 2, 1, 9, tzinfo=dt.UTC)
+    result = world.run(D(2024, 1, 12), D(2024, 1, 31), job="late_arrivals")
+    assert result.success
+    return files, result.run_id
+
+
+def test_a_relisting_is_recorded_on_all_dates_by_the_run_that_first_sees_it(world):
+    files, run_id = relist(world)
+    for symbol, change in (("XUSDT", "vanished"), ("XUSDTSETTLED", "appeared")):
+        found = world.rows(
+            f"SELECT date FROM revisions WHERE (symbol, change, run_id) = "
+            f"('{symbol}', '{change}', '{run_id}') ORDER BY date"
+        )
+        assert [date for (date,) in found] == list(files), symbol
+
+
+def test_table_query_check_and_report_agree_on_the_holes_of_a_relisting(world):
+    """A settled name once had 1,052 confirmed absences on dates probed before it was seen."""
+    relist(world)
+    hole = D(2023, 6, 6)
+    assert world.run(D(2023, 3, 3), D(2023, 3, 3)).success  # one old date, and the holes were there
+    now = world.clock.now()
+    with store.reader(world.path) as con:
+        assert [row[:2] for row in queries.holes(con).rows] == [("XUSDTSETTLED", hole)]
+        table = con.execute("SELECT symbol, hole_days FROM symbol_listings WHERE hole_days > 0")
+        assert table.fetchall() == [("XUSDTSETTLED", 1)]
+        afresh = con.execute(f"SELECT symbol, hole_days FROM ({derived.LISTINGS_SQL}) "
+                             "WHERE hole_days > 0")  # fmt: skip
+        assert afresh.fetchall() == [("XUSDTSETTLED", 1)]
+        assert con.execute(f"FROM {standing.HOLES}").fetchall() == [(hole, 1)]
+        verdict = standing.symbol_holes(con, now, settings.Settings(slo_hole_share=0.0001))
+        assert verdict.sample == ("XUSDTSETTLED: 1 days",)
+        drawn = report_load.load(con, threshold=0.95, drawn_at=now)
+        absent = [
+            (drawn.symbols["symbol"][row], drawn.date(day))
+            for row, day in zip(*(drawn.cells == report_data.Cell.ABSENT).nonzero(), strict=True)
+        ]
+        assert absent == [("XUSDTSETTLED", hole)]
+        universe = queries.universe(con, hole, hole)
+        assert "XUSDTSETTLED" not in universe.columns
+        got = queries.universe(con, hole - dt.timedelta(1), hole).column("XUSDTSETTLED")
+        assert got == [True, False]
+        status = queries.timeline(con, "XUSDTSETTLED", hole, hole).column("status")
+        assert status == ["absent"]
+
+
+def test_a_record_that_lacks_rows_is_completed_by_the_next_run_of_any_dates(world):
+    """Version 0.1 left a new symbol without rows on all dates outside the run that saw it."""
+    world.run()
+    with store.writer(world.path) as con:
+        con.execute("DELETE FROM daily_availability WHERE symbol = 'BUSDT' AND date < '2024-01-08'")
+    with store.reader(world.path) as con:
+        assert queries.timeline(con, "BUSDT", START, START).column("status") == ["unknown"]
+    assert world.run(END, END).success
+    assert world.rows("SELECT count(*), count(*) FILTER (available) FROM daily_availability") == [
+        (20, 20)
+    ]
 
 
 def test_a_failed_run_leaves_the_database_open_to_others(world):

@@ -114,3 +114,8 @@ def test_a_model_look_sees_what_changed_and_nothing_twice():
         (START + DAY, "A", "appeared", None, 1),
         (START, "A", "vanished", 2, None),
     ]
+    model.look(START, START, {"A": {}, "ASETTLED": {START + DAY: file}}, now)
+    assert model.revisions[3:] == [
+        (START + DAY, "A", "vanished", 1, None),
+        (START + DAY, "ASETTLED", "appeared", None, 1),
+    ]

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from availability_pipeline import schema, store
+from availability_pipeline.archive import Recorded
 from availability_pipeline.keys import UM_KLINES_1M
 from availability_pipeline_tests.helpers import PATIENCE, D, days, flat, make_listing, published
 
@@ -90,7 +91,10 @@ def test_a_folder_that_vanished_keeps_its_rows_and_one_that_came_late_is_an_appe
     assert got == [("XUSDT", "vanished", 10), ("XUSDTSETTLED", "appeared", 10)]
 
 
-@pytest.mark.parametrize("step", ["_upsert_symbols", "_look", "_write_revisions", "set_meta"])
+@pytest.mark.parametrize(
+    "step",
+    ["_upsert_symbols", "_look", "_write_revisions", "_replace_rows", "_write_probes", "set_meta"],
+)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_fault_in_the_middle_of_a_write_leaves_everything_as_it_was(
     path, monkeypatch, step, when
@@ -195,6 +199,82 @@ def test_an_archive_that_shrank_is_refused_unless_told_otherwise(path):
     assert write(path, few, at=NOW + HOUR, accept_shrunken=True).vanished == 150
 
 
+def test_an_archive_of_two_symbols_is_protected_too(path):
+    write(path, {"AUSDT": flat(START, START), "BUSDT": flat(START, START)})
+    with pytest.raises(store.ShrunkenArchiveError, match="0 of the 2 symbols"):
+        write(path, {"CUSDT": {}, "DUSDT": {}}, at=NOW + HOUR)
+
+
+def probe(path, files, known, *, at, start, end=None, **options):
+    """A probe whose archive was told what was `known`, as the asset does it."""
+    listing = make_listing(start, end or start, files, recorded=known)
+    with store.writer(path) as con:
+        return store.write_probe(con, listing, probed_at=at, run_id="run", **options)
+
+
+def recorded(path):
+    with store.reader(path) as con:
+        return store.recorded(con)
+
+
+def test_what_is_recorded_are_the_symbols_with_all_rows_and_the_dates(path):
+    write(path, {"AUSDT": {}, "BUSDT": {}}, end=START)
+    assert recorded(path) == Recorded(frozenset({"AUSDT", "BUSDT"}), START, START)
+    write(path, {"AUSDT": {}, "NEWUSDT": {}}, start=END, at=NOW + HOUR)
+    assert recorded(path) == Recorded(frozenset({"AUSDT", "BUSDT"}), START, END)
+
+
+def test_a_probe_that_another_overtook_is_refused_and_not_written_over_what_that_one_saw(path):
+    """The slower one had not seen the new symbol's folder: it would say that its file vanished."""
+    write(path, {"AUSDT": flat(START, END)})
+    before = recorded(path)
+    new = {"AUSDT": flat(START, END), "NEWUSDT": flat(START, END)}
+    assert probe(path, new, before, at=NOW + 2 * HOUR, start=END).appeared == 10
+    was = everything(path)
+    with pytest.raises(store.ClockWentBackError, match="if another run wrote meanwhile"):
+        probe(path, {"AUSDT": flat(START, END)}, before, at=NOW + HOUR, start=START)
+    assert everything(path) == was
+
+
+def test_dates_that_another_run_probed_meanwhile_stay_unknown_until_the_next_run(path):
+    write(path, {"AUSDT": flat(START, END)}, end=D(2024, 1, 5))
+    before = recorded(path)
+    write(path, {"AUSDT": flat(START, END)}, start=D(2024, 1, 9), at=NOW + HOUR)
+    new = {"AUSDT": flat(START, END), "NEWUSDT": flat(START, END)}
+    probe(path, new, before, at=NOW + 2 * HOUR, start=D(2024, 1, 5))
+    rows_of = "SELECT date FROM daily_availability WHERE symbol = 'NEWUSDT' ORDER BY date"
+    assert [date for (date,) in rows(path, rows_of)] == days(START, D(2024, 1, 5))
+    assert probe(path, new, recorded(path), at=NOW + 3 * HOUR, start=END).widened == 1
+    probed = [*days(START, D(2024, 1, 5)), D(2024, 1, 9), END]
+    assert [date for (date,) in rows(path, rows_of)] == probed
+
+
+def test_a_symbol_without_a_folder_loses_its_files_on_all_dates_to_its_settled_name(path):
+    files = flat(START, END)
+    write(path, {"AUSDT": files, "BUSDT": files, "XUSDT": files, "YUSDT": files})
+    moved = {"AUSDT": files, "BUSDT": files, "XUSDT_SETTLED": files}
+    got = probe(path, moved, recorded(path), at=NOW + HOUR, start=END)
+    assert (got.vanished, got.appeared, got.widened) == (11, 10, 2)  # YUSDT only in the range
+    assert rows(path, "SELECT DISTINCT symbols, available FROM probes") == [(5, 4), (5, 3)]
+
+
+def test_a_wrong_clocks_times_of_an_earlier_version_are_mended_by_a_written_probe(path):
+    write(path, {"AUSDT": {}, "BUSDT": {}, "GONEUSDT": {}})
+    ahead = NOW + dt.timedelta(days=700)
+    with store.writer(path) as con:
+        con.execute("UPDATE symbols SET last_seen = ?", [ahead])
+        con.execute("INSERT INTO symbols SELECT 'EVILUSDT', * EXCLUDE (symbol) FROM symbols "
+                    "WHERE symbol = 'AUSDT'")  # fmt: skip
+        con.execute("DELETE FROM meta WHERE key = 'last_probe'")
+    write(path, {"AUSDT": {}, "BUSDT": {}, "NEWUSDT": {}}, at=NOW + HOUR)
+    assert rows(path, "SELECT symbol, first_seen, last_seen FROM symbols ORDER BY symbol") == [
+        ("AUSDT", NOW, NOW + HOUR),
+        ("BUSDT", NOW, NOW + HOUR),
+        ("GONEUSDT", NOW, NOW),
+        ("NEWUSDT", NOW + HOUR, NOW + HOUR),
+    ]
+
+
 def test_a_listing_that_contradicts_itself_is_refused(path):
     listing = make_listing(START, END, {"AUSDT": flat(START, END)})
     twice = replace(listing, files=pd.concat([listing.files] * 2, ignore_index=True))
@@ -208,7 +288,7 @@ def test_a_listing_that_contradicts_itself_is_refused(path):
 
 def test_symbols_are_remembered_with_what_their_names_say(path):
     write(path, {"BTCUSDT_240329": {}, "龙虾USDT": {}, "ODD": {}, "AUSDT_SETTLED": {}})
-    write(path, {"ODD": {}, "BTCU": {}}, at=NOW + HOUR)
+    write(path, {"ODD": {}, "BTCU": {}}, at=NOW + HOUR, accept_shrunken=True)
     assert rows(path, "FROM symbols ORDER BY symbol") == [
         ("AUSDT_SETTLED", "settled", "A", "USDT", NOW, NOW),
         ("BTCU", "perpetual", "BTC", "U", NOW + HOUR, NOW + HOUR),
@@ -479,7 +559,7 @@ def test_the_hosts_time_zone_changes_nothing(path, zone):
 
 
 DATES = days(START, D(2024, 1, 4))
-SYMBOLS = ("AUSDT", "BUSDT", "龙虾USDT")
+SYMBOLS = ("AUSDT", "AUSDTSETTLED", "BUSDT", "龙虾USDT")
 
 looks = st.lists(
     st.tuples(
@@ -500,25 +580,37 @@ looks = st.lists(
 
 @settings(max_examples=40)
 @given(looks)
-def test_any_looks_end_at_the_last_of_each_date_and_revisions_lead_there(looks):
+def test_any_probes_end_at_the_last_of_each_cell_and_revisions_lead_there(looks):
+    """Cells of a symbol seen for the first time, and of its settlings, are probed on all dates."""
     truth, replay, looked, known = {}, {}, set(), set()
     with duckdb.connect(":memory:", config={"threads": 1}) as con:
         con.execute("SET TimeZone = 'UTC'")
         schema.ensure_schema(con)
         for n, ((start, end), files) in enumerate(looks):
-            listing = make_listing(start, end, files)
-            store.write_probe(con, listing, probed_at=NOW + n * HOUR, run_id=str(n))
-            seen = {(d, s): f for s in files for d, f in files[s].items() if start <= d <= end}
-            truth = {k: f for k, f in truth.items() if not start <= k[0] <= end} | seen
-            # A first look at a date is where its replay begins.
+            listing = make_listing(start, end, files, recorded=store.recorded(con))
+            store.write_probe(
+                con, listing, probed_at=NOW + n * HOUR, run_id=str(n), accept_shrunken=True
+            )
+            new = {s.removesuffix("SETTLED") for s in files if s not in known}
+            wide = {s for s in {*known, *files} if s.removesuffix("SETTLED") in new}
+            cells = {(d, s) for d in days(start, end) for s in {*known, *files}}
+            cells |= {(d, s) for d in looked for s in wide}
+            seen = {(d, s): f for s in files for d, f in files[s].items() if (d, s) in cells}
+            truth = {k: f for k, f in truth.items() if k not in cells} | seen
+            # A first probe of a date is where its replay begins.
             replay.update({k: f for k, f in seen.items() if k[0] not in looked})
             looked.update(days(start, end))
             known.update(files)
             assert con.execute(
-                "SELECT DISTINCT count(*) FROM daily_availability WHERE date BETWEEN ? AND ? "
-                "GROUP BY date",
-                [start, end],
-            ).fetchall() == [(len(known),)]
+                """SELECT count(DISTINCT date), count(*) FROM daily_availability"""
+            ).fetchall() == [(len(looked), len(looked) * len(known))]
+            assert con.execute(
+                """SELECT count(*) FROM probes p JOIN (SELECT date, count(*) AS symbols,
+                    count(*) FILTER (available) AS available, min(probe_timestamp) AS oldest
+                    FROM daily_availability GROUP BY date) d ON d.date = p.date
+                    AND d.symbols = p.symbols AND d.available = p.available
+                    AND d.oldest >= p.probed_at"""
+            ).fetchall() == [(len(looked),)]
         for d, s, change, old, new in con.execute(
             "SELECT date, symbol, change, (old_size, old_last_modified), "
             "(new_size, new_last_modified) FROM revisions ORDER BY observed_at"

@@ -31,7 +31,7 @@ import numpy as np
 import pandas as pd
 
 from availability_pipeline import derived, queries, store
-from availability_pipeline.archive import Listing, Progress
+from availability_pipeline.archive import NOTHING_RECORDED, Listing, Progress, Recorded
 from availability_pipeline.keys import FIRST_DATE
 from benchmarks import synthetic
 from benchmarks.common import Row, parser, show
@@ -59,16 +59,28 @@ class SimulatedArchive:
         self._first = np.array([one.modified.min() for one in files.symbols])
         self._again = np.random.default_rng(7).random(len(order)) < REUPLOADED
 
-    def list_range(self, start: dt.date, end: dt.date, progress: Progress | None = None) -> Listing:
+    def list_range(
+        self,
+        start: dt.date,
+        end: dt.date,
+        progress: Progress | None = None,
+        recorded: Recorded = NOTHING_RECORDED,
+    ) -> Listing:
         """What a listing would find now."""
         now = self._now()
         at = int(now.timestamp())
-        low, high = np.searchsorted(self._days, (start.toordinal(), end.toordinal() + 1))
-        cut = np.flatnonzero(self._modified[low:high] <= at) + low
-        later = self._modified[cut] + 30 * 86400
-        again = self._again[cut] & (later <= at)
         known = self._first <= at
         names = tuple(self._names[known])
+        behind = recorded.behind(names, start, end)
+        first, last = recorded.span(start, end) if behind else (start, end)
+        low, high = np.searchsorted(self._days, (first.toordinal(), last.toordinal() + 1))
+        cut = np.flatnonzero(self._modified[low:high] <= at) + low
+        if behind:
+            inside = (self._days[cut] >= start.toordinal()) & (self._days[cut] <= end.toordinal())
+            wide = np.isin(self._names, list(behind))[self._codes[cut]]
+            cut = cut[inside | wide]
+        later = self._modified[cut] + 30 * 86400
+        again = self._again[cut] & (later <= at)
         files = pd.DataFrame(
             {
                 "symbol": pd.Categorical.from_codes(
@@ -85,7 +97,10 @@ class SimulatedArchive:
         )  # fmt: skip
         if progress:
             progress(len(names), len(names))
-        return Listing(start, end, names, files, 2 * len(names), {}, now)
+        return Listing(
+            start, end, names, files, 2 * len(names), {}, now,
+            widened=behind, widened_start=first, widened_end=last,
+        )  # fmt: skip
 
 
 def ticks(
@@ -189,7 +204,9 @@ def live(
     note(start)
     for kind, at, first, yesterday in ticks(start, end, sample):
         clock[0] = at
-        listing = archive.list_range(first, yesterday)
+        with store.reader(path) as con:
+            recorded = store.recorded(con)
+        listing = archive.list_range(first, yesterday, recorded=recorded)
         before = time.process_time()
         with store.writer(path) as con:
             store.write_probe(con, listing, probed_at=at, run_id=f"{at:%Y-%m-%d %H}")
@@ -215,7 +232,7 @@ def live(
 
 
 def torn(path: Path) -> int:
-    """Dates whose rows are not one look at every symbol; there must be none."""
+    """Dates whose rows are not one probe of every symbol, or later ones of some: must be none."""
     with store.reader(path) as con:
         [(found,)] = con.execute(
             """SELECT count(*) FROM (
@@ -224,7 +241,6 @@ def torn(path: Path) -> int:
                 HAVING count(d.symbol) IS DISTINCT FROM p.symbols
                     OR count(DISTINCT d.symbol) <> count(d.symbol)
                     OR count(*) FILTER (d.available) IS DISTINCT FROM p.available
-                    OR count(DISTINCT d.probe_timestamp) <> 1
                     OR min(d.probe_timestamp) <> p.probed_at)"""
         ).fetchall()
     return int(found)

@@ -49,11 +49,18 @@ SETTLED_AFTER = 4 * DAY  # the date itself and AVAILABILITY_SETTLE_DAYS = 3
 Revision = tuple[dt.date, str, str, int | None, int | None]
 
 
+def _stem(symbol: str) -> str:
+    while symbol.endswith("SETTLED"):
+        symbol = symbol.removesuffix("SETTLED").removesuffix("_")
+    return symbol
+
+
 @dataclass
 class Model:
     """What a record that is right must hold, kept the simple way."""
 
     seen: dict[tuple[dt.date, str], File] = field(default_factory=dict)
+    known: set[str] = field(default_factory=set)
     probed: dict[dt.date, dt.datetime] = field(default_factory=dict)
     first: dict[dt.date, dt.datetime] = field(default_factory=dict)
     revisions: list[Revision] = field(default_factory=list)
@@ -61,14 +68,23 @@ class Model:
     def look(
         self, start: dt.date, end: dt.date, files: dict[str, dict[dt.date, File]], now: dt.datetime
     ) -> None:
-        """One whole look at all dates from `start` to `end`."""
+        """One whole probe of all dates from `start` to `end`.
+
+        And of all dates probed so far for the symbols that are new, and their settlings.
+        """
+        stems = {_stem(symbol) for symbol in files if symbol not in self.known}
+
+        def looked(date: dt.date, symbol: str) -> bool:
+            return start <= date <= end or (date in self.probed and _stem(symbol) in stems)
+
         there = {
             (date, symbol): file
             for symbol, dates in files.items()
             for date, file in dates.items()
-            if start <= date <= end
+            if looked(date, symbol)
         }
-        before = {key: file for key, file in self.seen.items() if start <= key[0] <= end}
+        before = {key: file for key, file in self.seen.items() if looked(*key)}
+        self.known.update(files)
         for key in sorted(there.keys() | before.keys()):
             old, new = before.get(key), there.get(key)
             if key[0] in self.probed and old != new:
@@ -263,7 +279,7 @@ class Simulation:
 
     def _directly(self, what: str, start: dt.date, end: dt.date) -> bool:
         try:
-            listing = self.s3.list_range(start, end)
+            listing = self.s3.list_range(start, end, recorded=store.recorded(self.con))
             store.write_probe(
                 self.con, listing, probed_at=self.clock.time, run_id=what, max_clock_skew_minutes=60
             )
