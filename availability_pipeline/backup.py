@@ -9,7 +9,9 @@ whole; whatever a killed backup leaves has a name that nothing takes for a backu
 """
 
 import datetime as dt
+import errno
 import fcntl
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,7 +21,7 @@ from pathlib import Path
 import duckdb
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from availability_pipeline import __version__, retention, snapshot
+from availability_pipeline import __version__, apart, retention, snapshot
 from availability_pipeline.schema import SCHEMA_VERSION
 from availability_pipeline.store_errors import BackupError, StoreError
 
@@ -128,7 +130,7 @@ def verify(path: Path) -> Manifest:
                 f"{path} is cut short or not the file of its manifest: {size:,} bytes, not "
                 f"{manifest.bytes:,}; {REMEDY}"
             )
-        if snapshot.sha256(path) != manifest.sha256:
+        if apart.sha256(path) != manifest.sha256:
             raise BackupError(f"{path} is damaged: its SHA-256 is not its manifest's; {REMEDY}")
         try:
             found = snapshot.examine(path)
@@ -222,7 +224,9 @@ def _described(source: Path, part: Path, name: str, when: dt.datetime, number: i
 
 
 def _read_manifest(path: Path) -> Manifest:
-    path.open("rb").close()  # missing, or not ours to read: that is the first thing to say
+    if not os.access(path, os.R_OK):  # the first thing to say; opening it: see `apart`
+        code = errno.EACCES if path.exists() else errno.ENOENT
+        raise OSError(code, os.strerror(code), str(path))
     beside = _manifest_path(path)
     try:
         text = beside.read_bytes()

@@ -7,7 +7,6 @@ looking again (that is a run, started by the command).
 import datetime as dt
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from availability_pipeline import connections, snapshot
+from availability_pipeline import apart, connections, snapshot
 from availability_pipeline.backup import REMEDY, Manifest
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline.store_errors import BackupError
@@ -55,16 +54,14 @@ def put_back(
         StoreBusyError: somebody kept the database open for longer than the wait.
     """
     target = database.expanduser().resolve()
-    part = snapshot.with_suffix(target, ".restoring")
+    part = connections.with_suffix(target, ".restoring")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with part.open("ab") as out:
             _lock_alone(out, target)
             try:
                 out.truncate(0)  # what a killed restore left
-                with backup.open("rb") as file:
-                    shutil.copyfileobj(file, out, 1 << 20)
-                out.flush()
+                apart.copy([(backup, part)])
                 snapshot.sync(part)
                 if snapshot.sha256(part) != manifest.sha256:
                     raise BackupError(f"{backup} changed while it was copied; {REMEDY}")
@@ -102,21 +99,21 @@ def outstanding(database: Path, today: dt.date, wait_seconds: float = 60) -> Out
 
 def _replace(part: Path, target: Path, now: dt.datetime, wait_seconds: float) -> Path | None:
     stamp = f".replaced-{now.astimezone(dt.UTC):%Y%m%dT%H%M%SZ}"
-    kept = snapshot.with_suffix(target, stamp)
+    kept = connections.with_suffix(target, stamp)
     while kept.exists():
-        kept = snapshot.with_suffix(kept, "-2")
+        kept = connections.with_suffix(kept, "-2")
     with _nobody_else(target, wait_seconds) as was_there:
         if was_there:
             try:
                 os.link(target, kept)  # no moment without a database at its place
             except OSError:  # a file system without hard links
-                shutil.copyfile(target, kept)
+                apart.copy([(target, kept)])
                 snapshot.sync(kept)
         # A log of the old database must never be applied to the restored one.
-        for suffix in snapshot.LOG_SUFFIXES:
-            log = snapshot.with_suffix(target, suffix)
+        for suffix in connections.LOG_SUFFIXES:
+            log = connections.with_suffix(target, suffix)
             if log.exists():
-                log.rename(snapshot.with_suffix(kept, suffix))
+                log.rename(connections.with_suffix(kept, suffix))
         part.replace(target)
         snapshot.sync(target.parent)
         if was_there:
@@ -137,18 +134,10 @@ def _lock_alone(part: IO[bytes], target: Path) -> None:
 @contextmanager
 def _nobody_else(target: Path, wait_seconds: float) -> Iterator[bool]:
     """Hold DuckDB's own lock on a database, also on one that DuckDB cannot open any more."""
-    try:
-        file = target.open("r+b")
-    except FileNotFoundError:
+    if not target.exists():
         yield False
         return
     patience = connections.Patience(target, wait_seconds, "; the record is as it was")
     # In the writers' turn: readers without a pause would keep it out until its wait is over.
-    with file, connections.turn(target, patience, writing=True):
-        while True:
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except (BlockingIOError, PermissionError):
-                patience.wait()
+    with connections.turn(target, patience, writing=True), apart.locked(target, patience.wait):
         yield True

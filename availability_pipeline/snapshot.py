@@ -11,19 +11,15 @@ into the copy afterwards. On 2.6 million rows that holds a writer up for 0.05 s;
 import datetime as dt
 import hashlib
 import os
-import shutil
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
-from availability_pipeline import connections
+from availability_pipeline import apart, connections, storage_format
+from availability_pipeline.connections import LOG_SUFFIXES, with_suffix
 from availability_pipeline.schema import get_meta
 from availability_pipeline.store_errors import DamagedDatabaseError
-
-LOG_SUFFIXES = (".wal", ".wal.checkpoint", ".wal.recovery")
-"""Files DuckDB 2 may leave beside a database whose writer was killed; they belong to it."""
 
 
 @dataclass(frozen=True)
@@ -37,41 +33,40 @@ class Contents:
     last_probe: dt.datetime | None
 
 
-def with_suffix(path: Path, suffix: str) -> Path:
-    """The path with something put after its whole name."""
-    return path.with_name(path.name + suffix)
-
-
 def take(source: Path, target: Path, wait_seconds: float) -> None:
     """Copy the record to `target` as one file, flushed to the disk.
 
-    Not while another thread of this process has the record open: its lock would go with ours.
+    The copy has our storage version (`storage_format`) also where the record does not have it yet.
 
     Raises:
         StoreError: `source` cannot be read; see `store_errors`.
         OSError: `target` cannot be written.
         duckdb.Error: the log cannot be folded into the copy, for want of room perhaps.
     """
-    # All files are opened before one is closed: closing a file drops every lock this process has
-    # on it, DuckDB's own too, and a writer could come in between.
-    with connections.reader(source, wait_seconds, older_too=True), ExitStack() as opened:
-        found = [
-            (with_suffix(source, suffix).open("rb"), with_suffix(target, suffix))
-            for suffix in ("", *LOG_SUFFIXES)
-            if with_suffix(source, suffix).exists()
-        ]
-        for file, _ in found:
-            opened.enter_context(file)
-        for file, copy in found:
-            with copy.open("wb") as out:
-                shutil.copyfileobj(file, out, 1 << 20)
+    with connections.reader(source, wait_seconds, older_too=True):
+        apart.copy(
+            [
+                (with_suffix(source, suffix), with_suffix(target, suffix))
+                for suffix in ("", *LOG_SUFFIXES)
+                if with_suffix(source, suffix).exists()
+            ]
+        )
     with duckdb.connect(str(target)) as con:
         con.execute("CHECKPOINT")
+        newer = storage_format.is_newer(con)
+    if newer:
+        anew = with_suffix(target, ".anew")
+        try:
+            with duckdb.connect(str(target), read_only=True) as con:
+                storage_format.write_anew(con, anew)
+            anew.replace(target)
+        finally:
+            anew.unlink(missing_ok=True)
     sync(target)
 
 
 def examine(path: Path) -> Contents:
-    """Read a database whole, so that a damaged block is met, and prove its rows unique.
+    """Read a database of ours whole, so that a damaged block is met, and verify its rows unique.
 
     Raises:
         StoreError: it is damaged, foreign, newer than this package, or has a row twice.
@@ -114,7 +109,7 @@ def _contents(con: duckdb.DuckDBPyConnection, path: Path) -> Contents:
 
 
 def sha256(path: Path) -> str:
-    """Of a file's content, in hex."""
+    """Of the content, in hex, of a file that nobody has open in DuckDB; else see `apart`."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -29,7 +29,7 @@ class MissingDatabaseError(StoreError):
 
 
 class ForeignDatabaseError(StoreError):
-    """The file is no DuckDB database, or one that is not ours."""
+    """The file is not a DuckDB database, or one that is not ours."""
 
 
 class DamagedDatabaseError(StoreError):

@@ -72,9 +72,13 @@ VERSIONS = {1: (V1,), 2: (V1, V2)}
 """version -> what makes a database of it, in order; each has ten dates and two symbols."""
 
 
-def build(path: str, version: int) -> None:
-    """Make a database file of an earlier version, with rows in it."""
-    with duckdb.connect(path) as con:
+def build(path: str, version: int, storage_version: str | None = None) -> None:
+    """Make a database file of an earlier version, with rows in it.
+
+    Its file format is DuckDB's newest, as ours was before `storage_format`, or the one named.
+    """
+    config = {"storage_compatibility_version": storage_version} if storage_version else {}
+    with duckdb.connect(path, config=config) as con:
         con.execute("SET TimeZone = 'UTC'")
         for statements in VERSIONS[version]:
             con.execute(statements)

@@ -137,7 +137,7 @@ def test_what_a_killed_writer_had_committed_is_in_the_backup(record, folder):
 LIGHT = """
 import datetime as dt, os, signal, sys
 from pathlib import Path
-from availability_pipeline import backup, retention, snapshot
+from availability_pipeline import apart, backup, retention, snapshot
 def make():
     now = dt.datetime(2024, 3, 1, 3, tzinfo=dt.UTC)
     keep = retention.Keep(100, 100, 100)
@@ -146,15 +146,15 @@ def make():
 
 KILLED = LIGHT + """
 owner, name, calls = sys.argv[3], sys.argv[4], int(sys.argv[5])
-owner = {"snapshot": snapshot, "shutil": snapshot.shutil, "Path": Path}[owner]
+owner = {"snapshot": snapshot, "apart": apart, "Path": Path}[owner]
 real = getattr(owner, name)
 def dies(*args):
     global calls
     calls -= 1
     if not calls:
-        if name == "copyfileobj":
-            args[1].write(args[0].read(50_000))
-            args[1].flush()
+        if name == "copy":
+            [(source, target)] = args[0]
+            target.write_bytes(source.read_bytes()[:50_000])
         os.kill(os.getpid(), signal.SIGKILL)
     return real(*args)
 setattr(owner, name, dies)
@@ -162,7 +162,7 @@ make()
 """
 
 MOMENTS = [
-    ("shutil", "copyfileobj", 1), ("snapshot", "examine", 1), ("Path", "replace", 1),
+    ("apart", "copy", 1), ("snapshot", "examine", 1), ("Path", "replace", 1),
     ("Path", "replace", 2), ("snapshot", "sync", 3),
 ]  # fmt: skip
 

@@ -26,6 +26,7 @@ LAYERS = (
         *("settings", "client", "archive", "listing"),
         *("schema", "store", "derived", "queries", "validation"),
         *("connections", "store_errors", "refusals", "standing", "exchange"),
+        *("apart", "storage_format"),
         *("logs",),
         *("snapshot", "backup", "restore", "export", "destinations"),
         *("answers", "arguments", "query_dates", "query_listings", "query_record"),

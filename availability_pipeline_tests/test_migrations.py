@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from availability_pipeline import schema, store
+from availability_pipeline.storage_format import STORAGE_VERSION
 from availability_pipeline_tests import old_schemas
 from availability_pipeline_tests.helpers import D, flat, make_listing
 
@@ -90,7 +91,7 @@ with store.writer(sys.argv[1]):
 
 
 def test_a_kill_in_the_middle_of_a_migration_leaves_the_earlier_version(path):
-    old_schemas.build(str(path), schema.SCHEMA_VERSION)
+    old_schemas.build(str(path), schema.SCHEMA_VERSION, STORAGE_VERSION)
     before, columns = facts(path), shape(path)
     with subprocess.Popen(
         [sys.executable, "-c", MIGRATE, str(path)], stdout=subprocess.PIPE, text=True, cwd=ROOT

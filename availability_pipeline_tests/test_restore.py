@@ -214,7 +214,7 @@ def test_somebody_elses_database_is_refused_whatever_its_manifest_says(record, f
         backup.newest_good(made.path)
     made.path.write_text("x" * 5_000)
     rewrite(made.path)
-    with pytest.raises(backup.BackupError, match="no DuckDB database"):
+    with pytest.raises(backup.BackupError, match="is not a DuckDB database"):
         backup.newest_good(made.path)
 
 

@@ -424,7 +424,7 @@ def test_a_file_that_is_no_database_is_named(path, text):
     path.parent.mkdir()
     path.write_text(text)
     for opened in (store.reader, store.writer):
-        with pytest.raises(store.ForeignDatabaseError, match="no DuckDB database"), opened(path):
+        with pytest.raises(store.ForeignDatabaseError, match="not a DuckDB database"), opened(path):
             pass
     assert path.read_text() == text
 
@@ -458,7 +458,10 @@ def test_a_sqlite_file_is_refused_without_asking_the_network(path):
     with closing(sqlite3.connect(path)) as con:
         con.execute("CREATE TABLE t (x)")
         con.commit()
-    with pytest.raises(store.ForeignDatabaseError, match="no DuckDB database"), store.reader(path):
+    with (
+        pytest.raises(store.ForeignDatabaseError, match="not a DuckDB database"),
+        store.reader(path),
+    ):
         pass
 
 
