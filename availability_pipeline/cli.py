@@ -19,7 +19,7 @@ from availability_pipeline.cli_operate import slo_command, status
 from availability_pipeline.cli_output import Date, checked_output, utf8_streams
 from availability_pipeline.cli_query import query
 from availability_pipeline.cli_report import report
-from availability_pipeline.cli_run import run_probe
+from availability_pipeline.cli_run import INTERRUPTED, end_at_once, run_probe
 
 DATE = Date()
 
@@ -86,7 +86,10 @@ def demo(ui: bool, port: int) -> None:
     """
     from availability_pipeline import demo as sample
 
-    sys.exit(sample.run(ui=ui, port=port))
+    code = sample.run(ui=ui, port=port)
+    if code == INTERRUPTED:
+        end_at_once()
+    sys.exit(code)
 
 
 for _command in (query, validate, report, status, slo_command, backup, restore, export, alerts):

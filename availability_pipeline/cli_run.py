@@ -5,15 +5,55 @@ options. Dagster is imported when a probe begins, not before.
 """
 
 import datetime as dt
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
 
 import click
 
 from availability_pipeline import connections, queries, settings
 from availability_pipeline.cli_output import one_line_errors, without_beta_warnings
 
+INTERRUPTED = 130
+"""The exit code of a command that was ended by Ctrl-C or SIGTERM."""
+
 
 def run_probe(start: dt.date, end: dt.date, *, accept_shrunken: bool = False) -> None:
     """Probe all dates from `start` to `end` through Dagster, and say what was found."""
+    with interruptible():
+        _run_probe(start, end, accept_shrunken=accept_shrunken)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the program with one line and exit 130, whatever it is doing.
+
+    Nothing is half written: each write is one transaction.
+    """
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # as nohup, or a shell's `&`, wants it
+            signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        end_at_once()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def end_at_once() -> NoReturn:
+    """End with 130 and wait for no thread: those of a run may wait for the archive for long."""
+    sys.stdout.flush()
+    os._exit(INTERRUPTED)
+
+
+def _run_probe(start: dt.date, end: dt.date, *, accept_shrunken: bool) -> None:
     with one_line_errors():
         s = settings.load()
     without_beta_warnings()

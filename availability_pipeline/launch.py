@@ -6,11 +6,15 @@ run something: `import dagster` takes 1.5 s.
 
 import datetime as dt
 import os
+import threading
+import time
 import uuid
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from sqlalchemy.exc import SQLAlchemyError
@@ -22,6 +26,12 @@ from availability_pipeline.definitions import build_defs
 from availability_pipeline.partitions import range_tags
 from availability_pipeline.resources import Reporter
 from availability_pipeline.vanished import own_tags, watching
+
+INTERRUPTED = "interrupted"
+"""Why a run was canceled: somebody pressed Ctrl-C, or sent SIGTERM."""
+
+CANCEL_WITHIN = 10
+"""Seconds to wait for a run that is just beginning, before it can be canceled."""
 
 
 class HomeError(Exception):
@@ -90,6 +100,8 @@ def run_range(
 
     Raises:
         HomeError: see `home`.
+        KeyboardInterrupt: the run is canceled. A thread of it may still be there, so end the
+            process with `os._exit`.
     """
     return _run(
         "daily_update",
@@ -123,23 +135,50 @@ def _run(
         "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
     }
     run_id = str(uuid.uuid4())
-    with dg.DagsterInstance.get() as instance:
+    future: Future[dg.ExecuteInProcessResult] = Future()
+
+    def execute(instance: dg.DagsterInstance) -> None:
         try:
-            with watching(instance):
-                result = job.execute_in_process(
+            future.set_result(
+                job.execute_in_process(
                     instance=instance,
                     run_id=run_id,
                     run_config=config,
                     tags={**own_tags(), **(tags or {})},
                     raise_on_error=False,
                 )
-        except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
-            # Otherwise the history would show it as running for ever.
-            run = instance.get_run_by_id(run_id)
-            if run and not run.is_finished:
-                instance.report_run_canceled(run, message="interrupted by the user")
-            raise KeyboardInterrupt from None
+            )
+        except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
+            future.set_exception(error)
+
+    instance = dg.DagsterInstance.get()
+    with watching(instance):
+        # Beside the main thread, where Python raises KeyboardInterrupt: Dagster, executing in the
+        # main thread, would heed it only within a step (not while one waits for its turn in the
+        # pool) and call the run failed.
+        threading.Thread(target=execute, args=[instance], name="run", daemon=True).start()
+        try:
+            result = future.result()
+        except KeyboardInterrupt:
+            _cancel(instance, run_id, future)
+            raise  # `instance` stays open for the thread, which ends with the process
+    instance.dispose()
     return RunOutcome(result.run_id, result.success, None if result.success else _why(result))
+
+
+def _cancel(instance: dg.DagsterInstance, run_id: str, ended: "Future[Any]") -> None:
+    """Otherwise the history would show it as running for ever, and then as failed."""
+    deadline = time.monotonic() + CANCEL_WITHIN
+    beginning = {None, dg.DagsterRunStatus.NOT_STARTED}
+    # A run that is only now being stored would be there without its end.
+    while (run := instance.get_run_by_id(run_id)) is None or run.status in beginning:
+        if ended.done() or time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    if run and not run.is_finished:
+        instance.report_run_canceled(run, message=INTERRUPTED)
+        if instance.event_log_storage.supports_global_concurrency_limits:
+            instance.event_log_storage.free_concurrency_slots_for_run(run_id)
 
 
 def _why(result: dg.ExecuteInProcessResult) -> str:

@@ -4,18 +4,15 @@ import datetime as dt
 import json
 import os
 import shutil
-import signal
-import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from availability_pipeline.cli import cli
-from availability_pipeline_tests.helpers import PATIENCE, days, wait_for
+from availability_pipeline_tests.helpers import PATIENCE, days
 from availability_pipeline_tests.s3 import local_archive
 
 ROOT = Path(__file__).parent.parent
@@ -112,23 +109,6 @@ def test_commands_launched_at_once_wait_their_turn_and_readers_never_fail(shell)
         while not all(w.done() for w in writers):
             shell.ok("query", "snapshot", YESTERDAY)
     assert [w.result().returncode for w in writers] == [0, 0, 0], [w.result() for w in writers]
-
-
-def test_ctrl_c_ends_a_run_as_failed_and_not_as_started_for_ever(shell):
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "availability_pipeline.cli", "backfill",
-         "--start", "2019-09-25", "--end", str(YESTERDAY)],
-        env=shell.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    runs = shell.home / "history" / "runs"
-    before = set(runs.iterdir())
-    wait_for(lambda: set(runs.iterdir()) != before)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=PATIENCE)
-    assert process.returncode != 0
-    with closing(sqlite3.connect(shell.home / "history" / "runs.db")) as con:
-        statuses = {row[0] for row in con.execute("SELECT status FROM runs")}
-    assert statuses <= {"SUCCESS", "FAILURE", "CANCELED"}
 
 
 def test_a_bad_listing_is_one_line_with_exit_1_and_changes_nothing(shell):
