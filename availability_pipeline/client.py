@@ -6,20 +6,31 @@ Does not belong here: what is asked (`listing`), what a page may look like (`pag
 """
 
 import os
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import boto3
 import botocore.session
 from botocore import UNSIGNED, handlers
+from botocore.awsrequest import AWSHTTPConnectionPool, AWSHTTPSConnectionPool
 from botocore.config import Config
-from botocore.exceptions import ConnectionClosedError, HTTPClientError, ReadTimeoutError
+from botocore.exceptions import (
+    BotoCoreError,
+    ConnectionClosedError,
+    HTTPClientError,
+    ReadTimeoutError,
+)
 from botocore.parsers import ResponseParserFactory
 from urllib3.exceptions import HTTPError, ProtocolError
 from urllib3.exceptions import ReadTimeoutError as Urllib3ReadTimeoutError
 
-from availability_pipeline.pages import MAX_PAGE_BYTES, MalformedPageError, parse_page
+from availability_pipeline import deadlines
+from availability_pipeline.pages import (
+    MAX_PAGE_BYTES,
+    MalformedPageError,
+    check_markup,
+    parse_page,
+)
 from availability_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,7 +39,10 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 PAGE_TIMEOUTS = 10
-"""A page must be there within so many read timeouts, however steadily it drips."""
+"""A page must be there within so many read timeouts, whatever of it drips: TLS, headers, body."""
+
+MAX_ERROR_BYTES = 64 * 2**10
+"""S3's errors have some 300 bytes, and botocore's parser makes objects of all that is in them."""
 
 # Of botocore's 200 handlers, those that an unsigned listing in path style needs: the rest took a
 # fifth of botocore's time for a request, and one of them would send an `X-Amzn-Trace-Id` from the
@@ -80,7 +94,8 @@ def make_client(settings: Settings) -> "S3Client":
     _remember_endpoint(client)
     # botocore's own session sends, with its proxies, certificates and errors; only the reading of
     # the body is ours. It is private, so `test_client` looks that it is still there.
-    sender = _Sender(client._endpoint.http_session, settings.s3_timeout_seconds)  # type: ignore[attr-defined]  # noqa: SLF001
+    session_of_http = client._endpoint.http_session  # type: ignore[attr-defined]  # noqa: SLF001
+    sender = _Sender(session_of_http, settings.s3_timeout_seconds)
     events.register("before-send.s3", sender)  # type: ignore[arg-type]  # what it returns counts
     return client
 
@@ -125,12 +140,26 @@ class _Sender:
 
     def __init__(self, session: "URLLib3Session", timeout: float) -> None:
         self._session, self._patience = session, PAGE_TIMEOUTS * timeout
-        _remember_pool(session._manager)  # type: ignore[attr-defined]  # noqa: SLF001
+        manager: Any = session._manager  # type: ignore[attr-defined]  # noqa: SLF001
+        # The same dictionary serves its proxies' managers.
+        manager.pool_classes_by_scheme.update(
+            http=deadlines.watched(AWSHTTPConnectionPool),
+            https=deadlines.watched(AWSHTTPSConnectionPool),
+        )
+        _remember_pool(manager)
 
     def __call__(self, request: "AWSPreparedRequest", **_: object) -> "AWSResponse":
         request.stream_output = True  # botocore: leave the body to the caller
-        response = self._session.send(request)
-        body = self._body(response.raw, request)
+        with deadlines.within(self._patience) as deadline:
+            try:
+                response = self._session.send(request)
+                body = _body(response.raw, request)
+            except BotoCoreError as error:
+                if deadline.late:
+                    raise ReadTimeoutError(endpoint_url=request.url) from error
+                raise
+        if deadline.late:  # what is there may be cut off
+            raise ReadTimeoutError(endpoint_url=request.url)
         status = response.status_code
         if 300 <= status < 400:
             raise MalformedPageError(
@@ -144,23 +173,25 @@ class _Sender:
                 raise MalformedPageError(f"HTTP {status}, and the answer declares a document type")
             if status == 200 and b"<Error>" in body[:200]:
                 response.status_code = 500  # S3 says so late; botocore may try again
+            if response.status_code != 200:
+                if len(body) > MAX_ERROR_BYTES:
+                    raise MalformedPageError(f"HTTP {status} with {len(body):,} bytes")
+                check_markup(body)
         response.raw = _Read(body)
         return response
 
-    def _body(self, raw: Any, request: "AWSPreparedRequest") -> bytes:
-        parts, size, until = [], 0, time.monotonic() + self._patience
-        while part := _part(raw, request):
-            parts.append(part)
-            size += len(part)
-            if size > MAX_PAGE_BYTES:
-                raw.close()
-                raise MalformedPageError(
-                    f"the answer has more than {MAX_PAGE_BYTES:,} bytes, no listing page has"
-                )
-            if time.monotonic() > until:
-                raw.close()
-                raise ReadTimeoutError(endpoint_url=request.url)
-        return b"".join(parts)
+
+def _body(raw: Any, request: "AWSPreparedRequest") -> bytes:
+    parts, size = [], 0
+    while part := _part(raw, request):
+        parts.append(part)
+        size += len(part)
+        if size > MAX_PAGE_BYTES:
+            raw.close()
+            raise MalformedPageError(
+                f"the answer has more than {MAX_PAGE_BYTES:,} bytes, no listing page has"
+            )
+    return b"".join(parts)
 
 
 def _part(raw: Any, request: "AWSPreparedRequest") -> bytes:

@@ -7,12 +7,13 @@ AVAILABILITY_EXCHANGE_INFO_URL is set, since the API answers 451 from some count
 
 import datetime as dt
 import json
-import time
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import urllib3
+
+from availability_pipeline import deadlines
 
 MAX_BYTES = 32 * 1024 * 1024
 """The real answer has about 1 MB."""
@@ -80,10 +81,14 @@ def _contract(symbol: dict[str, Any]) -> ExchangeContract:
 
 
 def _fetch(url: str, host: str, timeout_seconds: float, max_bytes: int) -> bytes:
-    deadline = time.monotonic() + timeout_seconds
     timeout = urllib3.Timeout(total=timeout_seconds)
-    try:
-        with urllib3.PoolManager() as pool:
+    late = ExchangeError(f"{host} gave no answer within {timeout_seconds:g} s")
+    with deadlines.within(timeout_seconds) as deadline, urllib3.PoolManager() as pool:
+        pool.pool_classes_by_scheme = {
+            "http": deadlines.watched(urllib3.HTTPConnectionPool),
+            "https": deadlines.watched(urllib3.HTTPSConnectionPool),
+        }
+        try:
             answer = pool.request(
                 "GET", url, timeout=timeout, retries=False, redirect=False, preload_content=False
             )
@@ -91,28 +96,27 @@ def _fetch(url: str, host: str, timeout_seconds: float, max_bytes: int) -> bytes
                 if answer.status != 200:
                     why = _REFUSALS.get(answer.status, "no answer to go by")
                     raise ExchangeError(f"{host} answered HTTP {answer.status}: {why}")
-                return _read(answer, host, deadline, max_bytes)
+                body = _read(answer, host, max_bytes)
             finally:
                 answer.close()
-    except urllib3.exceptions.HTTPError as error:
-        # A refused connection is a TimeoutError to urllib3, and takes none.
-        slow = isinstance(error, urllib3.exceptions.TimeoutError)
-        if slow and not isinstance(error, urllib3.exceptions.NewConnectionError):
-            raise ExchangeError(f"{host} gave no answer within {timeout_seconds:g} s") from None
-        raise ExchangeError(f"{host} cannot be reached ({type(error).__name__})") from None
+        except urllib3.exceptions.HTTPError as error:
+            # A refused connection is a TimeoutError to urllib3, and takes none.
+            slow = isinstance(error, urllib3.exceptions.TimeoutError)
+            if deadline.late or (
+                slow and not isinstance(error, urllib3.exceptions.NewConnectionError)
+            ):
+                raise late from None
+            raise ExchangeError(f"{host} cannot be reached ({type(error).__name__})") from None
+    if deadline.late:  # what is there may be cut off
+        raise late
+    return body
 
 
-def _read(
-    answer: urllib3.BaseHTTPResponse, host: str, deadline: float, max_bytes: int
-) -> bytes:
+def _read(answer: urllib3.BaseHTTPResponse, host: str, max_bytes: int) -> bytes:
     """The body, not unpacked: no compression was asked for."""
     body = bytearray()
-    # read1 returns what has come; read waits for a whole chunk, for ever if a byte comes now and
-    # then.
     while chunk := answer.read1(64 * 1024, decode_content=False):
         body += chunk
         if len(body) > max_bytes:
             raise ExchangeError(f"{host} answered with more than {max_bytes:,} bytes")
-        if time.monotonic() > deadline:
-            raise ExchangeError(f"{host} took too long over its answer")
     return bytes(body)

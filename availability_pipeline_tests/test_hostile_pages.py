@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from availability_pipeline import listing, settings
 from availability_pipeline.archive import ArchiveError, Listing, ListingError
+from availability_pipeline.client import MAX_ERROR_BYTES
 from availability_pipeline.keys import UM_KLINES_1M as DS
 from availability_pipeline.listing import MOST_FOLDER_PAGES, S3Archive
 from availability_pipeline.pages import MAX_PAGE_BYTES, MalformedPageError, parse_page
@@ -346,6 +347,61 @@ def test_entities_in_an_error_are_not_expanded(hostile, status):
     body = f"{LAUGHS}<Error><Code>&c;</Code></Error>".encode()
     hostile.respond = lambda query: Answer(body, status)
     assert "haha" not in refused(hostile, "declares a document type")
+
+
+N = 4 * 2**20
+BOMBS = {
+    "elements": "<a/>" * (N // 4),
+    "nested elements": "<a>" * (N // 7) + "</a>" * (N // 7),
+    "attributes": "<a " + " ".join(f'a{n}=""' for n in range(N // 11)) + "/>",
+    "a long namespace": f'<b xmlns="{"u" * 2**20}">{"".join(f"<a{n}/>" for n in range(100))}</b>',
+    "a long namespace of a prefix": f"<p:b\nxmlns:p = '{'u' * 2**20}'>"
+    f"{''.join(f'<p:a{n}/>' for n in range(100))}</p:b>",
+    "entries": "".join(entry(f"{PREFIX}{n:09d}") for n in range(20_000)),
+    "entries spelt otherwise": "".join(entry(f"{PREFIX}{n:09d}", time="2024-01-16T07:10:11Z")
+                                       for n in range(20_000)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_page_that_would_become_far_more_in_memory_is_refused(bomb):
+    """4 MiB of it became up to 300 MB, and 1 MiB with a long namespace 600."""
+    body = page(BOMBS[bomb])
+    tracemalloc.start()
+    try:
+        with pytest.raises(MalformedPageError, match=r"more elements|namespace longer"):
+            parse_page(body)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+@pytest.mark.parametrize("size", [MAX_PAGE_BYTES, MAX_ERROR_BYTES])
+def test_nor_does_an_error_become_far_more_which_botocore_would_read(hostile, bomb, size):
+    body = f"<Error><Code>X</Code>{BOMBS[bomb]}</Error>".encode()[:size]
+    hostile.respond = lambda query: Answer(body, 503)
+    tracemalloc.start()
+    try:
+        refused(hostile, "HTTP 503 with" if len(body) > MAX_ERROR_BYTES else "HTTP|Parser|names")
+        assert tracemalloc.get_traced_memory()[1] < 32 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_full_page_with_all_that_s3_knows_is_read():
+    """1,000 entries, the half of them folded, in the slower reader, with a namespace in each."""
+    known = (
+        '<Owner xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="CanonicalUser">'
+        f"<ID>{'0' * 64}</ID><DisplayName>n</DisplayName></Owner><RestoreStatus>"
+        "<IsRestoreInProgress>false</IsRestoreInProgress><RestoreExpiryDate>2024-01-16T07:10:11Z"
+        "</RestoreExpiryDate></RestoreStatus><ChecksumAlgorithm>CRC32</ChecksumAlgorithm>"
+        "<ChecksumAlgorithm>SHA256</ChecksumAlgorithm><ChecksumType>FULL_OBJECT</ChecksumType>"
+    )
+    keys = [f"{PREFIX}{n:0900d}" for n in range(500)]
+    body = page("".join(entry(key).replace("<Size>", f"{known}<Size>") for key in keys)
+                + "".join(folder(f"{key}.CHECKSUM") for key in keys))  # fmt: skip
+    assert list(parse_page(body).keys) == keys
 
 
 @pytest.mark.parametrize(("attempts", "requests"), [(1, 1), (2, 2)])
