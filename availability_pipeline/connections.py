@@ -137,16 +137,15 @@ def _connected(
     path: Path, *, read_only: bool, wait_seconds: float
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     con = _connect(path, read_only=read_only, wait_seconds=wait_seconds)
-    try:
-        con.execute("SET TimeZone = 'UTC'")
-        yield con
-    except duckdb.Error as error:
-        # DuckDB verifies a block's checksum when it first reads it, maybe in the middle of a query.
-        if _is_damaged(error) or _is_full(path, error):
-            raise _explained(path, error) from None
-        raise
-    finally:
-        _close(con)
+    with closing(con):
+        try:
+            con.execute("SET TimeZone = 'UTC'")
+            yield con
+        except duckdb.Error as error:
+            # DuckDB verifies a block's checksum when it first reads it, maybe within a query.
+            if _is_damaged(error) or _is_full(path, error):
+                raise _explained(path, error) from None
+            raise
 
 
 def _connect(path: Path, *, read_only: bool, wait_seconds: float) -> duckdb.DuckDBPyConnection:
@@ -181,9 +180,14 @@ def _opened(path: Path, patience: "Patience", *, read_only: bool) -> duckdb.Duck
         patience.wait(own=own)
 
 
-def _close(con: duckdb.DuckDBPyConnection) -> None:
-    with _opening:
-        con.close()
+@contextmanager
+def closing(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Close a connection to the record, or a cursor of one, at the end of the block."""
+    try:
+        yield
+    finally:
+        with _opening:
+            con.close()
 
 
 def _create(path: Path) -> None:
@@ -203,28 +207,23 @@ def _converted(
     writers out from the moment of copying to that of renaming: killed at any point, the name has
     the old file or the new one, both with all that was committed.
     """
-    try:
-        check_schema(con, older_too=True)
-    except MissingDatabaseError:
-        pass  # empty: whoever made it ended before it wrote anything
-    except BaseException:  # not ours to convert
-        _close(con)
-        raise
+    with closing(con):
+        with suppress(MissingDatabaseError):  # empty: its first writer ended before it wrote
+            check_schema(con, older_too=True)
+        try:
+            con.execute("CHECKPOINT")
+        except duckdb.Error as error:
+            raise _explained(path, error) from None
     target = path.resolve()
     part = target.with_name(f".{target.name}.converting")
-    _checkpoint(con, path)
     try:
         # Not for long: somebody who is quicker than we are keeps the file as it is until the next
         # writer comes.
         held = _opened(path, Patience(path, 0.2), read_only=True)
-        try:
+        with closing(held):
             # Another program may have written, and been killed, just before.
             if not any(with_suffix(target, suffix).exists() for suffix in LOG_SUFFIXES):
                 _replace(held, target, part)
-        finally:
-            _close(held)
-            with suppress(OSError):
-                part.unlink()
     except (OSError, duckdb.Error, StoreBusyError) as error:
         _log.warning(
             "%s keeps the file format of DuckDB 2, which DuckDB 1.x does not open: %s; the next "
@@ -235,22 +234,17 @@ def _converted(
     return _opened(path, patience, read_only=False)
 
 
-def _checkpoint(con: duckdb.DuckDBPyConnection, path: Path) -> None:
-    try:
-        con.execute("CHECKPOINT")
-    except duckdb.Error as error:
-        raise _explained(path, error) from None
-    finally:
-        _close(con)
-
-
 def _replace(con: duckdb.DuckDBPyConnection, target: Path, part: Path) -> None:
     before = target.stat()
-    storage_format.write_anew(con, part)
-    part.chmod(stat.S_IMODE(before.st_mode))
-    if os.geteuid() == 0:  # root, for the service's user
-        os.chown(part, before.st_uid, before.st_gid)
-    part.replace(target)
+    try:
+        storage_format.write_anew(con, part)
+        part.chmod(stat.S_IMODE(before.st_mode))
+        if os.geteuid() == 0:  # root, for the service's user
+            os.chown(part, before.st_uid, before.st_gid)
+        part.replace(target)
+    finally:
+        with suppress(OSError):
+            part.unlink()
     folder = os.open(target.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -197,8 +197,9 @@ with store.writer(sys.argv[1]):
 @pytest.mark.parametrize(
     ("owner", "name", "moment"),
     [
-        ("connections", "_checkpoint", "before"),
-        ("connections", "_checkpoint", "after"),
+        ("connections", "_converted", "before"),
+        ("connections", "_replace", "before"),
+        ("connections", "_replace", "after"),
         ("storage_format", "_contents", "before"),
         ("storage_format", "write_anew", "after"),
         ("Path", "replace", "before"),
