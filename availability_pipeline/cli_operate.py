@@ -2,7 +2,8 @@
 
 Belongs here: the commands `status` and `slo`, how their answers are laid out, and which one thing
 comes next. Does not belong here: SQL (`queries`, `standing`), reading Dagster (`health`), rules
-(`slo`). Both import Dagster when they run: the truth on runs and daemon is in its records.
+(`slo`), acknowledgements (`cli_acknowledge`). Both import Dagster when they run: the truth on runs
+and daemon is in its records.
 """
 
 import datetime as dt
@@ -10,13 +11,15 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from availability_pipeline import connections, logs, queries, settings, slo_runs, standing
-from availability_pipeline.answers import today_utc
+from availability_pipeline.answers import require_any, today_utc
+from availability_pipeline.cli_acknowledge import acknowledge, acknowledged, forget
 from availability_pipeline.cli_output import one_line_errors, print_json
 from availability_pipeline.cli_status_text import print_status, shown, verdict_lines
 from availability_pipeline.keys import FIRST_DATE
@@ -67,7 +70,9 @@ def status(as_json: bool) -> None:
     week_ago = f"{now - dt.timedelta(7):%Y-%m-%d}"
     answer["errors"] = [line for line in errors if line >= week_ago]
     answer["slo"] = [shown(name, verdict) for name, verdict in verdicts.items()]
-    answer["next"] = next_step(answer, verdicts, error)
+    step = next_step(answer, verdicts, error)
+    answer["next"] = step.text
+    answer["next_step"] = {"kind": step.kind, "check": step.check, "command": step.command}
     if as_json:
         print_json(answer)
     else:
@@ -76,7 +81,7 @@ def status(as_json: bool) -> None:
         raise click.ClickException(str(error))
 
 
-@click.command("slo")
+@click.group("slo", invoke_without_command=True)
 @click.option(
     "--days",
     default=slo_runs.SUCCESS_DAYS,
@@ -85,42 +90,60 @@ def status(as_json: bool) -> None:
     help="Days over which the success rate of scheduled updates is taken.",
 )
 @click.option("--json", "as_json", is_flag=True, help="JSON, UTF-8.")
-def slo_command(days: int, as_json: bool) -> None:
+@click.pass_context
+def slo_command(ctx: click.Context, days: int, as_json: bool) -> None:
     """The success rate of the scheduled updates, and whether each service level holds.
 
-    Exit code 1 if one is breached; a warning is none.
+    Exit code 1 if one is breached, or if nothing can be measured: there is no record, or no date
+    was probed. Without a run history the levels of the record alone are judged. A warning, or a
+    success rate that is not known yet, is no breach.
 
     Example: binance-futures-availability slo --days 30
     """
+    if ctx.invoked_subcommand is not None:
+        return
     with one_line_errors():
         s = settings.load()
         now = dt.datetime.now(dt.UTC)
         with _history() as instance:
-            if instance is None:
-                _say({"history": False, "slo": [], "next": NEVER}, as_json, NEVER)
-                return
             with connections.reader(s.db, s.db_wait_seconds) as con:
+                require_any(con)
                 verdicts = _judge_record(con, now, s)
                 settled = standing.last_settled(con)
                 stored = standing.stored_dates(con)
-            verdicts = _judge_runs(instance, stored, now, s, days) | verdicts
+            if instance:
+                runs = _judge_runs(instance, stored, now, s, days)
+            else:
+                rate = slo_runs.update_success_rate([], now, s.slo_success_rate, days)
+                runs = {"update_success_rate": rate}
+            verdicts = runs | verdicts
+            history = instance is not None
         if s.exchange_info_url:
             verdicts["exchange_coverage"] = standing.exchange_coverage(*settled, s)
     broken = [name for name, verdict in verdicts.items() if verdict.breached]
     rate = verdicts["update_success_rate"]
     answer: dict[str, Any] = {
-        "history": True,
+        "history": history,
         "days": days,
         "success_rate": rate.observed,
         "slo": [shown(name, verdict) for name, verdict in verdicts.items()],
         "breached": broken,
     }
-    lines = [f"Success rate: {rate.observed:.1%} ({rate.note})", ""]
-    lines += verdict_lines(answer["slo"], hints=True)
+    lines = [f"Success rate: {rate.note}"]
+    if rate.observed is not None:
+        lines = [f"Success rate: {rate.observed:.1%} ({rate.note})"]
+    if not history:
+        answer["next"] = NEVER
+        lines.append(NEVER)
+    lines += ["", *verdict_lines(answer["slo"], hints=True)]
     lines += ["", f"Breached: {', '.join(broken)}" if broken else "No service level is breached."]
     _say(answer, as_json, "\n".join(lines))
     if broken:
         sys.exit(1)
+
+
+for _command in (acknowledge, acknowledged, forget):
+    slo_command.add_command(_command)
 
 
 @contextmanager
@@ -188,34 +211,57 @@ def _running(
     }
 
 
+@dataclass(frozen=True)
+class Step:
+    """The one thing to do next.
+
+    Attributes:
+        kind: why, in a word.
+        text: why and what to do, one line.
+        command: what to run, where one command does it.
+        check: the breached one, where it is one.
+    """
+
+    kind: Literal[
+        "record_error", "never_ran", "daemon_down", "schedules_off", "unknown_dates", "breach",
+        "last_run_failed", "nothing",
+    ]  # fmt: skip
+    text: str
+    command: str | None = None
+    check: str | None = None
+
+
 def next_step(
     answer: Mapping[str, Any], verdicts: Mapping[str, Verdict], error: StoreError | None = None
-) -> str:
+) -> Step:
     """The one thing to do next: what keeps the rest from mending itself comes first."""
     if error:
-        return str(error)
+        return Step("record_error", str(error))
     if not answer["history"]:
-        return NEVER
+        return Step("never_ran", NEVER)
     if not answer["daemon"]["running"]:
-        return f"Nothing runs by itself: the daemon is down. Start it: {START}."
+        text = f"Nothing runs by itself: the daemon is down. Start it: {START}."
+        return Step("daemon_down", text)
     off = [s["name"] for s in answer["schedules"] if not s["on"] and not s["optional"]]
     if off:
-        return f"Switched off: {', '.join(off)}. In the UI under Automation, switch on."
+        text = f"Switched off: {', '.join(off)}. In the UI under Automation, switch on."
+        return Step("schedules_off", text)
     if answer.get("unknown_dates"):
         yesterday = today_utc() - dt.timedelta(1)
-        return (
-            f"{answer['unknown_dates']} dates were never looked at: "
-            f"`{PROGRAM} backfill --start {FIRST_DATE} --end {yesterday}`."
-        )
-    broken = [f"{name}: {v.text}" for name, v in verdicts.items() if v.breached]
-    if broken:
-        return broken[0]
+        command = f"{PROGRAM} backfill --start {FIRST_DATE} --end {yesterday}"
+        text = f"{answer['unknown_dates']} dates were never probed: `{command}`."
+        return Step("unknown_dates", text, command)
+    for name, verdict in verdicts.items():
+        if verdict.breached:
+            return Step("breach", f"{name}: {verdict.text}", check=name)
     if answer["runs"] and answer["runs"][0]["status"] == "failure":
-        return (
-            "The last run failed. The next scheduled one looks at its dates again; at once: "
-            f"`{PROGRAM} update manual`."
-        )
-    return "Nothing: it runs, every date up to yesterday was looked at, no service level is broken."
+        command = f"{PROGRAM} update manual"
+        text = "The last run failed. The next scheduled one probes its dates again; at once: "
+        return Step("last_run_failed", f"{text}`{command}`.", command)
+    return Step(
+        "nothing",
+        "Nothing: it runs, every date up to yesterday was probed, no service level is broken.",
+    )
 
 
 def _say(answer: Mapping[str, Any], as_json: bool, text: str) -> None:

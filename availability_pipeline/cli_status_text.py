@@ -17,16 +17,19 @@ Row = TypeVar("Row")
 
 
 def shown(name: str, verdict: Verdict) -> dict[str, Any]:
-    """A verdict as it is printed: `outcome` is ok, warn or breach."""
-    outcome = "ok" if verdict.passed else "breach" if verdict.breached else "warn"
+    """A verdict as fields: `outcome` is ok, warn, breach or unknown."""
     return {
         "name": name,
-        "outcome": outcome,
+        "outcome": verdict.outcome,
+        "passed": verdict.passed,
+        "severity": verdict.severity,
         "observed": verdict.observed,
         "threshold": verdict.threshold,
         "count": verdict.count,
         "sample": list(verdict.sample),
         "sample_truncated": verdict.sample_truncated,
+        "offenders": [dict(one) for one in verdict.offenders],
+        "acknowledged": verdict.acknowledged,
         "note": verdict.note,
         "recovery": "" if verdict.passed else verdict.recovery,
     }
@@ -111,10 +114,12 @@ def verdict_lines(rows: Sequence[dict[str, Any]], *, hints: bool = False) -> lis
         named = "; ".join(row["sample"][:3])
         if row["count"] > len(row["sample"][:3]):
             named += f"; {row['count']} in all" if named else f"{row['count']} in all"
-        if row["outcome"] == "ok":
+        if row["passed"]:
             named = ""
-        said = f"{named} ({row['note']})" if named and row["note"] else named or row["note"]
-        mark = {"ok": "ok", "warn": "warning", "breach": "BREACH"}[row["outcome"]]
+        accepted = f"{row['acknowledged']} acknowledged" if row["acknowledged"] else ""
+        note = ", ".join(part for part in (row["note"], accepted) if part)
+        said = f"{named} ({note})" if named and note else named or note
+        mark = {"warn": "warning", "breach": "BREACH"}.get(row["outcome"], row["outcome"])
         lines.append(f"  {mark:<8} {row['name']:<22} {said}".rstrip())
         if hints and row["recovery"]:
             lines.append(f"{'':34}{row['recovery']}")

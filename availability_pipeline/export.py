@@ -34,6 +34,7 @@ ORDER = {
     "revisions": "observed_at, date, symbol",
     "symbols": "symbol",
     "probes": "date",
+    "acknowledgements": "date, symbol NULLS FIRST",
 }
 """Table -> how its rows are sorted; the first three are always exported."""
 

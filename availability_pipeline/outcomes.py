@@ -27,11 +27,14 @@ def check_result(verdict: Verdict) -> dg.AssetCheckResult:
     """A verdict as Dagster stores and shows it."""
     warn = verdict.severity == "warn"
     metadata: dict[str, dg.MetadataValue] = {
-        "observed": dg.MetadataValue.float(round(float(verdict.observed), 6)),
+        "observed": dg.MetadataValue.null()
+        if verdict.observed is None
+        else dg.MetadataValue.float(round(float(verdict.observed), 6)),
         "threshold": dg.MetadataValue.float(float(verdict.threshold)),
         "count": dg.MetadataValue.int(verdict.count),
         "sample": dg.MetadataValue.json(list(verdict.sample)),
         "sample_truncated": dg.MetadataValue.bool(verdict.sample_truncated),
+        "acknowledged": dg.MetadataValue.int(verdict.acknowledged),
         "recovery": dg.MetadataValue.text(
             "Nothing to do." if verdict.passed else verdict.recovery
         ),

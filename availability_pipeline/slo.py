@@ -16,12 +16,18 @@ from availability_pipeline.verdicts import (
     PROGRAM,
     REPAIRED_BY_SCHEDULE,
     SAMPLE,
+    Fields,
     Verdict,
+    acknowledge,
     backfill,
     date_spans,
     share,
+    spans,
     verdict_on,
 )
+
+PROBED_LATELY_DAYS = 7
+"""The weekly reconcile probes every date again: where it runs, no date was last probed earlier."""
 
 LAG_DATES = 30
 """`publication_lag` judges the last so many days, each beside so many published dates before it."""
@@ -43,6 +49,11 @@ class DateCount:
         available: those whose file is there.
         holes: those that are surely missing it: they have files before and after it.
         pending: those not there, where the date has not settled; then `holes` are pending too.
+        outage: those missing since they stopped together with many others.
+        acknowledged: those of the missing that somebody acknowledged.
+        probed_lately: the schedules have probed it again not long ago: another probe at once will
+            hardly find more.
+        accepted: there is an acknowledgement of this date.
     """
 
     date: dt.date
@@ -50,6 +61,25 @@ class DateCount:
     available: int
     holes: int
     pending: int = 0
+    outage: int = 0
+    acknowledged: int = 0
+    probed_lately: bool = False
+    accepted: bool = False
+
+    @property
+    def due(self) -> int:
+        """Symbols that must be there: the expected ones less the acknowledged."""
+        return max(self.available, self.expected - self.acknowledged)
+
+    @property
+    def missing(self) -> int:
+        """Symbols that are not there and not acknowledged."""
+        return self.due - self.available
+
+    @property
+    def surely_missing(self) -> int:
+        """Of the missing those that are neither young nor maybe delisted."""
+        return min(self.missing, self.holes + self.outage)
 
 
 def uniqueness(duplicates: int) -> Verdict:
@@ -68,43 +98,82 @@ def uniqueness(duplicates: int) -> Verdict:
 def completeness(dates: Sequence[DateCount], threshold: float) -> Verdict:
     """Each date has `threshold` of its expected symbols.
 
-    Dates on which nothing is expected (before 2019-12-31) are complete. A date that is short only
-    because files are pending, or whose missing symbols have published nothing since, is a warning:
-    the first are not late yet, the others are late or delisted, which is known only after three
-    published dates (41 BUSD contracts ended on one day). A date without most of its files was not
-    published, and is a breach.
+    Dates on which nothing is expected (before 2019-12-31) are complete. Acknowledged files are not
+    missed. A date that is short is only a warning
+
+    - while files are pending: they are not late yet;
+    - where a single file is missing, which is much only among few symbols: `symbol_holes` names it;
+    - where the missing symbols have published nothing since: they are late or delisted, which is
+      known only after three published dates (41 BUSD contracts ended on one day).
+
+    A date without most of its files was not published, and is a breach.
 
     Returns:
-        A verdict whose `observed` is the lowest share.
+        A verdict whose `observed` is the lowest share, and whose `acknowledged` counts dates.
     """
-    short = [d for d in dates if share(d.available, d.expected) < threshold]
+    short = [d for d in dates if share(d.available, d.due) < threshold]
     sure = [d for d in short if not d.pending and _surely_short(d, threshold)]
     named = sorted(sure or short, key=lambda d: d.date)
-    note, recovery = "", REPAIRED_BY_SCHEDULE
-    if sure:
-        recovery += f" At once: {backfill([d.date for d in sure])}."
-        if all(d.expected - d.available == 1 for d in sure):
-            note = (
-                "one file is missing, which is much only because few symbols were expected; if it "
-                "was never published, nothing can be done"
-            )
-    elif short:
-        unsure = any(not d.pending for d in short)
-        note = "late or delisted: known after three published dates" if unsure else "not due yet"
     return verdict_on(
-        [f"{d.date}: {d.available} of {d.expected}" for d in named],
-        observed=min((share(d.available, d.expected) for d in dates), default=1.0),
+        [f"{d.date}: {d.available} of {d.due}" for d in named],
+        offenders=[_fields(d) for d in named],
+        observed=min((share(d.available, d.due) for d in dates), default=1.0),
         threshold=threshold,
-        recovery=recovery,
+        recovery=_recovery(sorted(sure, key=lambda d: d.date)),
         severity="error" if sure else "warn",
-        note=note,
+        note=_outage_note(sure) if sure else _unsure_note(short),
+        acknowledged=sum(d.accepted for d in dates),
     )
 
 
 def _surely_short(date: DateCount, threshold: float) -> bool:
-    with_files_since = date.available + date.holes
-    return share(date.available, with_files_since) < threshold or (
-        date.available < date.expected / 2
+    if date.missing < 2:
+        return False
+    there_since = date.available + date.surely_missing
+    short = date.surely_missing >= 2 and share(date.available, there_since) < threshold
+    return short or date.available < date.due / 2
+
+
+def _fields(date: DateCount) -> Fields:
+    return {
+        "date": date.date,
+        "expected": date.due,
+        "available": date.available,
+        "holes": date.holes,
+        "outage": date.outage,
+        "pending": date.pending,
+        "acknowledged": date.acknowledged,
+    }
+
+
+def _unsure_note(short: Sequence[DateCount]) -> str:
+    settled = [d for d in short if not d.pending]
+    notes = []
+    if any(d.missing > 1 or not d.surely_missing for d in settled):
+        notes.append("late or delisted: known after three published dates")
+    if any(d.missing == 1 and d.surely_missing for d in settled):
+        notes.append("one file among few symbols: `symbol_holes` names it")
+    if short and not settled:
+        notes.append("not due yet")
+    return "; ".join(notes)
+
+
+def _outage_note(sure: Sequence[DateCount]) -> str:
+    most = max((d.outage for d in sure), default=0)
+    return f"{most} symbols stopped together: an outage, they stay expected" if most else ""
+
+
+def _recovery(sure: Sequence[DateCount]) -> str:
+    if not sure:
+        return REPAIRED_BY_SCHEDULE
+    # The newest: of an outage, that acknowledges the dates before it too.
+    never = f"If the files were never published, acknowledge them: {acknowledge(sure[-1].date)}."
+    old = [d.date for d in sure if not d.probed_lately]
+    if old:
+        return f"{REPAIRED_BY_SCHEDULE} At once: {backfill(old)}. {never}"
+    return (
+        "These dates were probed after they had settled, the last time not long ago, and the files "
+        f"are not there: another probe at once will not help, the schedules go on probing. {never}"
     )
 
 
@@ -117,15 +186,16 @@ def continuity(missing: Sequence[dt.date]) -> Verdict:
     Returns:
         A verdict whose `observed` and `count` are dates; the sample names them as spans.
     """
-    spans = date_spans(missing)
+    named = date_spans(missing)
     return Verdict(
         passed=not missing,
         observed=len(missing),
         threshold=0,
-        sample=tuple(spans[:SAMPLE]),
-        recovery=f"Look at them in one run: {backfill(missing)}.",
+        sample=tuple(named[:SAMPLE]),
+        recovery=f"Probe them in one run: {backfill(missing)}.",
         count=len(missing),
-        sample_truncated=len(spans) > SAMPLE,
+        sample_truncated=len(named) > SAMPLE,
+        offenders=tuple({"start": a, "end": b} for a, b in spans(missing)[:SAMPLE]),
     )
 
 
@@ -134,37 +204,50 @@ def symbol_holes(
     expected_days: int,
     threshold: float,
     *,
-    worst: Sequence[str] = (),
-    recent: Sequence[str] = (),
+    worst: Sequence[tuple[str, int]] = (),
+    recent: Sequence[tuple[dt.date, str]] = (),
     recent_days: int = 7,
+    acknowledged: int = 0,
 ) -> Verdict:
     """Hole days stay below a share of the expected symbol-days; new holes are a warning.
 
     The archive has holes that nobody will ever fill, so that there are some is no fault.
 
     Args:
-        hole_days: confirmed absences strictly between a symbol's first and last file.
+        hole_days: confirmed absences strictly between a symbol's first and last file, without
+            the acknowledged ones.
         expected_days: symbol-days between first and last file.
         threshold: share of holes that is too many.
-        worst: symbols with holes, the worst first; named when there are too many.
-        recent: holes confirmed in the last `recent_days` days.
+        worst: symbols with holes and how many, the worst first; named when there are too many.
+        recent: holes confirmed in the last `recent_days` days, as date and symbol.
         recent_days: said in the note.
+        acknowledged: holes that somebody acknowledged.
     """
     share = hole_days / expected_days if expected_days else 0.0
     too_many = share > threshold
-    named = worst if too_many else recent
+    named = [f"{symbol}: {days} days" for symbol, days in worst]
+    fields: list[Fields] = [{"symbol": symbol, "hole_days": days} for symbol, days in worst]
+    if not too_many:
+        named = [f"{date} {symbol}" for date, symbol in recent]
+        fields = [{"date": date, "symbol": symbol} for date, symbol in recent]
+    accept = acknowledge(recent[0][0], recent[0][1]) if recent and not too_many else (
+        f"`{PROGRAM} slo acknowledge`"
+    )
     return Verdict(
         passed=not too_many and not recent,
         observed=share,
         threshold=threshold,
         sample=tuple(named[:SAMPLE]),
         recovery=f"See them with `{PROGRAM} query holes`. {REPAIRED_BY_SCHEDULE} What is still "
-        "missing after a full reconcile was never published: ask the archive's maintainers.",
+        "missing after a full reconcile was never published: ask the archive's maintainers, and "
+        f"acknowledge it with {accept}.",
         severity="error" if too_many else "warn",
         count=hole_days if too_many else len(recent),
         sample_truncated=len(named) > SAMPLE,
         note=f"{hole_days} of {expected_days} symbol-days are holes, {len(recent)} of them "
         f"confirmed in the last {recent_days} days",
+        offenders=tuple(fields[:SAMPLE]),
+        acknowledged=acknowledged,
     )
 
 
@@ -185,6 +268,7 @@ def publication_lag(
     """
     since = today - dt.timedelta(LAG_DATES)
     far: list[str] = []
+    fields: list[Fields] = []
     worst, allowed_there = 0.0, floor_hours
     for n, (date, lag) in enumerate(lags):
         before = [hours for _, hours in lags[max(0, n - LAG_DATES) : n]]
@@ -195,10 +279,12 @@ def publication_lag(
         off, allowed = abs(lag - usual), max(floor_hours, LAG_SPREADS * spread)
         if off > allowed:
             far.append(f"{date}: {lag:.1f} h, usually {usual:.1f} h")
+            fields.append({"date": date, "lag_hours": lag, "usual_hours": usual})
         if off - allowed > worst - allowed_there:
             worst, allowed_there = off, allowed
     return verdict_on(
         far,
+        offenders=fields,
         observed=round(worst, 2),
         threshold=round(allowed_there, 2),
         recovery="Nothing to mend here: the archive published (or replaced) these dates at an "
@@ -233,6 +319,7 @@ def exchange_coverage(
         "does not publish these contracts.",
         count=len(missing),
         sample_truncated=len(missing) > SAMPLE,
+        offenders=tuple({"symbol": symbol} for symbol in missing[:SAMPLE]),
         note=f"{len(expected) - len(missing)} of {len(expected)} trading perpetual contracts have "
         f"a file of {date}",
     )
@@ -242,7 +329,7 @@ def exchange_unknown(why: str, threshold: float, *, off: bool = False) -> Verdic
     """There is nothing to compare with: a warning that says why, or a pass where it is off."""
     return Verdict(
         passed=off,
-        observed=0.0,
+        observed=None,
         threshold=threshold,
         sample=(),
         recovery=""

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from availability_pipeline.verdicts import (
     PROGRAM,
     SAMPLE,
+    Fields,
     Verdict,
     backfill,
-    date_spans,
     share,
+    spans,
     verdict_on,
 )
 
@@ -41,11 +42,20 @@ def update_success_rate(
     """Share of the scheduled updates of the last `days` days that succeeded.
 
     Runs that have not ended are left out; canceled ones did not succeed. With fewer than
-    `MIN_RUNS` it passes and says so.
+    `MIN_RUNS` it passes and says so; without any, nothing is `observed`.
     """
     since = now - dt.timedelta(days)
     ended = [r for r in runs if r.succeeded is not None and since <= r.launched_at <= now]
     failed = sorted((r for r in ended if not r.succeeded), key=lambda r: r.launched_at)
+    if not ended:
+        return Verdict(
+            passed=True,
+            observed=None,
+            threshold=threshold,
+            sample=(),
+            recovery="",
+            note=f"not known yet (no scheduled runs in {days} days)",
+        )
     rate = share(len(ended) - len(failed), len(ended))
     enough = len(ended) >= MIN_RUNS
     note = f"{len(ended) - len(failed)} of {len(ended)} scheduled updates succeeded in {days} days"
@@ -61,6 +71,10 @@ def update_success_rate(
         "again by the next scheduled run.",
         count=len(failed),
         sample_truncated=len(failed) > SAMPLE,
+        offenders=tuple(
+            {"launched_at": r.launched_at, "job": r.job, "run_id": r.run_id}
+            for r in failed[::-1][:SAMPLE]
+        ),
         note=note if enough else f"{note}: too few to judge, {MIN_RUNS} are needed",
     )
 
@@ -96,6 +110,7 @@ def freshness(
         note += f", due by {ended + dt.timedelta(minutes=deadline_minutes):%H:%M}"
     return verdict_on(
         [str(date)] if missing or late else [],
+        offenders=[{"date": date, "problem": "missing" if missing else "late"}],
         observed=round(minutes, 1),
         threshold=deadline_minutes,
         recovery=f"See that the daemon runs: `{PROGRAM} status`. Look at the date by hand: "
@@ -119,8 +134,14 @@ def store_matches_dagster(
     """
     known, rows = set(materialised), set(stored)
     no_rows, no_record = sorted(known - rows), sorted(rows - known)
-    sample = [f"{span}: materialised, but no rows" for span in date_spans(no_rows)]
-    sample += [f"{span}: rows, but not materialised" for span in date_spans(no_record)]
+    sample, fields = [], list[Fields]()
+    for dates, problem, said in (
+        (no_rows, "no_rows", "materialised, but no rows"),
+        (no_record, "not_materialised", "rows, but not materialised"),
+    ):
+        for start, end in spans(dates):
+            sample.append(f"{start}: {said}" if start == end else f"{start} to {end}: {said}")
+            fields.append({"start": start, "end": end, "problem": problem})
     drift = [*no_rows, *no_record]
     return Verdict(
         passed=not drift,
@@ -131,5 +152,6 @@ def store_matches_dagster(
         severity="warn" if writing else "error",
         count=len(drift),
         sample_truncated=len(sample) > SAMPLE,
+        offenders=tuple(fields[:SAMPLE]),
         note="a run is in progress: look again when it has ended" if writing and drift else "",
     )

@@ -8,6 +8,7 @@ had ended. Nothing that is pending breaches anything.
 """
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Callable
 
 import duckdb
@@ -43,10 +44,11 @@ def continuity(con: duckdb.DuckDBPyConnection, now: dt.datetime, settings: Setti
 
 def rows_are_unique(
     con: duckdb.DuckDBPyConnection,
-    now: dt.datetime,  # noqa: ARG001 - all checks are called alike
-    settings: Settings,  # noqa: ARG001
+    now: dt.datetime,
+    settings: Settings,  # noqa: ARG001 - all checks are called alike
 ) -> Verdict:
     """Each date and symbol has one row; 0.2 s on 2.6 million."""
+    _aware(now)
     [(duplicates,)] = con.execute(
         "SELECT coalesce(sum(rows - symbols), 0)::BIGINT FROM ("
         "SELECT count(*) AS rows, count(DISTINCT symbol) AS symbols "
@@ -59,8 +61,7 @@ def completeness_slo(
     con: duckdb.DuckDBPyConnection, now: dt.datetime, settings: Settings
 ) -> Verdict:
     """Every settled date has `slo_completeness` of the symbols expected on it."""
-    _aware(now)
-    return slo.completeness(settled_counts(con), settings.slo_completeness)
+    return slo.completeness(settled_counts(con, _aware(now)), settings.slo_completeness)
 
 
 def symbol_holes(con: duckdb.DuckDBPyConnection, now: dt.datetime, settings: Settings) -> Verdict:
@@ -88,13 +89,31 @@ def symbol_holes(con: duckdb.DuckDBPyConnection, now: dt.datetime, settings: Set
         ORDER BY a.date, a.symbol""",  # noqa: S608 - our own relation
         [since],
     ).fetchall()
+    accepted = acknowledged_holes(con)
+    of_symbol = Counter(symbol for _, symbol in accepted)
+    left = [(symbol, days - of_symbol[symbol]) for symbol, days in worst]
     return slo.symbol_holes(
-        holes,
+        holes - len(accepted),
         expected,
         settings.slo_hole_share,
-        worst=[f"{symbol}: {days} days" for symbol, days in worst],
-        recent=[f"{date} {symbol}" for date, symbol in recent],
+        worst=sorted((one for one in left if one[1]), key=lambda one: (-one[1], one[0])),
+        recent=[one for one in recent if one not in accepted],
         recent_days=settings.slo_new_hole_days,
+        acknowledged=len(accepted),
+    )
+
+
+def acknowledged_holes(con: duckdb.DuckDBPyConnection) -> set[tuple[dt.date, str]]:
+    """Holes that somebody acknowledged, alone or with all of their date: date and symbol."""
+    if not con.execute("FROM acknowledgements LIMIT 1").fetchall():
+        return set()
+    windows = f"{derived.listings_relation(con)} WHERE hole_days > 0"
+    return set(
+        con.execute(
+            f"""SELECT DISTINCT h.date, h.symbol FROM ({holes_sql(windows)}) h
+            JOIN acknowledgements a ON a.date = h.date
+                AND (a.symbol IS NULL OR a.symbol = h.symbol)"""  # noqa: S608 - our own relations
+        ).fetchall()
     )
 
 
@@ -151,12 +170,34 @@ def stored_dates(con: duckdb.DuckDBPyConnection) -> set[dt.date]:
     return {row[0] for row in rows}
 
 
-def settled_counts(con: duckdb.DuckDBPyConnection) -> list[slo.DateCount]:
+def settled_counts(con: duckdb.DuckDBPyConnection, now: dt.datetime) -> list[slo.DateCount]:
     """Each settled date's numbers, by date."""
+    listings = derived.listings_relation(con)
+    # Whoever has not ended by then is live because it stopped together with many others.
+    outages = f"""SELECT p.date, count(*) AS n FROM probes p JOIN (
+            SELECT last_available AS last FROM {listings}
+            WHERE state = 'live' AND last_available < $before) ON p.date > last
+        GROUP BY p.date"""  # noqa: S608
+    accepted = f"""SELECT a.date, bool_or(a.symbol IS NULL) AS whole,
+            count(DISTINCT a.symbol) FILTER (a.date >= l.first_available
+                AND (a.date <= l.last_available OR l.state = 'live')) AS n
+        FROM acknowledgements a LEFT JOIN {listings} l ON l.symbol = a.symbol
+        ANTI JOIN (SELECT date, symbol FROM daily_availability
+            WHERE available AND date IN (SELECT date FROM acknowledgements)) f
+          ON f.date = a.date AND f.symbol = a.symbol
+        GROUP BY a.date"""  # noqa: S608
     rows = con.execute(
-        f"""SELECT s.date, s.expected, s.available, coalesce(h.holes, 0)
-        FROM {derived.summary_relation(con)} s LEFT JOIN {HOLES} h USING (date)
-        WHERE s.date IN {_SETTLED} ORDER BY s.date"""  # noqa: S608 - our own relations
+        f"""SELECT s.date, s.expected, s.available, coalesce(h.holes, 0), 0, coalesce(o.n, 0),
+            CASE WHEN a.whole THEN s.expected - s.available ELSE coalesce(a.n, 0) END,
+            p.probed_at > $lately, a.date IS NOT NULL
+        FROM {derived.summary_relation(con)} s JOIN probes p USING (date)
+        LEFT JOIN {HOLES} h USING (date) LEFT JOIN ({outages}) o USING (date)
+        LEFT JOIN ({accepted}) a USING (date)
+        WHERE s.date IN {_SETTLED} ORDER BY s.date""",  # noqa: S608 - our own relations
+        {
+            "before": derived.ended_before(con),
+            "lately": now - dt.timedelta(slo.PROBED_LATELY_DAYS),
+        },
     ).fetchall()
     return [slo.DateCount(*row) for row in rows]
 

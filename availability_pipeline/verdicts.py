@@ -5,7 +5,7 @@ rule (`slo`, `slo_runs`).
 """
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +13,9 @@ SAMPLE = 10
 """Offenders a verdict names; `count` always has the whole number."""
 
 PROGRAM = "binance-futures-availability"
+Fields = Mapping[str, str | int | float | dt.date | dt.datetime]
+"""One offender as fields, for programs: numbers, dates, and names from a fixed set."""
+
 REPAIRED_BY_SCHEDULE = (
     "Files that come late are found by the late-arrivals and reconcile schedules."
 )
@@ -24,7 +27,8 @@ class Verdict:
 
     Attributes:
         passed: the rule is kept.
-        observed: the number that was judged, in the unit of `threshold`.
+        observed: the number that was judged, in the unit of `threshold`; None where there was
+            nothing to judge: it passes, and its outcome is `unknown`.
         threshold: what it was compared with.
         sample: the first `SAMPLE` offenders; each begins with its date or symbol.
         recovery: what to do if it did not pass.
@@ -33,10 +37,12 @@ class Verdict:
         count: all offenders.
         sample_truncated: `sample` does not name all of them.
         note: what a reader must know beside the numbers; empty when there is nothing.
+        offenders: the same as `sample`, in its order, as fields.
+        acknowledged: what would be an offender, had it not been acknowledged.
     """
 
     passed: bool
-    observed: float
+    observed: float | None
     threshold: float
     sample: tuple[str, ...]
     recovery: str
@@ -44,6 +50,21 @@ class Verdict:
     count: int = 0
     sample_truncated: bool = False
     note: str = ""
+    offenders: tuple[Fields, ...] = ()
+    acknowledged: int = 0
+
+    @property
+    def outcome(self) -> Literal["ok", "warn", "breach", "unknown"]:
+        """The verdict in one word."""
+        if self.passed:
+            return "unknown" if self.observed is None else "ok"
+        return "breach" if self.severity == "error" else "warn"
+
+    @property
+    def remarks(self) -> str:
+        """The note, and how many offenders were acknowledged."""
+        accepted = f"{self.acknowledged} acknowledged" if self.acknowledged else ""
+        return ", ".join(part for part in (self.note, accepted) if part)
 
     @property
     def breached(self) -> bool:
@@ -54,21 +75,27 @@ class Verdict:
     def text(self) -> str:
         """What was found and what to do, in a sentence or two."""
         if self.passed:
-            return self.note or "As it should be."
+            return self.remarks or "As it should be."
         named = "; ".join(self.sample) + ("; and more" if self.sample_truncated else "")
-        found = f"{named} ({self.note})" if named and self.note else named or self.note
+        said = self.remarks
+        found = f"{named} ({said})" if named and said else named or said
         return ". ".join(part for part in (found, self.recovery) if part)
+
+
+def spans(dates: Iterable[dt.date]) -> list[tuple[dt.date, dt.date]]:
+    """Dates as spans: first and last of each, in order."""
+    found: list[tuple[dt.date, dt.date]] = []
+    for date in sorted(set(dates)):
+        if found and date - found[-1][1] == dt.timedelta(1):
+            found[-1] = (found[-1][0], date)
+        else:
+            found.append((date, date))
+    return found
 
 
 def date_spans(dates: Iterable[dt.date]) -> list[str]:
     """Dates as spans: `2024-01-02` or `2024-01-02 to 2024-01-05`, in order."""
-    spans: list[list[dt.date]] = []
-    for date in sorted(set(dates)):
-        if spans and date - spans[-1][1] == dt.timedelta(1):
-            spans[-1][1] = date
-        else:
-            spans.append([date, date])
-    return [f"{a}" if a == b else f"{a} to {b}" for a, b in spans]
+    return [f"{a}" if a == b else f"{a} to {b}" for a, b in spans(dates)]
 
 
 def backfill(dates: Sequence[dt.date]) -> str:
@@ -77,29 +104,39 @@ def backfill(dates: Sequence[dt.date]) -> str:
     return f"`{PROGRAM} backfill --start {start} --end {end}`"
 
 
+def acknowledge(date: dt.date, symbol: str | None = None) -> str:
+    """The command that acknowledges what is missing on a date."""
+    of = f" --symbol {symbol}" if symbol else ""
+    return f"`{PROGRAM} slo acknowledge --date {date}{of} --reason TEXT`"
+
+
 def share(part: int, whole: int) -> float:
     """`part` of `whole`, at most 1; all of nothing is 1."""
     return min(1.0, part / whole) if whole else 1.0
 
 
 def verdict_on(
-    offenders: Sequence[str],
+    sample: Sequence[str],
     *,
-    observed: float,
+    offenders: Sequence[Fields],
+    observed: float | None,
     threshold: float,
     recovery: str,
     severity: Literal["error", "warn"] = "error",
     note: str = "",
+    acknowledged: int = 0,
 ) -> Verdict:
     """A verdict that passes when there are no offenders."""
     return Verdict(
-        passed=not offenders,
+        passed=not sample,
         observed=observed,
         threshold=threshold,
-        sample=tuple(offenders[:SAMPLE]),
+        sample=tuple(sample[:SAMPLE]),
         recovery=recovery,
         severity=severity,
-        count=len(offenders),
-        sample_truncated=len(offenders) > SAMPLE,
+        count=len(sample),
+        sample_truncated=len(sample) > SAMPLE,
         note=note,
+        offenders=tuple(offenders[:SAMPLE]),
+        acknowledged=acknowledged,
     )

@@ -26,7 +26,7 @@ def commands(group: click.Group = cli, path: str = "") -> Iterator[tuple[str, cl
         full = f"{path} {name}".strip()
         if isinstance(command, click.Group):
             yield from commands(command, full)
-        else:
+        if not isinstance(command, click.Group) or command.invoke_without_command:
             yield full, command
 
 

@@ -30,7 +30,7 @@ LAYERS = (
         *("logs",),
         *("snapshot", "backup", "restore", "export", "destinations"),
         *("answers", "arguments", "query_dates", "query_listings", "query_record"),
-        *("universe", "record", "changes"),
+        *("universe", "record", "changes", "acknowledgements"),
         *("alert_targets",),
         *("report", "report_load", "report_data", "report_style"),
         *("report_png", "report_axes", "report_figures", "report_traces", "report_html"),

@@ -47,7 +47,7 @@ def verdict(path, name, now=NOW, limits=LIMITS):
 
 def test_the_checks_are_named_as_they_are_shown():
     assert list(standing.ALL) == [
-        "continuity", "completeness_slo", "symbol_holes", "publication_lag",
+        "rows_are_unique", "continuity", "completeness_slo", "symbol_holes", "publication_lag",
     ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from availability_pipeline import (
+    acknowledgements,
     answers,
     background,
     demo_ui,
@@ -31,7 +32,8 @@ BASES = {"StoreError", "RefusedProbeError", "QueryError"}
 ERRORS = {
     name
     for module in (
-        answers, background, demo_ui, exchange, launch, listing, pages, settings, store_errors,
+        acknowledgements, answers, background, demo_ui, exchange, launch, listing, pages, settings,
+        store_errors,
     )
     for name, value in vars(module).items()
     if isinstance(value, type) and issubclass(value, Exception) and name.endswith("Error")
