@@ -4,7 +4,7 @@ import datetime as dt
 
 import pytest
 
-from availability_pipeline import derived, settings, standing, store
+from availability_pipeline import derived, queries, settings, standing, store
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline_tests.helpers import D, days, flat, make_listing, published
 
@@ -127,6 +127,38 @@ def test_symbols_that_end_together_warn_for_three_dates_and_then_it_is_known(pat
     assert (got.passed, got.severity) == (False, "warn")
     write(path, files, start=last, end=last + dt.timedelta(3), at=NOW + dt.timedelta(1))
     assert verdict(path, "completeness_slo").passed
+
+
+@pytest.mark.parametrize("stopped", [7, 10, 24])
+def test_an_outage_of_part_of_the_archive_stays_a_breach_however_long(path, stopped):
+    """After 11 dates the symbols counted as delisted, and the check was green."""
+    since = D(2024, 1, 20)
+    files = archive([(s, d) for s in SYMBOLS[:stopped] for d in days(since, END)])
+    write(path, files)
+    got = verdict(path, "completeness_slo")
+    assert (got.breached, got.count) == (True, len(days(since, END)))
+    assert got.offenders[-1]["available"] == 25 - stopped
+    assert got.offenders[-1]["expected"] == 25
+    write(path, archive([(s, d) for s in SYMBOLS[:stopped] for d in days(since, LATE)]),
+          at=NOW + dt.timedelta(1))  # fmt: skip
+    got = verdict(path, "completeness_slo")
+    assert (got.breached, got.count) == (True, len(days(since, LATE)))
+
+
+def test_one_missing_file_among_few_symbols_warns_and_the_hole_is_named(path):
+    files = {s: f for s, f in archive([("S03USDT", LATE)]).items() if s < "S08USDT"}
+    write(path, files)
+    got = verdict(path, "completeness_slo")
+    assert (got.passed, got.severity, got.sample) == (False, "warn", ("2024-03-10: 7 of 8",))
+    with store.reader(path) as con:
+        assert queries.holes(con).column("symbol") == ["S03USDT"]
+
+
+def test_a_backfill_is_named_only_where_no_schedule_probed_the_date_again(path):
+    write(path, archive([(None, LATE)]))
+    assert "backfill" not in verdict(path, "completeness_slo").recovery
+    late = verdict(path, "completeness_slo", NOW + dt.timedelta(8))
+    assert "backfill --start 2024-03-10 --end 2024-03-10" in late.recovery
 
 
 def test_a_new_hole_warns_for_a_week_and_an_old_one_no_more(path):
