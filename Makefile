@@ -21,16 +21,16 @@ demo: $(STAMP)  ## the whole pipeline on a sample archive, then the UI (ARGS=--n
 # Where dagster.yaml is, and where the run history is kept (git-ignored).
 up start stop running: export DAGSTER_HOME := $(CURDIR)
 up: $(STAMP)  ## UI and daemon on the real archive, at http://127.0.0.1:3000 (PORT=...)
-	@$(PY) -P -m availability_pipeline.background up --port $(PORT)
+	@$(PY) -P -m availability_pipeline.cli up --port $(PORT)
 
 start: $(STAMP)  ## the same in the background; says so if it runs already
-	@$(PY) -P -m availability_pipeline.background start --port $(PORT)
+	@$(PY) -P -m availability_pipeline.cli start --port $(PORT)
 
 stop: $(STAMP)  ## end what `make start` or `make up` started
-	@$(PY) -P -m availability_pipeline.background stop
+	@$(PY) -P -m availability_pipeline.cli stop
 
 running: $(STAMP)  ## say whether it runs, and where; fails (exit 2) if not
-	@$(PY) -P -m availability_pipeline.background running
+	@$(PY) -P -m availability_pipeline.cli running
 
 lint: $(STAMP)  ## ruff and mypy
 	.venv/bin/ruff check .

@@ -1,4 +1,4 @@
-"""The UI and the daemon as one thing to start, see and end: `make up`, `start`, `stop`, `running`.
+"""The UI and the daemon as one thing to start, see and end: `up`, `start`, `stop`, `running`.
 
 Belongs here: one of it for each home, and a certain end. Does not belong here: services that start
 with the machine (deploy/), the process group (`demo_ui`).
@@ -12,11 +12,12 @@ import argparse
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,11 +27,13 @@ from availability_pipeline import demo_ui, services, settings
 
 LOCK, LOG = "background.lock", "background.log"
 
-# These are run by make, which takes a variable and no option.
-PORT_REMEDY = "choose another, as `PORT=3001 make start`"
+PORT_REMEDY = "choose another, as `--port 3001` (with make: `PORT=3001 make start`)"
 
 ENDS_WITHIN = 20
 """Seconds that `stop` waits; the group is given `demo_ui.ENDS_WITHIN` of them."""
+
+LOG_BYTES = 1_000_000
+"""Size at which `background.log` becomes `background.log.1`, which replaces the one before."""
 
 
 class BackgroundError(RuntimeError):
@@ -59,8 +62,32 @@ def find(home: Path) -> Running | None:
     return Running(**json.loads(text)) if text else Running(0, 0, "an address not known yet")
 
 
-def up(home: Path, port: int) -> None:
+def home() -> Path:
+    """The folder of `dagster.yaml` and the run history.
+
+    Raises:
+        BackgroundError: DAGSTER_HOME is not set and this is not a checkout, or it is not a folder.
+    """
+    folder = settings.dagster_home()
+    if folder is None:
+        raise BackgroundError(
+            "DAGSTER_HOME is not set; make a folder for the run history and set it to that"
+        )
+    if not folder.is_dir():
+        raise BackgroundError(f"DAGSTER_HOME={folder} is not a folder; make it or correct it")
+    return folder
+
+
+def up(
+    home: Path, port: int, log: Path | None = None, say: Callable[[str], None] | None = None
+) -> None:
     """Run UI and daemon until SIGINT or SIGTERM comes, or they end by themselves.
+
+    Args:
+        home: the folder of `dagster.yaml` and the run history; gets ours if it has none.
+        port: loopback port of the UI.
+        log: the file that our output goes to, which is kept at a bounded size.
+        say: called with one line once the UI answers.
 
     Raises:
         BackgroundError: something runs on this home already, or they ended.
@@ -69,6 +96,10 @@ def up(home: Path, port: int) -> None:
     address = f"http://127.0.0.1:{port}"
     with demo_ui.sigterm_as_ctrl_c(), _locked(home) as lock:
         demo_ui.require_free(port, PORT_REMEDY)
+        if not (home / "dagster.yaml").exists():
+            # Without it Dagster would take its defaults, with which two runs write at once.
+            shutil.copy(settings.shipped_config(), home / "dagster.yaml")
+        settings.use_home(home)
         # `services` keeps the lock too: if this process is killed, `stop` still finds it.
         with (
             suppress(KeyboardInterrupt),
@@ -76,7 +107,13 @@ def up(home: Path, port: int) -> None:
         ):
             lock.write(json.dumps(asdict(Running(os.getpid(), process.pid, address))))
             lock.flush()
-            process.wait()
+            while process.poll() is None:
+                if say and demo_ui.answers(f"{address}/server_info"):
+                    say(f"UI and daemon run: {address} (Ctrl-C ends both)")
+                    say = None
+                if log:
+                    keep_bounded(log)
+                time.sleep(services.EVERY)
             raise BackgroundError("UI and daemon ended by themselves; the output above says why")
 
 
@@ -91,8 +128,12 @@ def start(home: Path, port: int) -> str:
         return f"already running: {found.address}"
     demo_ui.require_free(port, PORT_REMEDY)
     log = home / LOG
-    command = services.python("availability_pipeline.background", "up", "--port", str(port))
-    with log.open("wb") as out:
+    command = services.python(
+        "availability_pipeline.background", "--port", str(port), "--log", str(log)
+    )
+    settings.use_home(home)
+    # Appended to, so that why the one before ended is still there.
+    with log.open("ab") as out:
         keeper = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
         )
@@ -135,6 +176,17 @@ def stop(home: Path) -> str:
     raise BackgroundError(f"{found} has not ended; end it by hand")
 
 
+def keep_bounded(log: Path) -> None:
+    """Copy the log to `….1` and empty it once it is large.
+
+    Not renamed: the processes that write to it, at its end, would go on in the renamed file.
+    """
+    with suppress(FileNotFoundError):
+        if log.stat().st_size > LOG_BYTES:
+            shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+            os.truncate(log, 0)
+
+
 def _take(lock: TextIO) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -157,29 +209,19 @@ def _locked(home: Path) -> Iterator[TextIO]:
         if not _take(lock):
             found = find(home)
             where = f" at {found.address}" if found else ""
-            raise BackgroundError(f"UI and daemon already run on {home}{where}; `make stop` first")
+            raise BackgroundError(f"UI and daemon already run on {home}{where}; `stop` them first")
         lock.truncate(0)
         yield lock
 
 
 def main() -> int:
-    """`python -m availability_pipeline.background up|start|stop|running`; exit 0 or 1."""
-    parser = argparse.ArgumentParser(prog="python -m availability_pipeline.background")
-    parser.add_argument("act", choices=("up", "start", "stop", "running"))
-    parser.add_argument("--port", type=int, default=3000, help="loopback port of the UI")
+    """The keeper that `start` starts; people have the program's commands."""
+    parser = argparse.ArgumentParser(prog="python -P -m availability_pipeline.background")
+    parser.add_argument("--port", type=int, required=True, help="loopback port of the UI")
+    parser.add_argument("--log", type=Path, required=True, help="where our output goes")
     given = parser.parse_args()
-    home = settings.dagster_home()
     try:
-        if home is None or not home.is_dir():
-            raise BackgroundError("set DAGSTER_HOME to the folder of dagster.yaml")
-        if given.act == "up":
-            up(home, given.port)
-        elif given.act == "running":
-            found = find(home)
-            print(f"running: {found.address}" if found else "not running")  # noqa: T201
-            return 0 if found else 1
-        else:
-            print(start(home, given.port) if given.act == "start" else stop(home))  # noqa: T201
+        up(home(), given.port, given.log)
     except (BackgroundError, demo_ui.UIError) as error:
         print(f"Error: {error}", file=sys.stderr)  # noqa: T201
         return 1

@@ -20,6 +20,7 @@ from availability_pipeline.cli_output import Date, checked_output, utf8_streams
 from availability_pipeline.cli_query import query
 from availability_pipeline.cli_report import report
 from availability_pipeline.cli_run import INTERRUPTED, end_at_once, run_probe
+from availability_pipeline.cli_services import COMMANDS as SERVICES
 
 DATE = Date()
 
@@ -92,7 +93,10 @@ def demo(ui: bool, port: int) -> None:
     sys.exit(code)
 
 
-for _command in (query, validate, report, status, slo_command, backup, restore, export, alerts):
+for _command in (
+    *(query, validate, report, status, slo_command, backup, restore, export, alerts),
+    *SERVICES,
+):
     cli.add_command(_command)
 
 

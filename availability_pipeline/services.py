@@ -15,6 +15,11 @@ import time
 
 from availability_pipeline import settings
 
+# From warnings on. What runs did is in log/availability.log and in the UI; at Dagster's default,
+# INFO, sensors that find nothing to do write 2.8 MB a day.
+QUIET_WEBSERVER = ("--dagster-log-level", "warning", "--code-server-log-level", "warning")
+QUIET_DAEMON = ("--log-level", "warning", "--code-server-log-level", "warning")
+
 EVERY = 0.5
 """Seconds between two looks whether both live."""
 
@@ -27,11 +32,13 @@ def python(module: str, *words: str) -> list[str]:
 def commands(port: int) -> dict[str, list[str]]:
     """The command of each process, by its name."""
     where = ["-m", "availability_pipeline.definitions", "-d", str(settings.CHECKOUT)]
-    quiet = ["--code-server-log-level", "warning"]
     web = python("availability_pipeline.webserver", "-h", "127.0.0.1", "-p", str(port))
     # The module of the program `dagster-daemon`, which need not lie beside our interpreter.
     daemon = python("dagster._daemon", "run")
-    return {"webserver": [*web, *quiet, *where], "daemon": [*daemon, *quiet, *where]}
+    return {
+        "webserver": [*web, *QUIET_WEBSERVER, *where],
+        "daemon": [*daemon, *QUIET_DAEMON, *where],
+    }
 
 
 def main() -> int:

@@ -303,6 +303,11 @@ def never_import_from_current_directory() -> None:
     os.environ["PYTHONSAFEPATH"] = "1"
 
 
+def use_home(home: Path) -> None:
+    """Have Dagster in this process and its children work on this DAGSTER_HOME."""
+    os.environ["DAGSTER_HOME"] = str(home)
+
+
 def shipped_config() -> Path:
     """Our `dagster.yaml`: the checkout's, or the one an installation put into its prefix."""
     ours = CHECKOUT / "dagster.yaml"

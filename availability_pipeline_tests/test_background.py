@@ -1,11 +1,13 @@
-"""`make start`, `running`, `stop` and `up`, as the operations guide's readers have them."""
+"""`start`, `running`, `stop` and `up`, as the operations guide's readers have them."""
 
 import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,10 +20,9 @@ ROOT = Path(__file__).parents[1]
 
 
 class Act:
-    """The four acts on one home, each a process as make starts it."""
+    """The four commands on one home, each a process of its own."""
 
     def __init__(self, home):
-        shutil.copy(ROOT / "dagster.yaml", home)
         self.home, self.port = home, free_port()
         self.env = os.environ | {
             "DAGSTER_HOME": str(home),
@@ -32,8 +33,8 @@ class Act:
 
     def command(self, act):
         return [
-            *(sys.executable, "-W", "ignore", "-m", "availability_pipeline.background"),
-            *(act, "--port", str(self.port)),
+            *(sys.executable, "-W", "ignore", "-m", "availability_pipeline.cli"),
+            *((act, "--port", str(self.port)) if act in ("up", "start") else (act,)),
         ]
 
     def __call__(self, act):
@@ -41,6 +42,16 @@ class Act:
             self.command(act),
             env=self.env, capture_output=True, text=True, check=False, timeout=PATIENCE,
         )  # fmt: skip
+
+
+def ticks(home):
+    """How many times the daemon has evaluated a sensor."""
+    database = home / "schedules" / "schedules.db"
+    if not database.exists():
+        return 0
+    with closing(sqlite3.connect(database, timeout=30)) as con:
+        [(tables,)] = con.execute("SELECT count(*) FROM sqlite_master WHERE name = 'job_ticks'")
+        return con.execute("SELECT count(*) FROM job_ticks").fetchall()[0][0] if tables else 0
 
 
 @pytest.fixture
@@ -60,13 +71,20 @@ def test_it_is_started_once_seen_and_ended_whole(act):
     assert done.returncode == 0, (done.stderr, (act.home / "background.log").read_text()[-3000:])
     address = f"http://127.0.0.1:{act.port}"
     assert done.stdout.startswith(f"started: {address}")
+    # Without it Dagster would take its defaults, with which two runs write at once.
+    assert (act.home / "dagster.yaml").read_text() == (ROOT / "dagster.yaml").read_text()
+    # Of each look of a sensor that found nothing to do the daemon wrote seven lines, 2.8 MB a day.
+    wait_for(lambda: ticks(act.home))
+    written = (act.home / "background.log").read_text()
+    assert "INFO" not in written
+    assert "SupersessionWarning" not in written
     assert act("running").stdout == f"running: {address}\n"
     again = act("start")
     assert (again.returncode, again.stdout) == (0, f"already running: {address}\n")
     up = act("up")
     assert up.returncode == 1
     assert "already run on" in up.stderr
-    assert "`make stop` first" in up.stderr
+    assert "`stop` them first" in up.stderr
     assert act("stop").stdout == "stopped\n"
     assert left_of_home(act.home) == []
     assert (act("stop").stdout, act("running").stdout) == ("not running\n", "not running\n")
@@ -98,18 +116,45 @@ def test_a_taken_port_starts_nothing_and_the_remedy_is_one_that_make_takes(act, 
         done = act(name)
     assert done.returncode == 1
     assert f"port {act.port} cannot be used" in done.stderr
-    assert done.stderr.endswith("choose another, as `PORT=3001 make start`\n")
+    assert done.stderr.endswith("as `--port 3001` (with make: `PORT=3001 make start`)\n")
     assert background.find(act.home) is None
 
 
 def test_a_home_that_is_none_is_one_line(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "availability_pipeline.background", "start"],
+        [sys.executable, "-m", "availability_pipeline.cli", "start"],
         env=os.environ | {"DAGSTER_HOME": str(tmp_path / "none")},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1
-    assert done.stderr == "Error: set DAGSTER_HOME to the folder of dagster.yaml\n"
+    none = tmp_path / "none"
+    assert done.stderr == f"Error: DAGSTER_HOME={none} is not a folder; make it or correct it\n"
+
+
+def test_a_log_that_grows_is_emptied_into_one_older_file_and_goes_on(tmp_path, monkeypatch):
+    """It grew by 2.8 MB a day for ever. The processes that write to it keep it open."""
+    monkeypatch.setattr(background, "LOG_BYTES", 1000)
+    log = tmp_path / "background.log"
+    background.keep_bounded(log)
+    with log.open("ab", buffering=0) as out:
+        for n in range(60):
+            out.write(b"%03d %s\n" % (n, b"x" * 95))
+            background.keep_bounded(log)
+    older = (tmp_path / "background.log.1").read_bytes().splitlines()
+    lines = older + log.read_bytes().splitlines()
+    assert [int(line[:3]) for line in lines] == list(range(60 - len(lines), 60))
+    assert len(lines) > 10
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["background.log", "background.log.1"]
+
+
+def test_closing_the_terminal_ends_all_of_it(act):
+    """A daemon that goes on unseen would launch runs; the terminal sends SIGHUP."""
+    with (act.home / "out").open("w") as out:
+        keeper = subprocess.Popen(act.command("up"), env=act.env, stdout=out, stderr=out)
+    wait_for(lambda: (found := background.find(act.home)) and found.pid)
+    keeper.send_signal(signal.SIGHUP)
+    assert keeper.wait(PATIENCE) == 0
+    assert left_of_home(act.home) == []
 
 
 def test_make_running_fails_as_its_help_says_when_nothing_runs(tmp_path):
@@ -117,7 +162,8 @@ def test_make_running_fails_as_its_help_says_when_nothing_runs(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
     stamp = tmp_path / ".venv" / ".installed"
     stamp.parent.mkdir()
-    (stamp.parent / "bin").symlink_to(Path(sys.executable).parent)
+    for name in ("bin", "lib", "pyvenv.cfg"):
+        (stamp.parent / name).symlink_to(Path(sys.prefix) / name)
     for name in ("pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
     stamp.touch()
@@ -125,7 +171,7 @@ def test_make_running_fails_as_its_help_says_when_nothing_runs(tmp_path):
         ["make", "-s", "running"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert (done.stdout, done.returncode) == ("not running\n", 2)
+    assert (done.stdout, done.returncode) == ("not running\n", 2), done.stderr
     assert "running: $(STAMP)  ## say whether it runs, and where; fails (exit 2) if not" in (
         ROOT / "Makefile"
     ).read_text()
@@ -134,4 +180,4 @@ def test_make_running_fails_as_its_help_says_when_nothing_runs(tmp_path):
 def test_make_has_the_acts():
     makefile = (ROOT / "Makefile").read_text()
     for name in ("up", "start", "stop", "running"):
-        assert f"availability_pipeline.background {name}" in makefile
+        assert f"availability_pipeline.cli {name}" in makefile

@@ -16,6 +16,7 @@ from dagster._daemon.cli import create_dagster_daemon_cli
 from dagster_webserver.cli import create_dagster_webserver_cli
 
 from availability_pipeline.settings import Settings
+from availability_pipeline_tests.demo_process import free_port, left_of_home
 from availability_pipeline_tests.helpers import PATIENCE, D, days
 from availability_pipeline_tests.requirements import need, skip
 from availability_pipeline_tests.s3 import local_archive
@@ -381,6 +382,36 @@ def test_an_installation_brings_what_a_home_needs(installed):
     }.items():
         assert (share / name).read_bytes() == source.read_bytes(), name
     assert (installed / "bin" / "binance-futures-availability").exists()
+
+
+def test_an_installation_runs_ui_and_daemon_without_a_checkout_and_without_make(
+    installed, tmp_path
+):
+    [library] = installed.glob("lib*/python*/site-packages")
+    shutil.copy(installed / "share" / "binance-futures-availability" / "dagster.yaml", tmp_path)
+    env = os.environ | {
+        "PYTHONPATH": str(library), "DAGSTER_HOME": str(tmp_path),
+        "AVAILABILITY_DB": str(tmp_path / "record.duckdb"),
+        "AVAILABILITY_S3_ENDPOINT": "http://127.0.0.1:9",
+    }  # fmt: skip
+    port = free_port()
+
+    def run(*args):
+        done = subprocess.run(
+            [sys.executable, installed / "bin" / "binance-futures-availability", *args],
+            cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=PATIENCE,
+        )  # fmt: skip
+        return done.returncode, done.stdout, done.stderr
+
+    try:
+        log = tmp_path / "background.log"
+        started = run("start", "--port", str(port))
+        assert started == (0, f"started: http://127.0.0.1:{port}, output in {log}\n", "")
+        assert run("running") == (0, f"running: http://127.0.0.1:{port}\n", "")
+    finally:
+        stopped = run("stop")
+    assert stopped == (0, "stopped\n", "")
+    assert left_of_home(tmp_path) == []
 
 
 def test_an_installation_updates_without_a_checkout(installed, tmp_path):
