@@ -15,6 +15,7 @@ import dagster as dg
 
 from availability_pipeline import report, report_load
 from availability_pipeline.assets import daily_summary, symbol_listings
+from availability_pipeline.partitions import ONE_RUN
 from availability_pipeline.report_style import TITLES
 from availability_pipeline.resources import AvailabilityDuckDB, Clock
 from availability_pipeline.settings import Settings
@@ -23,6 +24,7 @@ from availability_pipeline.store import StoreError
 
 @dg.asset(
     deps=[symbol_listings, daily_summary],
+    backfill_policy=ONE_RUN,
     group_name="answers",
     kinds={"plotly", "matplotlib"},
     # The first late-arrivals run after the files appear is at 09:00 UTC; should it fail, the next

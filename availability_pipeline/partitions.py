@@ -12,6 +12,10 @@ from availability_pipeline.keys import FIRST_DATE
 
 daily = dg.DailyPartitionsDefinition(start_date=FIRST_DATE.isoformat(), timezone="UTC")
 
+ONE_RUN = dg.BackfillPolicy.single_run()
+"""A range of partitions is one run. On assets without partitions, too: otherwise Dagster refuses
+`dagster asset materialize --partition-range` for a selection that has one of them."""
+
 
 def yesterday(now: dt.datetime) -> dt.date:
     """The last UTC date that is over at `now` (aware)."""
