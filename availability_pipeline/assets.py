@@ -24,8 +24,14 @@ from availability_pipeline.verdicts import share
 UPDATE = {"availability/part": "update"}
 """Tag of what an update materialises; the update jobs select by it."""
 
-POOL = "duckdb_writer"
-"""One writer at a time: the pool's limit of 1 stands in dagster.yaml."""
+PROBES = "probe_um_daily_klines_1m"
+"""Pool of this dataset's probes: one at a time, its limit of 1 is in dagster.yaml.
+
+It is held while the archive is listed, because of two probes of the same dates the later one must
+be written last, or it would be refused. It is no lock on the file: a writer waits in the store for
+the few seconds in which another one writes (`connections`), so a further dataset is listed at the
+same time, and what follows from the rows needs no place in any pool.
+"""
 
 vision_archive = dg.AssetSpec(
     "vision_archive",
@@ -49,7 +55,7 @@ class ProbeConfig(dg.Config):
     backfill_policy=ONE_RUN,
     group_name="record",
     kinds={"duckdb", "s3"},
-    pool=POOL,
+    pool=PROBES,
     tags=UPDATE,
     description="Which files the archive holds: one row per date and known symbol.",
 )
@@ -99,7 +105,6 @@ def daily_availability(
     backfill_policy=ONE_RUN,
     group_name="record",
     kinds={"duckdb"},
-    pool=POOL,
     tags=UPDATE,
     description="First and last file, days, holes and state of each symbol.",
 )
@@ -129,7 +134,6 @@ def symbol_listings(duckdb: dg.ResourceParam[AvailabilityDuckDB]) -> dg.Material
     backfill_policy=ONE_RUN,
     group_name="record",
     kinds={"duckdb"},
-    pool=POOL,
     tags=UPDATE,
     description="What each date holds: counts by status, new and ended listings, bytes, lag.",
 )

@@ -2,7 +2,7 @@
 
 Belongs here: fetching settings, one call into the domain, metadata for the UI. Does not belong
 here: files (`export`, `backup`), when it happens (`automation`). Both only read the record, from a
-copy, so they stand outside the writers' pool: a writer waits for them for 0.05 s.
+copy: a writer waits for them for 0.05 s. Each has a pool of its own.
 """
 
 from pathlib import Path

@@ -150,7 +150,7 @@ def test_two_backfills_launched_at_once_both_finish_one_write_after_the_other(tm
         planned = index.execute("SELECT count(*) FROM asset_check_executions").fetchall()
     assert planned == [(0,)], "a backfill from the UI plans no check, so that none is left over"
     assert SECRET.encode() not in everything_in(tmp_path)
-    for before, after in itertools.pairwise(ran):
+    for before, after in itertools.pairwise(probes):
         assert before[1] <= after[0] + 0.5, (before, after)  # stats are rounded
     with store.reader(tmp_path / "record.duckdb") as con:
         rows = con.execute("SELECT count(*) FILTER (available), count(*) FROM availability")

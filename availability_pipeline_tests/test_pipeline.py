@@ -1,6 +1,9 @@
 """The assets on a real instance and a real database, the archive being an ordinary class."""
 
 import datetime as dt
+import shutil
+import threading
+from pathlib import Path
 
 import dagster as dg
 import duckdb
@@ -28,7 +31,9 @@ from availability_pipeline.keys import UM_KLINES_1M as DS
 from availability_pipeline.listing import S3Archive
 from availability_pipeline.partitions import range_tags
 from availability_pipeline.resources import AvailabilityDuckDB
-from availability_pipeline_tests.helpers import D, flat, make_listing
+from availability_pipeline_tests.helpers import PATIENCE, D, flat, make_listing
+
+ROOT = Path(__file__).parents[1]
 
 START, END = D(2024, 1, 1), D(2024, 1, 10)
 NOW = dt.datetime(2024, 2, 1, tzinfo=dt.UTC)
@@ -80,6 +85,13 @@ class World:
             .execute_in_process(
                 instance=self.instance, tags=tags, run_config=config, raise_on_error=False
             )
+        )
+
+    def materialise(self, name):
+        resources = {"duckdb": AvailabilityDuckDB(database=str(self.path))}
+        job = build_defs(resources=resources).resolve_implicit_global_asset_job_def()
+        return job.get_subset(asset_selection={dg.AssetKey(name)}).execute_in_process(
+            instance=self.instance, raise_on_error=False
         )
 
     def judge(self):
@@ -384,3 +396,36 @@ def test_the_look_back_is_a_setting_and_never_reaches_before_the_record(monkeypa
 def test_the_full_reconcile_covers_all_history_in_one_run():
     tags = tick(full_reconcile_schedule, 2024, 3, 3, 5).tags
     assert [tags[name] for name in RANGE] == ["2019-09-25", "2024-03-02"]
+
+
+def test_what_follows_from_the_rows_does_not_wait_for_a_listing(tmp_path, monkeypatch):
+    """All that writes once shared a pool, which a probe held while it asked the archive."""
+    shutil.copy(ROOT / "dagster.yaml", tmp_path)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    listing, go_on, summarised = threading.Event(), threading.Event(), []
+
+    class SlowArchive(FakeArchive):
+        def list_range(self, start, end, progress=None):
+            listing.set()
+            assert go_on.wait(PATIENCE)
+            return super().list_range(start, end, progress)
+
+    with dg.DagsterInstance.get() as instance:
+        world = World(tmp_path, instance)
+        assert world.run().success
+        world.archive = SlowArchive(world.archive.files)
+        probe = threading.Thread(target=world.run)
+        probe.start()
+        try:
+            assert listing.wait(PATIENCE)
+            summary = threading.Thread(
+                target=lambda: summarised.append(world.materialise("daily_summary").success)
+            )
+            summary.start()
+            summary.join(PATIENCE / 4)
+            assert summarised == [True], "while the probe waits for the archive"
+        finally:
+            go_on.set()
+            probe.join(PATIENCE)
+        latest = instance.get_runs(dg.RunsFilter(job_name="daily_update"), limit=1)
+        assert [run.status for run in latest] == [dg.DagsterRunStatus.SUCCESS]
