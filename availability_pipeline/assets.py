@@ -7,22 +7,27 @@ belong here: SQL that decides anything (`store`, `derived`), rules (`slo`), chec
 
 import datetime as dt
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import duckdb
+from pydantic import Field
 
 from availability_pipeline import derived, standing, store
 from availability_pipeline.archive import NOTHING_RECORDED, Archive, Recorded
 from availability_pipeline.keys import UM_KLINES_1M
 from availability_pipeline.outcomes import one_line_failures
-from availability_pipeline.partitions import ONE_RUN, daily
+from availability_pipeline.partitions import DAILY_AVAILABILITY, ONE_RUN, daily
 from availability_pipeline.resources import AvailabilityDuckDB, Clock, Reporter
 from availability_pipeline.settings import Settings
 from availability_pipeline.verdicts import share
 
 UPDATE = {"availability/part": "update"}
 """Tag of what an update materialises; the update jobs select by it."""
+
+DATABASE = "database"
+"""Metadata: the file that was written."""
 
 PROBES = "probe_um_daily_klines_1m"
 """Pool of this dataset's probes: one at a time, its limit of 1 is in dagster.yaml.
@@ -46,10 +51,18 @@ vision_archive = dg.AssetSpec(
 class ProbeConfig(dg.Config):
     """Run configuration of a probe."""
 
-    accept_shrunken: bool = False
+    accept_shrunken: bool = Field(
+        default=False, description="Write even if the archive lists far less than is recorded."
+    )
+    new_record: bool = Field(
+        default=False,
+        description="Begin a new record where Dagster has materialised partitions of one that is "
+        "not in the database.",
+    )
 
 
 @dg.asset(
+    key=DAILY_AVAILABILITY,
     deps=[vision_archive],
     partitions_def=daily,
     backfill_policy=ONE_RUN,
@@ -73,9 +86,10 @@ def daily_availability(
     start, end = dt.date.fromisoformat(span.start), dt.date.fromisoformat(span.end)
     now = clock.now()
     with one_line_failures():
-        listing = archive.list_range(
-            start, end, _log_progress(context, reporter), _recorded(duckdb)
-        )
+        recorded = _recorded(duckdb)
+        if recorded.last is None and not config.new_record:
+            _refuse_lost(context.instance, context.asset_key, duckdb.path())
+        listing = archive.list_range(start, end, _log_progress(context, reporter), recorded)
         with duckdb.get_connection() as con:
             result = store.write_probe(
                 con,
@@ -97,7 +111,7 @@ def daily_availability(
     )
     for row in rows:
         context.add_asset_metadata(_metadata(row), partition_key=str(row["date"]))
-    return dg.MaterializeResult()
+    return dg.MaterializeResult(metadata={DATABASE: dg.MetadataValue.path(duckdb.path())})
 
 
 @dg.asset(
@@ -124,7 +138,7 @@ def symbol_listings(duckdb: dg.ResourceParam[AvailabilityDuckDB]) -> dg.Material
             "dagster/row_count": rows,
             "hole_days": holes,
             **states,
-            "database": dg.MetadataValue.path(duckdb.path()),
+            DATABASE: dg.MetadataValue.path(duckdb.path()),
         }
     )
 
@@ -142,7 +156,7 @@ def daily_summary(duckdb: dg.ResourceParam[AvailabilityDuckDB]) -> dg.Materializ
     with one_line_failures(), duckdb.get_connection() as con:
         rows = derived.refresh_summary(con)
     return dg.MaterializeResult(
-        metadata={"dagster/row_count": rows, "database": dg.MetadataValue.path(duckdb.path())}
+        metadata={"dagster/row_count": rows, DATABASE: dg.MetadataValue.path(duckdb.path())}
     )
 
 
@@ -173,6 +187,21 @@ def _recorded(duckdb: AvailabilityDuckDB) -> Recorded:
             return store.recorded(con)
     except store.MissingDatabaseError:
         return NOTHING_RECORDED
+
+
+def _refuse_lost(instance: dg.DagsterInstance, key: dg.AssetKey, path: Path) -> None:
+    """A moved file or a mistyped AVAILABILITY_DB must not become a second record, unnoticed."""
+    last = instance.get_latest_materialization_event(key)
+    if last is None or last.asset_materialization is None:
+        return
+    written = last.asset_materialization.metadata.get(DATABASE)
+    where = f", written to {written.value}" if written else ""
+    raise store.LostRecordError(
+        f"nothing is recorded in {path}, but Dagster has materialised partitions of "
+        f"{key.to_user_string()} (the last: {last.asset_materialization.partition}{where}); "
+        "nothing was written. Correct AVAILABILITY_DB, move the file back, or `restore` a backup. "
+        "To begin a new record: `backfill --new-record`, or new_record: true in the run's config"
+    )
 
 
 def _log_progress(

@@ -10,6 +10,7 @@ from pathlib import Path
 import dagster as dg
 
 from availability_pipeline import backup, destinations, export, retention, store
+from availability_pipeline.assets import daily_availability, daily_summary, symbol_listings
 from availability_pipeline.partitions import ONE_RUN
 from availability_pipeline.resources import AvailabilityDuckDB, Clock
 from availability_pipeline.settings import Settings
@@ -18,7 +19,7 @@ PUBLISHED = export.Form(format="parquet", by_month=True, everything=True, versio
 
 
 @dg.asset(
-    deps=["daily_availability", "symbol_listings", "daily_summary"],
+    deps=[daily_availability, symbol_listings, daily_summary],
     backfill_policy=ONE_RUN,
     group_name="published",
     kinds={"parquet"},
@@ -54,7 +55,7 @@ def published_availability(
 
 
 @dg.asset(
-    deps=["daily_availability", "symbol_listings", "daily_summary"],
+    deps=[daily_availability, symbol_listings, daily_summary],
     backfill_policy=ONE_RUN,
     group_name="published",
     kinds={"duckdb"},

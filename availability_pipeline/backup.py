@@ -22,7 +22,7 @@ import duckdb
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from availability_pipeline import __version__, apart, retention, snapshot
-from availability_pipeline.schema import SCHEMA_VERSION
+from availability_pipeline.schema import SCHEMA_VERSION, TABLE
 from availability_pipeline.store_errors import BackupError, StoreError
 
 _NAME = re.compile(r"availability-(\d{8}T\d{6}Z)\.duckdb")
@@ -57,7 +57,7 @@ class Manifest(BaseModel):
     @property
     def rows(self) -> int:
         """Rows of `daily_availability`."""
-        return self.tables.get("daily_availability", 0)
+        return self.tables.get(TABLE, 0)
 
 
 @dataclass(frozen=True)

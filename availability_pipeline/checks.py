@@ -18,7 +18,7 @@ from availability_pipeline.outcomes import check_result
 from availability_pipeline.resources import AvailabilityDuckDB, Clock
 from availability_pipeline.settings import Settings
 from availability_pipeline.store_errors import StoreError
-from availability_pipeline.verdicts import Verdict
+from availability_pipeline.verdicts import Verdict, naming_the_file
 
 ON = assets.record.key
 """The asset that all of them are on."""
@@ -54,15 +54,22 @@ def _on_record(
     return dg.asset_check(asset=ON, name=name, description=description)  # type: ignore[return-value]
 
 
-def _judged(judge: Callable[[], Verdict]) -> Result:
+def _judged(name: str, duckdb: AvailabilityDuckDB, judge: Callable[[], Verdict]) -> Result:
+    path = duckdb.path()
     try:
         verdict = judge()
     except StoreError as error:
         yield dg.AssetCheckResult(
-            passed=False, severity=dg.AssetCheckSeverity.WARN, description=f"Not judged: {error}"
+            passed=False,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=f"Not judged: {error}",
+            metadata={assets.DATABASE: dg.MetadataValue.path(path)},
         )
         raise dg.Failure(description=str(error), allow_retries=False) from error
-    yield check_result(verdict)
+    result = check_result(naming_the_file(name, verdict, path))
+    yield result.with_metadata(
+        {**result.metadata, assets.DATABASE: dg.MetadataValue.path(path)}
+    )
 
 
 def _of_the_record(name: str, description: str) -> dg.AssetChecksDefinition:
@@ -76,7 +83,7 @@ def _of_the_record(name: str, description: str) -> dg.AssetChecksDefinition:
             with duckdb.get_reader() as con:
                 return standing.ALL[name](con, clock.now(), limits)
 
-        yield from _judged(judge)
+        yield from _judged(name, duckdb, judge)
 
     return check
 
@@ -123,7 +130,7 @@ def store_matches_dagster(
             stored = standing.stored_dates(con)
         return health.store_matches_dagster(context.instance, stored, writing=writing)
 
-    yield from _judged(judge)
+    yield from _judged("store_matches_dagster", duckdb, judge)
 
 
 @_on_record(
@@ -141,7 +148,7 @@ def exchange_coverage(
             date, recorded = standing.last_settled(con)
         return standing.exchange_coverage(date, recorded, limits)
 
-    yield from _judged(judge)
+    yield from _judged("exchange_coverage", duckdb, judge)
 
 
 _ALWAYS = (

@@ -61,14 +61,20 @@ def update_manual(date: dt.date | None) -> None:
     is_flag=True,
     help="Write even if the archive lists far less than is recorded.",
 )
-def backfill(start: dt.date, end: dt.date, accept_shrunken: bool) -> None:
+@click.option(
+    "--new-record",
+    is_flag=True,
+    help="Begin a new record where Dagster has materialised partitions of one that is not in "
+    "AVAILABILITY_DB.",
+)
+def backfill(start: dt.date, end: dt.date, accept_shrunken: bool, new_record: bool) -> None:
     """Probe a range of dates through Dagster, in one run and one transaction.
 
     Example: binance-futures-availability backfill --start 2019-09-25 --end 2024-01-15
     """
     if end < start:
         raise click.UsageError(f"--end {end} is before --start {start}; swap them")
-    run_probe(start, end, accept_shrunken=accept_shrunken)
+    run_probe(start, end, accept_shrunken=accept_shrunken, new_record=new_record)
 
 
 @cli.command()

@@ -24,7 +24,7 @@ from availability_pipeline.cli_output import one_line_errors, print_json
 from availability_pipeline.cli_status_text import print_status, shown, verdict_lines
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline.store_errors import MissingDatabaseError, StoreError
-from availability_pipeline.verdicts import PROGRAM, Verdict
+from availability_pipeline.verdicts import PROGRAM, Verdict, naming_the_file
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -175,7 +175,10 @@ def _has_history(folder: Path) -> bool:
 
 
 def _judge_record(con: Any, now: dt.datetime, s: settings.Settings) -> dict[str, Verdict]:
-    return {name: check(con, now, s) for name, check in standing.ALL.items()}
+    return {
+        name: naming_the_file(name, check(con, now, s), s.db_path)
+        for name, check in standing.ALL.items()
+    }
 
 
 def _judge_runs(
@@ -188,11 +191,12 @@ def _judge_runs(
     from availability_pipeline import health
 
     writing = health.others_running(instance, "")
-    return {
+    found = {
         "update_success_rate": health.update_success_rate(instance, now, s, days),
         "freshness": health.freshness(instance, now, s),
         "store_matches_dagster": health.store_matches_dagster(instance, stored, writing=writing),
     }
+    return {name: naming_the_file(name, verdict, s.db_path) for name, verdict in found.items()}
 
 
 def _running(

@@ -21,10 +21,12 @@ INTERRUPTED = 130
 """The exit code of a command that was ended by Ctrl-C or SIGTERM."""
 
 
-def run_probe(start: dt.date, end: dt.date, *, accept_shrunken: bool = False) -> None:
+def run_probe(
+    start: dt.date, end: dt.date, *, accept_shrunken: bool = False, new_record: bool = False
+) -> None:
     """Probe all dates from `start` to `end` through Dagster, and say what was found."""
     with interruptible():
-        _run_probe(start, end, accept_shrunken=accept_shrunken)
+        _run_probe(start, end, accept_shrunken=accept_shrunken, new_record=new_record)
 
 
 @contextmanager
@@ -53,7 +55,9 @@ def end_at_once() -> NoReturn:
     os._exit(INTERRUPTED)
 
 
-def _run_probe(start: dt.date, end: dt.date, *, accept_shrunken: bool) -> None:
+def _run_probe(
+    start: dt.date, end: dt.date, *, accept_shrunken: bool, new_record: bool
+) -> None:
     with one_line_errors():
         s = settings.load()
     without_beta_warnings()
@@ -81,7 +85,13 @@ def _run_probe(start: dt.date, end: dt.date, *, accept_shrunken: bool) -> None:
         def progress(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        outcome = launch.run_range(start, end, accept_shrunken=accept_shrunken, progress=progress)
+        outcome = launch.run_range(
+            start,
+            end,
+            accept_shrunken=accept_shrunken,
+            new_record=new_record,
+            progress=progress,
+        )
     if not outcome.success:
         raise click.ClickException(f"{outcome.error_line} (run {outcome.run_id})")
     with one_line_errors(), connections.reader(s.db, s.db_wait_seconds) as con:

@@ -14,14 +14,13 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 
 from availability_pipeline import slo_runs
 from availability_pipeline.dagster_logs import failure_reason
+from availability_pipeline.partitions import DAILY_AVAILABILITY
 from availability_pipeline.settings import Settings
 from availability_pipeline.slo_runs import UpdateRun
 from availability_pipeline.verdicts import Verdict
 
 UPDATE_SCHEDULES = ("daily_update_schedule", "late_arrivals_schedule", "full_reconcile_schedule")
 """The schedules whose runs look at the archive; their success is what the SLO is about."""
-
-DAILY = dg.AssetKey("daily_availability")
 
 HEARTBEAT_MINUTES = 3
 """A daemon says every 30 s that it lives; after so long without a word it is taken for dead."""
@@ -50,13 +49,14 @@ def scheduled_updates(instance: dg.DagsterInstance, since: dt.datetime) -> list[
 
 def materialised_dates(instance: dg.DagsterInstance) -> set[dt.date]:
     """The partitions of `daily_availability` that were materialised at some time."""
-    return {dt.date.fromisoformat(key) for key in instance.get_materialized_partitions(DAILY)}
+    keys = instance.get_materialized_partitions(DAILY_AVAILABILITY)
+    return {dt.date.fromisoformat(key) for key in keys}
 
 
 def first_materialised(instance: dg.DagsterInstance, date: dt.date) -> dt.datetime | None:
     """When that partition of `daily_availability` was materialised for the first time."""
     records = instance.fetch_materializations(
-        dg.AssetRecordsFilter(asset_key=DAILY, asset_partitions=[date.isoformat()]),
+        dg.AssetRecordsFilter(asset_key=DAILY_AVAILABILITY, asset_partitions=[date.isoformat()]),
         limit=1,
         ascending=True,
     ).records

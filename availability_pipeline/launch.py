@@ -23,7 +23,7 @@ from availability_pipeline import settings
 from availability_pipeline.archive import Progress
 from availability_pipeline.dagster_logs import failure_reason
 from availability_pipeline.definitions import build_defs
-from availability_pipeline.partitions import range_tags
+from availability_pipeline.partitions import DAILY_AVAILABILITY, range_tags
 from availability_pipeline.resources import Reporter
 from availability_pipeline.vanished import own_tags, watching
 
@@ -93,6 +93,7 @@ def run_range(
     end: dt.date,
     *,
     accept_shrunken: bool = False,
+    new_record: bool = False,
     progress: Progress | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> RunOutcome:
@@ -106,7 +107,11 @@ def run_range(
     return _run(
         "daily_update",
         reporter=Reporter(progress),
-        ops={"daily_availability": {"config": {"accept_shrunken": accept_shrunken}}},
+        ops={
+            DAILY_AVAILABILITY.to_python_identifier(): {
+                "config": {"accept_shrunken": accept_shrunken, "new_record": new_record}
+            }
+        },
         tags={**range_tags(start, end), **(tags or {})},
     )
 

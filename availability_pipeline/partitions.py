@@ -9,6 +9,10 @@ from dagster._core.storage.tags import (
 )
 
 from availability_pipeline.keys import FIRST_DATE
+from availability_pipeline.schema import TABLE
+
+DAILY_AVAILABILITY = dg.AssetKey(TABLE)
+"""The asset of the rows. Named after their table; spelt nowhere else outside of SQL."""
 
 daily = dg.DailyPartitionsDefinition(start_date=FIRST_DATE.isoformat(), timezone="UTC")
 

@@ -21,6 +21,9 @@ from availability_pipeline.store_errors import (
     StoreError,
 )
 
+TABLE = "daily_availability"
+"""The table of the rows, and the asset that writes it."""
+
 SCHEMA_VERSION = 2
 
 REMEDY_FOREIGN = "choose another file with AVAILABILITY_DB"
@@ -192,7 +195,7 @@ def _names(con: duckdb.DuckDBPyConnection) -> set[str]:
 
 
 def _version(con: duckdb.DuckDBPyConnection) -> int:
-    if not {"meta", "daily_availability", "probes"} <= _names(con):
+    if not {"meta", TABLE, "probes"} <= _names(con):
         raise ForeignDatabaseError(f"{where(con)} holds other tables than ours; {REMEDY_FOREIGN}")
     try:
         version = int(get_meta(con, "schema_version") or "")

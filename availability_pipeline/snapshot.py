@@ -18,7 +18,7 @@ import duckdb
 
 from availability_pipeline import apart, connections, storage_format
 from availability_pipeline.connections import LOG_SUFFIXES, with_suffix
-from availability_pipeline.schema import get_meta
+from availability_pipeline.schema import TABLE, get_meta
 from availability_pipeline.store_errors import DamagedDatabaseError
 
 
@@ -96,9 +96,9 @@ def _contents(con: duckdb.DuckDBPyConnection, path: Path) -> Contents:
         """SELECT (SELECT count(DISTINCT (date, symbol)) FROM daily_availability),
             (SELECT count(status) FROM availability)"""
     ).fetchall()
-    if not tables["daily_availability"] == pairs == view:
+    if not tables[TABLE] == pairs == view:
         raise DamagedDatabaseError(
-            f"{path} has {tables['daily_availability']} rows for {pairs} pairs of date and symbol; "
+            f"{path} has {tables[TABLE]} rows for {pairs} pairs of date and symbol; "
             "restore an earlier backup, or backfill into a new file"
         )
     [(first, last, probe)] = con.execute(

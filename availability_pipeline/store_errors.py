@@ -5,6 +5,7 @@ from there. Each is raised with one line that names the database and the remedy.
 
     StoreError
     ├── MissingDatabaseError      nothing has been recorded yet
+    ├── LostRecordError           Dagster has materialised it, and here is nothing
     ├── ForeignDatabaseError      not a DuckDB file, or not ours
     ├── DamagedDatabaseError      ours or not, its content cannot be read
     ├── NewerSchemaError          written by a newer version of this package
@@ -26,6 +27,10 @@ class StoreError(Exception):
 
 class MissingDatabaseError(StoreError):
     """There is no database yet."""
+
+
+class LostRecordError(StoreError):
+    """Dagster has partitions of the record, but there is nothing in its file."""
 
 
 class ForeignDatabaseError(StoreError):

@@ -11,7 +11,7 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 from availability_pipeline import automation, checks, health, settings, standing, store
 from availability_pipeline.definitions import build_defs, defs
 from availability_pipeline.keys import FIRST_DATE
-from availability_pipeline.partitions import range_tags
+from availability_pipeline.partitions import DAILY_AVAILABILITY, range_tags
 from availability_pipeline.resources import AvailabilityDuckDB
 from availability_pipeline_tests.helpers import D, days, flat, make_listing, published
 
@@ -203,6 +203,20 @@ def test_continuity_fails_for_a_date_without_rows(world):
     assert "2019-09-25" in found.description
 
 
+def test_remedies_that_a_wrong_file_would_need_name_the_file(world):
+    """`continuity` advised a backfill into the wrong file."""
+    world.write(start=YESTERDAY)
+    world.seen([D(2024, 1, 1)])
+    for name in ("continuity", "store_matches_dagster"):
+        found = world.verdict(name)
+        assert found.metadata["recovery"].value.startswith(
+            f"Judged was {world.path}: if the record is another file, correct AVAILABILITY_DB first"
+        )
+        assert str(world.path) in found.description
+    for name in set(ASSETS) - {"exchange_coverage", "freshness", "update_success_rate"}:
+        assert world.verdict(name).metadata["database"].value == str(world.path)
+
+
 def test_the_thresholds_are_settings(world, monkeypatch):
     late(world)
     world.write()
@@ -261,7 +275,7 @@ def test_every_schedule_that_looks_at_the_archive_counts_as_an_update():
         for schedule in automation.schedules(settings.load())
         for job in automation.jobs(settings.load())
         if job.name == schedule.job_name and isinstance(job, UnresolvedAssetJobDefinition)
-        if health.DAILY in job.selection.resolve(graph)
+        if DAILY_AVAILABILITY in job.selection.resolve(graph)
     }
     assert looking == set(health.UPDATE_SCHEDULES)
 

@@ -1,5 +1,6 @@
 """Exactly what is defined, as the workspace loads it, with and without each setting."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from availability_pipeline import assets, automation
+from availability_pipeline import assets, automation, schema
 from availability_pipeline.definitions import build_defs
 from availability_pipeline.partitions import daily
 
@@ -90,6 +91,17 @@ def test_the_update_jobs_take_what_is_tagged_so_that_a_further_dataset_needs_no_
         assert {key.to_user_string() for key in job.selection.resolve(graph)} == {
             "daily_availability", "symbol_listings", "daily_summary", "spot/daily_availability",
         }  # fmt: skip
+
+
+def test_the_asset_of_the_rows_is_spelt_in_one_place():
+    """In SQL it is a table; everything else goes by its key."""
+    spelt = [
+        (path.stem, node.lineno)
+        for path in sorted(Path(schema.__file__).parent.glob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value == "daily_availability"
+    ]
+    assert [module for module, _ in spelt] == ["schema"], spelt
 
 
 def test_a_bad_setting_is_one_line_where_the_definitions_are_loaded(tmp_path):

@@ -28,6 +28,7 @@ from availability_pipeline import automation, health, logs, schema, settings, sl
 from availability_pipeline.cli import cli
 from availability_pipeline.cli_operate import next_step
 from availability_pipeline.keys import FIRST_DATE
+from availability_pipeline.partitions import DAILY_AVAILABILITY
 from availability_pipeline_tests.helpers import PATIENCE, days, flat, make_listing
 
 NOW = dt.datetime.now(dt.UTC)
@@ -72,7 +73,7 @@ class Home:
         with self.instance() as instance:
             for date in dates:
                 instance.report_runless_asset_event(
-                    dg.AssetMaterialization(health.DAILY, partition=date.isoformat())
+                    dg.AssetMaterialization(DAILY_AVAILABILITY, partition=date.isoformat())
                 )
             if heartbeat:
                 instance.add_daemon_heartbeat(
@@ -301,6 +302,9 @@ def test_slo_ends_with_0_when_all_is_kept_and_with_1_on_a_breach(home):
     assert (rows["update_success_rate"]["outcome"], rows["continuity"]["passed"]) == (
         "unknown", True,
     )  # fmt: skip
+    assert f"Judged was {home.db}: if the record is another" in rows["store_matches_dagster"][
+        "recovery"
+    ]
     done = home("slo", "--days", "7")
     assert done.exit_code == 1
     assert "Success rate: not known yet (no scheduled runs in 7 days)" in done.output

@@ -37,6 +37,7 @@ ROOT = Path(__file__).parents[1]
 
 START, END = D(2024, 1, 1), D(2024, 1, 10)
 NOW = dt.datetime(2024, 2, 1, tzinfo=dt.UTC)
+KEY = "daily_availability"
 RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 
@@ -398,6 +399,58 @@ def test_the_full_reconcile_covers_all_history_in_one_run():
     assert [tags[name] for name in RANGE] == ["2019-09-25", "2024-03-02"]
 
 
+def test_a_record_that_is_lost_is_refused_before_anything_is_asked_or_made(world):
+    """Renamed, or AVAILABILITY_DB mistyped: the next run made a second record and succeeded."""
+    assert world.run().success
+    moved = world.path.rename(world.path.with_name("moved.duckdb"))
+    world.archive.fails = True  # so that asking the archive would be the reason
+    done = world.run(END, END)
+    assert not done.success
+    [failed] = [e for e in done.all_events if e.is_step_failure and e.step_key == KEY]
+    text = failed.step_failure_data.user_failure_data.description
+    assert text.startswith(
+        f"nothing is recorded in {world.path}, but Dagster has materialised partitions of "
+        f"daily_availability (the last: {END}, written to {world.path}); nothing was written."
+    )
+    assert "`backfill --new-record`, or new_record: true" in text
+    assert not world.path.exists()
+    world.archive.fails = False
+    moved.rename(world.path)
+    assert world.run(END, END).success
+
+
+def test_an_empty_database_in_the_place_of_the_record_is_refused_too(world):
+    assert world.run().success
+    world.path.unlink()
+    with store.writer(world.path):
+        pass
+    assert not world.run().success
+    assert world.rows("SELECT count(*) FROM probes") == [(0,)]
+
+
+def test_a_new_record_is_begun_on_purpose_once_and_for_good(world):
+    assert world.run().success
+    world.path.unlink()
+    config = {"ops": {KEY: {"config": {"new_record": True}}}}
+    assert world.execute("daily_update", range_tags(START, START), config).success
+    assert world.run().success, "the choice lasts: the record is there now"
+    assert world.rows("SELECT count(DISTINCT date) FROM daily_availability") == [(10,)]
+
+
+def test_wiping_the_asset_in_dagster_lets_a_new_record_begin(world):
+    assert world.run().success
+    world.path.unlink()
+    world.instance.wipe_assets([dg.AssetKey(KEY)])
+    assert world.run().success
+
+
+def test_each_partition_says_which_file_it_was_written_to(world):
+    assert world.run().success
+    events = world.instance.fetch_materializations(dg.AssetKey(KEY), limit=20).records
+    paths = {e.asset_materialization.metadata["database"].value for e in events}
+    assert (len(events), paths) == (10, {str(world.path)})
+
+
 def test_what_follows_from_the_rows_does_not_wait_for_a_listing(tmp_path, monkeypatch):
     """All that writes once shared a pool, which a probe held while it asked the archive."""
     shutil.copy(ROOT / "dagster.yaml", tmp_path)
@@ -405,10 +458,10 @@ def test_what_follows_from_the_rows_does_not_wait_for_a_listing(tmp_path, monkey
     listing, go_on, summarised = threading.Event(), threading.Event(), []
 
     class SlowArchive(FakeArchive):
-        def list_range(self, start, end, progress=None):
+        def list_range(self, *arguments):
             listing.set()
             assert go_on.wait(PATIENCE)
-            return super().list_range(start, end, progress)
+            return super().list_range(*arguments)
 
     with dg.DagsterInstance.get() as instance:
         world = World(tmp_path, instance)

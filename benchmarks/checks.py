@@ -14,9 +14,10 @@ from pathlib import Path
 
 import dagster as dg
 
-from availability_pipeline import derived, health, settings, standing, store
+from availability_pipeline import derived, settings, standing, store
 from availability_pipeline.definitions import build_defs
 from availability_pipeline.keys import FIRST_DATE
+from availability_pipeline.partitions import DAILY_AVAILABILITY
 from availability_pipeline.resources import AvailabilityDuckDB
 from benchmarks import synthetic
 from benchmarks.common import Row, parser, show, timed
@@ -71,7 +72,7 @@ def main() -> None:
             for n in range(dates if not quick else 30):
                 day = FIRST_DATE + dt.timedelta(n)
                 instance.report_runless_asset_event(
-                    dg.AssetMaterialization(health.DAILY, partition=day.isoformat())
+                    dg.AssetMaterialization(DAILY_AVAILABILITY, partition=day.isoformat())
                 )
             quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
             time = timed(

@@ -22,7 +22,7 @@ from availability_pipeline.cli_output import without_beta_warnings
 from availability_pipeline.definitions import build_defs
 from availability_pipeline.history import prune
 from availability_pipeline.keys import FIRST_DATE
-from availability_pipeline.partitions import range_tags
+from availability_pipeline.partitions import DAILY_AVAILABILITY, range_tags
 from availability_pipeline.resources import AvailabilityDuckDB
 from benchmarks import synthetic
 from benchmarks.common import Row, parser, show
@@ -111,7 +111,7 @@ def main() -> None:
                 prune(instance, cut)
                 sizes.append(size(home))
             materialised = len(
-                instance.get_materialized_partitions(dg.AssetKey("daily_availability"))
+                instance.get_materialized_partitions(DAILY_AVAILABILITY)
             )
             kept = len(instance.get_runs())
     dates = (until - first).days + 1
