@@ -26,13 +26,14 @@ from pathlib import Path
 _FAILED = 3  # the child's exit code where the operating system refused
 
 
-def head(path: Path, size: int) -> bytes:
-    """The first bytes of a file.
+def heads(paths: Sequence[Path], size: int) -> list[bytes | None]:
+    """The first bytes of each file, None for one that cannot be read.
 
     Raises:
-        OSError: as for `open`.
+        OSError: no process can be started.
     """
-    return bytes.fromhex(_run("head", path, size))
+    lines = _run("heads", size, *paths).splitlines()
+    return [None if line == "-" else bytes.fromhex(line) for line in lines]
 
 
 def sha256(path: Path) -> str:
@@ -110,6 +111,14 @@ def _raise(answer: str, otherwise: str) -> None:
     raise OSError(number, os.strerror(number), name)
 
 
+def _head(path: str, size: int) -> str:
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(size).hex()
+    except OSError:
+        return "-"
+
+
 def _lock(path: str) -> None:
     with Path(path).open("r+b") as file:
         for _ in sys.stdin:
@@ -129,12 +138,12 @@ def _main(verb: str, *args: str) -> int:
         elif verb == "copy":
             for source, target in zip(args[::2], args[1::2], strict=True):
                 shutil.copyfile(source, target)
+        elif verb == "heads":
+            for path in args[1:]:
+                sys.stdout.write(_head(path, int(args[0])) + "\n")
         else:
             with Path(args[0]).open("rb") as file:
-                if verb == "head":
-                    sys.stdout.write(file.read(int(args[1])).hex())
-                else:
-                    sys.stdout.write(hashlib.file_digest(file, "sha256").hexdigest())
+                sys.stdout.write(hashlib.file_digest(file, "sha256").hexdigest())
     except OSError as error:
         json.dump((error.errno or errno.EIO, error.filename), sys.stdout)
         return _FAILED

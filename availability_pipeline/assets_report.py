@@ -42,7 +42,7 @@ def availability_report(
     try:
         with duckdb.get_reader() as con:
             data = report_load.load(con, threshold=limits.slo_completeness, drawn_at=clock.now())
-        drawn = report.write(data, limits.report_path, small=True)
+        drawn = report.write(data, limits.report_path, small=True, record=limits.db_path)
     except (StoreError, report_load.EmptyRecordError, report.ReportError) as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
     return dg.MaterializeResult(

@@ -12,7 +12,6 @@ import datetime as dt
 import errno
 import fcntl
 import os
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,10 +21,10 @@ import duckdb
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from availability_pipeline import __version__, apart, retention, snapshot
+from availability_pipeline.outputs import BACKUP_NAME
 from availability_pipeline.schema import SCHEMA_VERSION, TABLE
-from availability_pipeline.store_errors import BackupError, StoreError
+from availability_pipeline.store_errors import BackupError, ProtectedFileError, StoreError
 
-_NAME = re.compile(r"availability-(\d{8}T\d{6}Z)\.duckdb")
 _STAMP = "%Y%m%dT%H%M%SZ"
 _LOCK = ".availability-backup.lock"
 _PART = ".availability-backup.part"
@@ -92,8 +91,10 @@ def make(
 
     Raises:
         StoreError: the record cannot be read, or the folder not be written.
+        ProtectedFileError: the record itself is in the folder and named like a backup.
     """
     with _refused_by(folder), _alone_in(folder):
+        _refuse_record(source, folder)
         for left in folder.glob(f"{_PART}*"):
             left.unlink()
         when = now.astimezone(dt.UTC).replace(microsecond=0)
@@ -114,6 +115,16 @@ def make(
                 left.unlink()
         removed, future = _forget(folder, path, keep, when)
         return Made(path, manifest, removed, future)
+
+
+def _refuse_record(source: Path, folder: Path) -> None:
+    """One day it would count as an old backup, and be removed."""
+    for path in folder.iterdir():
+        if _time(path) and source.exists() and path.samefile(source):
+            raise ProtectedFileError(
+                f"the record {source} is {path} itself, which is named like a backup; choose "
+                "another folder, or give the record another name"
+            )
 
 
 def verify(path: Path) -> Manifest:
@@ -265,7 +276,7 @@ def _forget(
 
 
 def _time(path: Path) -> dt.datetime | None:
-    named = _NAME.fullmatch(path.name)
+    named = BACKUP_NAME.fullmatch(path.name)
     if not named:
         return None
     try:
@@ -281,7 +292,7 @@ def _manifest_path(path: Path) -> Path:
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _LOCK).open("w") as lock:
+    with (folder / _LOCK).open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -24,7 +24,7 @@ from availability_pipeline.answers import today_utc
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline.queries import Connection, QueryError, Rows
 from availability_pipeline.settings import SettingsError
-from availability_pipeline.store_errors import StoreError
+from availability_pipeline.store_errors import ProtectedFileError, StoreError
 
 
 class Date(click.ParamType[dt.date]):
@@ -66,9 +66,11 @@ class Date(click.ParamType[dt.date]):
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn what the user can mend into one line on stderr: exit 1, or 2 for a bad setting."""
+    """Turn what the user can mend into one line on stderr: exit 1, or 2 for wrong usage."""
     try:
         yield
+    except ProtectedFileError as error:
+        raise click.UsageError(str(error)) from None
     except (StoreError, QueryError) as error:
         raise click.ClickException(str(error)) from None
     except SettingsError as error:

@@ -34,10 +34,10 @@ def report(show: bool, out: Path | None) -> None:
             data = report_load.load(
                 con, threshold=s.slo_completeness, drawn_at=dt.datetime.now(dt.UTC)
             )
-    try:
-        written = drawing.write(data, out or s.report_path)
-    except drawing.ReportError as error:
-        raise click.ClickException(str(error)) from None
+        try:
+            written = drawing.write(data, out or s.report_path, record=s.db_path)
+        except drawing.ReportError as error:
+            raise click.ClickException(str(error)) from None
     for path in (written.page, *written.pictures.values()):
         click.echo(path.resolve())
     # A machine without a browser has the path above.

@@ -335,9 +335,11 @@ def _refuse_foreign(path: Path) -> None:
         mode, identity = path.stat().st_mode, _identity(path)
         if identity in _known_files or stat.S_ISDIR(mode):
             return
-        start = apart.head(path, 12) if stat.S_ISREG(mode) else b""
+        start = apart.heads([path], 12)[0] if stat.S_ISREG(mode) else b""
     except OSError:
-        return  # missing, not ours to read: connecting says which
+        return  # missing: connecting says so
+    if start is None:
+        return  # not ours to read: connecting says so
     if start[8:] != _MAGIC:
         raise ForeignDatabaseError(f"{path} is not a DuckDB database; {REMEDY_FOREIGN}")
     _known_files.add(identity)

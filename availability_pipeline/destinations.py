@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-from availability_pipeline import snapshot
+from availability_pipeline import outputs, snapshot
 from availability_pipeline.masking import mask
 from availability_pipeline.store_errors import ExportError
 
@@ -58,6 +58,9 @@ class Destination(Protocol):
 
     def staging(self) -> AbstractContextManager[Path]:
         """A folder to make files in, gone afterwards; keeps other exports out where it can."""
+
+    def refuse_protected(self, names: Iterable[str], record: Path) -> None:
+        """Raise ProtectedFileError where one of these files must not be written."""
 
     def read(self, name: str) -> tuple[bytes, Stored] | None:
         """A file's content, or None."""
@@ -116,7 +119,7 @@ class Folder:
     def staging(self) -> Iterator[Path]:
         """A folder in the destination: on the same disk, so that a rename is all it takes."""
         self._path.mkdir(parents=True, exist_ok=True)
-        with (self._path / _LOCK).open("w") as lock:
+        with (self._path / _LOCK).open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -129,6 +132,10 @@ class Folder:
                 left.rmdir()
             with tempfile.TemporaryDirectory(prefix=_STAGING, dir=self._path) as staging:
                 yield Path(staging)
+
+    def refuse_protected(self, names: Iterable[str], record: Path) -> None:
+        """Raise ProtectedFileError where one of these files must not be written."""
+        outputs.refuse_protected([self._path / name for name in names], record)
 
     def read(self, name: str) -> tuple[bytes, Stored] | None:
         """A file's content, or None."""
@@ -243,6 +250,9 @@ class Bucket:
                 # Only our own: after LOCK_HOURS it may be another's.
                 if self._client.head_object(**place)["ETag"] == etag:
                     self._client.delete_object(**place)
+
+    def refuse_protected(self, names: Iterable[str], record: Path) -> None:
+        """No object is one of this machine's files."""
 
     def read(self, name: str) -> tuple[bytes, Stored] | None:
         """An object's content, or None."""

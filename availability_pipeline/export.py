@@ -12,7 +12,7 @@ sees the old set or the new one, on S3 too.
 
 import datetime as dt
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,10 @@ from availability_pipeline.schema import SCHEMA_VERSION
 from availability_pipeline.store_errors import ExportError
 
 MANIFEST = "manifest.json"
+
+_CLAIM = ".availability-export.claim"
+"""Names that an export is about to use for the first time: after a kill, the next one knows that
+these files are ours although no manifest names them."""
 
 ORDER = {
     "availability": "date, symbol",
@@ -186,7 +190,9 @@ def _export(
     copy = staging / "record.duckdb"
     snapshot.take(source, copy, wait_seconds)
     with connections.reader(copy, 0) as con:
-        for piece in _pieces(con, form):
+        pieces = list(_pieces(con, form))
+        claimed = _claim(to, pieces, form, old, there, source, staging)
+        for piece in pieces:
             known = before.get((piece.table, piece.content))
             if (
                 known
@@ -233,6 +239,8 @@ def _export(
     staged = staging / "manifest"
     staged.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
     to.put(MANIFEST, staged, manifest_there)
+    if claimed:
+        to.remove([_CLAIM])
     # Only what is named like ours: what a manifest named, and versions no manifest names any more.
     named = replaced | set(old.superseded if old else ())
     gone = sorted(
@@ -245,6 +253,38 @@ def _export(
     to.remove(gone)
     unchanged = tuple(f.path for f in files if f.path not in written)
     return Exported(manifest, tuple(written), unchanged, tuple(gone))
+
+
+def _claim(
+    to: Destination, pieces: list[_Piece], form: Form, old: Manifest | None,
+    there: Mapping[str, Stored], source: Path, staging: Path,
+) -> bool:  # fmt: skip
+    """Refuse names that are somebody else's; claim those that no manifest of ours names yet.
+
+    Versioned names carry the hash of the content: who has them has our files.
+
+    Raises:
+        ExportError: a file of that name is there, and neither a manifest nor a claim has it.
+        ProtectedFileError: it is the record, a backup or Dagster's.
+    """
+    names = [] if form.versioned else [piece.name(form, "") for piece in pieces]
+    to.refuse_protected([*names, MANIFEST], source)
+    named = {f.path for f in old.files} | set(old.superseded) if old else set()
+    new = [name for name in names if name not in named]
+    if not new:
+        return False
+    found = to.read(_CLAIM)
+    claimed = set(found[0].decode("utf-8", "replace").splitlines()) if found else set()
+    if foreign := sorted(name for name in new if name in there and name not in claimed):
+        raise ExportError(
+            f"{to} holds {', '.join(foreign[:3])}, which no manifest of ours names; choose "
+            "another destination, or move it away"
+        )
+    if not claimed.issuperset(new):
+        staged = staging / "claim"
+        staged.write_text("\n".join([*new, ""]), encoding="utf-8")
+        to.put(_CLAIM, staged, found[1] if found else None)
+    return True
 
 
 def _tables(form: Form) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from availability_pipeline import report_html, report_png
+from availability_pipeline import outputs, report_html, report_png
 from availability_pipeline.report_data import ReportData
 
 PAGE = "availability.html"
@@ -36,7 +36,9 @@ class Report:
     small: dict[str, bytes]
 
 
-def write(data: ReportData, folder: Path, *, small: bool = False) -> Report:
+def write(
+    data: ReportData, folder: Path, *, small: bool = False, record: Path | None = None
+) -> Report:
     """Make `folder` where it is missing, draw everything, then put it there.
 
     Args:
@@ -44,8 +46,10 @@ def write(data: ReportData, folder: Path, *, small: bool = False) -> Report:
         folder: where `availability.html` and the PNG files go; each replaces its predecessor
             whole.
         small: draw small pictures too.
+        record: the database that was read, which is never written over.
 
     Raises:
+        ProtectedFileError: a file of the report would be one of `outputs`' protected files.
         ReportError: the folder cannot be written.
     """
     with _refusing(folder):
@@ -54,6 +58,7 @@ def write(data: ReportData, folder: Path, *, small: bool = False) -> Report:
     drawn = report_png.draw(data, dpis)
     page = report_html.page(data).encode()
     pictures = {name: folder / f"{name}.png" for name in drawn}
+    outputs.refuse_protected([*pictures.values(), folder / PAGE], record)
     with _refusing(folder):
         for name, path in pictures.items():
             _replace(path, drawn[name][0])

@@ -17,7 +17,7 @@ from typing import IO
 from availability_pipeline import apart, connections, snapshot
 from availability_pipeline.backup import REMEDY, Manifest
 from availability_pipeline.keys import FIRST_DATE
-from availability_pipeline.store_errors import BackupError
+from availability_pipeline.store_errors import BackupError, ProtectedFileError
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,15 @@ def put_back(
         Where the replaced database is, or None if there was none.
 
     Raises:
+        ProtectedFileError: the backup is the database itself.
         BackupError: a disk refuses, or the backup changed since it was proved.
         StoreBusyError: somebody kept the database open for longer than the wait.
     """
     target = database.expanduser().resolve()
+    if target.exists() and target.samefile(backup):
+        raise ProtectedFileError(
+            f"{backup} is the record itself; set AVAILABILITY_DB to where it is to be restored"
+        )
     part = connections.with_suffix(target, ".restoring")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from there. Each is raised with one line that names the database and the remedy.
     ├── UnwritableDatabaseError   the path cannot be opened or created
     ├── FullDiskError             no room to write; this write was undone
     ├── StoreBusyError            somebody kept it open for longer than the wait
+    ├── ProtectedFileError        a file to be written is the record's, a backup or Dagster's
     ├── BackupError               a backup cannot be made, trusted or put back
     ├── ExportError               a destination of exported files refuses, or is not ours
     └── RefusedProbeError         the listing contradicts the record; nothing was written
@@ -55,6 +56,10 @@ class FullDiskError(StoreError):
 
 class StoreBusyError(StoreError):
     """Somebody kept the database open for longer than the wait."""
+
+
+class ProtectedFileError(StoreError):
+    """A file to be written is the record, a backup or Dagster's; nothing was written."""
 
 
 class BackupError(StoreError):

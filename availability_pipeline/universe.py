@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import duckdb
 
+from availability_pipeline import outputs
 from availability_pipeline.answers import (
     Connection,
     QueryError,
@@ -28,7 +29,7 @@ from availability_pipeline.answers import (
     unknown_dates,
 )
 from availability_pipeline.arguments import DateLike, as_range, checked
-from availability_pipeline.schema import settled_at
+from availability_pipeline.schema import settled_at, where
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,15 +113,20 @@ def write_universe(
 
     Raises:
         QueryError: the file cannot be written; and as `universe`.
+        ProtectedFileError: it is the record, another database, or Dagster's; see `outputs`.
     """
     path = Path(path).expanduser()
+    outputs.refuse_protected([path], Path(where(con)))
     form = "csv, header" if path.suffix.lower() == ".csv" else "parquet, compression zstd"
     with _matrix(con, start, end, quote_asset, contract_type, unknown) as (sql, notes):
         try:
-            con.execute(f"COPY ({sql}) TO $path (format {form})", {"path": str(path)})
+            with outputs.replacing(path) as part:
+                con.execute(f"COPY ({sql}) TO $path (format {form})", {"path": str(part)})
         except duckdb.IOException as error:
             reason = str(error).splitlines()[0].removeprefix("IO Error: ")
             raise QueryError(f"cannot write {path}: {reason}") from None
+        except OSError as error:
+            raise QueryError(f"cannot write {path}: {error.strerror}") from None
     return notes
 
 

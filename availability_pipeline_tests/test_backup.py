@@ -112,7 +112,8 @@ from availability_pipeline import store
 from availability_pipeline_tests.test_backup import *
 files = {"AUSDT": flat(START, END, 777)}
 with store.writer(sys.argv[1]) as con:
-    store.write_probe(con, make_listing(START, END, files), probed_at=NOW + HOUR, run_id="r")
+    store.write_probe(con, make_listing(START, END, files), probed_at=NOW + HOUR, run_id="r",
+                      accept_shrunken=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 

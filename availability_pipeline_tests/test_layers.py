@@ -26,7 +26,7 @@ LAYERS = (
         *("settings", "client", "archive", "listing", "deadlines"),
         *("schema", "store", "derived", "queries", "validation"),
         *("connections", "store_errors", "refusals", "standing", "exchange"),
-        *("apart", "storage_format"),
+        *("apart", "storage_format", "outputs"),
         *("logs",),
         *("snapshot", "backup", "restore", "export", "destinations"),
         *("answers", "arguments", "query_dates", "query_listings", "query_record"),
