@@ -99,6 +99,7 @@ def daily_availability(
                 accept_shrunken=config.accept_shrunken,
                 min_listed_share=limits.min_listed_share,
                 max_clock_skew_minutes=limits.max_clock_skew_minutes,
+                settle_days=limits.settle_days,
             )
             rows = _by_date(con, start, end, context.run.run_id)
     context.log.info(

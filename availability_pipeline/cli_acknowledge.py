@@ -21,7 +21,6 @@ from availability_pipeline.cli_output import (
     record,
     text_argument,
 )
-from availability_pipeline.schema import get_meta
 
 
 def _about(command: Callable[..., None]) -> Callable[..., None]:
@@ -93,7 +92,7 @@ def _writing() -> Iterator[Connection]:
     """A read-write connection to a record that there is: a refused command makes none."""
     with one_line_errors():
         s = settings.load()
-        with connections.reader(s.db, s.db_wait_seconds) as con:
-            settle_days = int(get_meta(con, "settle_days") or s.settle_days)
-        with connections.writer(s.db, s.db_wait_seconds, settle_days) as con:
+        with connections.reader(s.db, s.db_wait_seconds):
+            pass
+        with connections.writer(s.db, s.db_wait_seconds) as con:
             yield con

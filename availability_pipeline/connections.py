@@ -31,6 +31,7 @@ from availability_pipeline.schema import (
     REMEDY_MISSING,
     check_schema,
     ensure_schema,
+    is_unwritten,
 )
 from availability_pipeline.store_errors import (
     DamagedDatabaseError,
@@ -51,15 +52,14 @@ _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def writer(
-    path: str | Path, wait_seconds: float = 60, settle_days: int = 3
-) -> Iterator[duckdb.DuckDBPyConnection]:
+def writer(path: str | Path, wait_seconds: float = 60) -> Iterator[duckdb.DuckDBPyConnection]:
     """A read-write connection; makes folder, file and tables where they are missing.
+
+    A file that it made is removed again when the block raises before a probe was written.
 
     Args:
         path: the DuckDB file.
         wait_seconds: how long to wait for others to let go of it.
-        settle_days: days after which an absence counts as confirmed; kept in the file.
 
     Raises:
         StoreError: as one of its subclasses; see `store_errors`.
@@ -71,9 +71,15 @@ def writer(
         raise UnwritableDatabaseError(
             f"cannot make the folder of {path}: {error.strerror}; {REMEDY_FOREIGN}"
         ) from None
-    with _connected(path, read_only=False, wait_seconds=wait_seconds) as con:
-        ensure_schema(con, settle_days)
-        yield con
+    fresh = not _exists(path)
+    try:
+        with _connected(path, read_only=False, wait_seconds=wait_seconds) as con:
+            ensure_schema(con)
+            yield con
+    except BaseException:
+        if fresh and _exists(path):
+            _remove_unwritten(path)
+        raise
 
 
 @contextmanager
@@ -118,6 +124,22 @@ def require_writable(path: str | Path, wait_seconds: float = 60) -> None:
         raise UnwritableDatabaseError(
             f"cannot make {path}: {folder} is not a folder that may be written; {REMEDY_FOREIGN}"
         )
+
+
+def _remove_unwritten(path: Path) -> None:
+    # Under the writers' turn, and with a read lock: another writer is either in already, and the
+    # file stays, or makes a new one afterwards.
+    with (
+        suppress(OSError, duckdb.Error, StoreError),
+        turn(path, Patience(path, 0.2), writing=True),
+    ):
+        con = _opened(path, Patience(path, 0.2), read_only=True)
+        with closing(con):
+            if is_unwritten(con):
+                _known_files.discard(_identity(path))
+                target = path.resolve()
+                for suffix in ("", *LOG_SUFFIXES):
+                    with_suffix(target, suffix).unlink(missing_ok=True)
 
 
 def with_suffix(path: Path, suffix: str) -> Path:

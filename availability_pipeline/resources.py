@@ -42,7 +42,7 @@ class AvailabilityDuckDB:
     def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A read-write connection to the record."""
         s = settings.load()
-        with store.writer(self.path(), s.db_wait_seconds, s.settle_days) as con:
+        with store.writer(self.path(), s.db_wait_seconds) as con:
             yield con
 
     @contextmanager

@@ -26,6 +26,9 @@ TABLE = "daily_availability"
 
 SCHEMA_VERSION = 2
 
+SETTLE_DAYS = "3"
+"""Days until a date settles, until the first probe writes its own setting."""
+
 REMEDY_FOREIGN = "choose another file with AVAILABILITY_DB"
 REMEDY_MISSING = "run `binance-futures-availability backfill` or `update manual` first"
 
@@ -125,8 +128,8 @@ def transaction(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
         raise
 
 
-def ensure_schema(con: duckdb.DuckDBPyConnection, settle_days: int = 3) -> None:
-    """Create or migrate the tables, in one transaction; note how long a date takes to settle.
+def ensure_schema(con: duckdb.DuckDBPyConnection) -> None:
+    """Create or migrate the tables, in one transaction.
 
     Raises:
         ForeignDatabaseError: the database has tables, but not ours.
@@ -134,7 +137,7 @@ def ensure_schema(con: duckdb.DuckDBPyConnection, settle_days: int = 3) -> None:
     """
     fresh = not _names(con)
     version = 0 if fresh else _version(con)
-    if version == SCHEMA_VERSION and get_meta(con, "settle_days") == str(settle_days):
+    if version == SCHEMA_VERSION:
         return
     with transaction(con):
         steps = [DDL] if fresh else [MIGRATIONS[v] for v in range(version + 1, SCHEMA_VERSION + 1)]
@@ -142,7 +145,14 @@ def ensure_schema(con: duckdb.DuckDBPyConnection, settle_days: int = 3) -> None:
             for statement in statements:
                 con.execute(statement)
         set_meta(con, "schema_version", str(SCHEMA_VERSION))
-        set_meta(con, "settle_days", str(settle_days))
+        if fresh:
+            set_meta(con, "settle_days", SETTLE_DAYS)  # each probe says it anew
+
+
+def is_unwritten(con: duckdb.DuckDBPyConnection) -> bool:
+    """Whether nothing but our empty tables is in the database, or nothing at all."""
+    names = _names(con)
+    return not names or ("meta" in names and get_meta(con, "writes") is None)
 
 
 def check_schema(con: duckdb.DuckDBPyConnection, *, older_too: bool = False) -> None:

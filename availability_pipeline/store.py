@@ -102,6 +102,7 @@ def write_probe(
     accept_shrunken: bool = False,
     min_listed_share: float = 0.5,
     max_clock_skew_minutes: int = 0,
+    settle_days: int | None = None,
 ) -> WriteResult:
     """Write one whole listing in one transaction: symbols, rows, probes and revisions.
 
@@ -118,6 +119,8 @@ def write_probe(
         accept_shrunken: write even if far less is listed than is recorded.
         min_listed_share: the share below which a listing is refused as shrunken.
         max_clock_skew_minutes: largest difference to the archive's clock; 0 is no check.
+        settle_days: days after its end from which an absence on a date counts as confirmed, for
+            the whole record, until the next probe that says it; None leaves it as it is.
 
     Raises:
         ValueError: `probed_at` is naive, or the listing contradicts itself.
@@ -139,6 +142,8 @@ def write_probe(
         refuse_past(con, listing, probed_at)
         if not accept_shrunken:
             refuse_shrunken(con, listing, min_listed_share)
+        if settle_days is not None:
+            set_meta(con, "settle_days", str(settle_days))
         _upsert_symbols(con, probed_at, never_written)
         symbols = _look(con, listing)
         changes = _write_revisions(con, span, probed_at, run_id)

@@ -4,7 +4,7 @@ import datetime as dt
 
 import pytest
 
-from availability_pipeline import derived, queries, store
+from availability_pipeline import derived, queries, schema, store
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline_tests.helpers import D, days, flat, make_listing, published
 
@@ -336,8 +336,8 @@ def test_another_settling_time_makes_the_tables_stale(path):
         derived.refresh_listings(con)
         derived.refresh_summary(con)
     assert states(path)["AUSDT"] == "ended"
-    with store.writer(path, settle_days=30):
-        pass
+    with store.writer(path) as con:
+        schema.set_meta(con, "settle_days", "30")
     assert states(path)["AUSDT"] == "live"
     assert summary(path)[START]["pending"] == 0
     assert summary(path)[D(2024, 1, 15)]["pending"] == 1

@@ -339,6 +339,32 @@ def test_a_record_that_lacks_rows_is_completed_by_the_next_run_of_any_dates(worl
     ]
 
 
+def test_only_a_written_probe_changes_the_settling_time_of_the_record(world, monkeypatch):
+    """A failed run once turned pending dates into absent ones, and the other way round."""
+    world.run()
+    before = everything(world)
+    monkeypatch.setenv("AVAILABILITY_SETTLE_DAYS", "30")
+    for spoil in ({"fails": True}, {"server_time": world.clock.time - dt.timedelta(9)}):
+        with monkeypatch.context() as patch:
+            for name, value in spoil.items():
+                patch.setattr(world.archive, name, value)
+            assert not world.run().success
+        assert everything(world) == before
+    assert world.run().success
+    assert world.rows("SELECT value FROM meta WHERE key = 'settle_days'") == [("30",)]
+    monkeypatch.delenv("AVAILABILITY_SETTLE_DAYS")
+    assert world.rows("SELECT value FROM meta WHERE key = 'settle_days'") == [("30",)]
+
+
+def test_a_first_probe_that_is_refused_leaves_no_database(world):
+    """An empty one once turned 'there is no database' into 'no date was probed'."""
+    world.archive.server_time = world.clock.time - dt.timedelta(9)
+    assert "minutes ahead of the archive's" in why(world.run())
+    assert not [path.name for path in world.path.parent.iterdir() if "turn" not in path.name]
+    world.archive.server_time = None
+    assert world.run().success
+
+
 def test_a_failed_run_leaves_the_database_open_to_others(world):
     world.run()
     world.clock.time -= dt.timedelta(days=9)

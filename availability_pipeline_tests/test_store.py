@@ -525,9 +525,32 @@ def test_the_settling_time_is_kept_in_the_file(path):
     at = dt.datetime(2024, 1, 11, 2, tzinfo=dt.UTC)
     write(path, {"AUSDT": {}}, at=at)
     assert rows(path, "SELECT count(*) FROM availability WHERE status = 'pending'") == [(3,)]
-    with store.writer(path, settle_days=9):
-        pass
+    write(path, {"AUSDT": {}}, at=at, settle_days=9)
     assert rows(path, "SELECT count(*) FROM availability WHERE status = 'pending'") == [(9,)]
+    write(path, {"AUSDT": {}}, at=at)  # says nothing of it
+    assert rows(path, "SELECT count(*) FROM availability WHERE status = 'pending'") == [(9,)]
+
+
+def test_a_writer_that_fails_before_it_writes_leaves_no_file_where_there_was_none(path):
+    with pytest.raises(ZeroDivisionError), store.writer(path):
+        raise ZeroDivisionError
+    assert not path.exists()
+    write(path, {"AUSDT": flat(START, END)})
+    with pytest.raises(ZeroDivisionError), store.writer(path):
+        raise ZeroDivisionError
+    assert rows(path, "SELECT count(*) FROM availability") == [(10,)]
+
+
+def test_a_new_file_that_somebody_else_has_open_by_then_stays(path):
+    """It may be written to: taken away under its writer, what that one writes is lost."""
+    opened = store.writer(path)
+    opened.__enter__().close()  # so that another one gets in
+    with hold(path, 60) as process:
+        try:
+            assert opened.__exit__(ValueError, ValueError("x"), None) is False
+            assert path.exists()
+        finally:
+            process.kill()
 
 
 ZONED = """
