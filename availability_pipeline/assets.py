@@ -108,7 +108,8 @@ def daily_availability(
         f"{result.appeared} appeared, {result.replaced} replaced, {result.vanished} vanished"
     )
     context.log.info(
-        f"{listing.requests} LIST requests; passed over: {dict(listing.passed_over) or 'nothing'}"
+        f"{listing.requests} LIST requests; {result.widened} symbols probed on all recorded dates; "
+        f"passed over: {dict(listing.passed_over) or 'nothing'}"
     )
     for row in rows:
         context.add_asset_metadata(_metadata(row), partition_key=str(row["date"]))

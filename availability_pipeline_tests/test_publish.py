@@ -52,7 +52,7 @@ def test_the_record_is_published_with_a_manifest_and_numbers_for_the_ui(
     found = metadata(done)
     assert (found["dagster/row_count"], found["last_date"]) == (20, str(END))
     manifest = export.read_manifest(destination(str(tmp_path / "out")))
-    assert found["files"] == found["files_written"] == len(manifest.files) == 6
+    assert found["files"] == found["files_written"] == len(manifest.files) == 7
     assert all("-" in f.path.rpartition("/")[2] for f in manifest.files), "no file ever changes"
     assert metadata(execute(world, "publish"))["files_written"] == 0
 
