@@ -104,7 +104,8 @@ ended AS MATERIALIZED (
     SELECT CASE WHEN count(*) = {ENDED_AFTER_DATES} THEN min(date) END AS before FROM (
         SELECT date FROM dates WHERE telling ORDER BY date DESC LIMIT {ENDED_AFTER_DATES}))"""  # noqa: S608
 
-LISTINGS_SQL = f"""
+# With the date that the states depend on, so that nobody need scan the rows again for it.
+_LISTINGS = f"""
 WITH {_DATES}
 SELECT f.symbol, s.contract_type, s.base_asset, s.quote_asset, f.first_available,
     f.last_available, f.days_available, coalesce(h.n, 0)::BIGINT AS hole_days,
@@ -112,13 +113,17 @@ SELECT f.symbol, s.contract_type, s.base_asset, s.quote_asset, f.first_available
          WHEN o.symbol IS NOT NULL THEN 'live'
          WHEN f.last_available < e.before
             OR f.last_available IS NULL AND f.first_row <= e.before THEN 'ended'
-         ELSE 'live' END AS state
+         ELSE 'live' END AS state, e.before AS ended_before
 FROM files f CROSS JOIN ended e LEFT JOIN symbols s USING (symbol)
 LEFT JOIN outages o USING (symbol)
 LEFT JOIN holes h USING (symbol)
 ORDER BY f.symbol"""  # noqa: S608 - what is put in is our own
 
-_ENDED_BEFORE_SQL = f"(WITH {_DATES} SELECT before FROM ended)"  # noqa: S608
+LISTINGS_SQL = f"SELECT * EXCLUDE (ended_before) FROM ({_LISTINGS}) ORDER BY symbol"  # noqa: S608
+
+# A settled contract is settled by its name; it was delisted only once published dates without it
+# are confirmed, as with every other symbol.
+_DELISTED = "(state = 'ended' OR state = 'settled' AND last_available < {ended_before})"
 
 # A count is unknown, not zero, where the date before was never probed: what is seen first may
 # have been there for long, and what ended in between ended on no date that is recorded.
@@ -134,7 +139,8 @@ counted AS (
 listings AS MATERIALIZED ({{listings}}),
 begun AS (SELECT first_available AS date, count(*) AS n FROM listings GROUP BY 1),
 gone AS (
-    SELECT last_available + 1 AS date, count(*) AS n FROM listings WHERE {{delisted}} GROUP BY 1),
+    SELECT last_available + 1 AS date, count(*) AS n FROM listings
+    WHERE {_DELISTED.format(ended_before="ended_before")} GROUP BY 1),
 -- Expected: those that began by a date and are live, or not past their last file.
 expected AS (
     SELECT date, sum(sum(change)) OVER (ORDER BY date) AS n FROM (
@@ -156,18 +162,16 @@ JOIN (SELECT date, date <= DATE '{FIRST_DATE}'
 LEFT JOIN begun b USING (date) LEFT JOIN gone g USING (date) ORDER BY c.date"""  # noqa: S608
 
 
-def _delisted(ended_before: str) -> str:
-    return f"(state = 'ended' OR state = 'settled' AND last_available < {ended_before})"
-
-
-SUMMARY_SQL = _SUMMARY_SQL.format(listings=LISTINGS_SQL, delisted=_delisted(_ENDED_BEFORE_SQL))
+SUMMARY_SQL = _SUMMARY_SQL.format(listings=_LISTINGS)
 
 
 def refresh_listings(con: duckdb.DuckDBPyConnection) -> int:
     """Replace `symbol_listings` by what the rows say now; the number of symbols."""
     with transaction(con):
-        rows = _refresh(con, "symbol_listings", LISTINGS_SQL)
-        [(before,)] = con.execute(f"SELECT {_ENDED_BEFORE_SQL}").fetchall()
+        con.execute(f"CREATE OR REPLACE TEMP TABLE fresh AS {_LISTINGS}")
+        rows = _refresh(con, "symbol_listings", "SELECT * EXCLUDE (ended_before) FROM fresh")
+        [(before,)] = con.execute("SELECT any_value(ended_before) FROM fresh").fetchall()
+        con.execute("DROP TABLE fresh")
         set_meta(con, _ENDED_BEFORE, str(before or ""))
     return rows
 
@@ -195,26 +199,28 @@ def ended_before(con: duckdb.DuckDBPyConnection) -> dt.date | None:
     there are fewer.
     """
     meta = _meta(con)
-    if meta.get("derived.symbol_listings") == _mark(meta) and _ENDED_BEFORE in meta:
+    if meta.get("derived.symbol_listings") == _mark(meta):
         return dt.date.fromisoformat(meta[_ENDED_BEFORE]) if meta[_ENDED_BEFORE] else None
-    [(before,)] = con.execute(f"SELECT {_ENDED_BEFORE_SQL}").fetchall()
+    [(before,)] = con.execute(f"SELECT any_value(ended_before) FROM ({_LISTINGS})").fetchall()  # noqa: S608
     return before  # type: ignore[no-any-return]
 
 
 def delisted_sql(con: duckdb.DuckDBPyConnection) -> str:
-    """SQL condition on a row of the listings: the symbol publishes no more.
-
-    A settled contract is settled by its name; it was delisted only once published dates without
-    it are confirmed, as with every other symbol.
-    """
-    before = ended_before(con)
-    return _delisted(f"DATE '{before}'" if before else "NULL")
+    """SQL condition on a row of the listings: the symbol publishes no more."""
+    return _DELISTED.format(ended_before=_literal(ended_before(con)))
 
 
 def _summary_sql(con: duckdb.DuckDBPyConnection) -> str:
+    if not _current(con, "symbol_listings"):
+        return SUMMARY_SQL
+    before = _literal(ended_before(con))
     return _SUMMARY_SQL.format(
-        listings=f"FROM {listings_relation(con)}", delisted=delisted_sql(con)
+        listings=f"SELECT *, {before} AS ended_before FROM symbol_listings"  # noqa: S608
     )
+
+
+def _literal(date: dt.date | None) -> str:
+    return f"DATE '{date}'" if date else "NULL::DATE"
 
 
 _ENDED_BEFORE = "derived.ended_before"
