@@ -127,6 +127,7 @@ REQUIREMENTS = {
         _file(DUCKDB15),
     ),
     "proc": Requirement("/proc", "Linux only", _file("/proc/self/environ")),
+    "dev-full": Requirement("/dev/full", "Linux only", _file("/dev/full")),
     "index": Requirement(
         "a package index for pip, to build the package",
         "see to it that `pip download setuptools` works",

@@ -417,7 +417,7 @@ def test_several_quote_assets_may_be_given(ask):
     assert "no recorded symbol has quote_asset 'EUR'" in ask(*args, "--quote", "EUR", code=1).stderr
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, which Linux has")
+@pytest.mark.requires("dev-full")
 @pytest.mark.parametrize("command", ["query holes", "query timeline A000USDT --csv", "--version"])
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_an_output_that_cannot_be_written_is_one_line_and_exit_1(path, command, unbuffered):

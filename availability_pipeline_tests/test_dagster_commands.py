@@ -16,7 +16,7 @@ import pytest
 
 from availability_pipeline import store
 from availability_pipeline_tests.demo_process import free_port
-from availability_pipeline_tests.helpers import D, days
+from availability_pipeline_tests.helpers import PATIENCE, D, days
 from availability_pipeline_tests.s3 import local_archive
 
 ROOT = Path(__file__).parents[1]
@@ -52,7 +52,7 @@ def dagster(checkout, *arguments, **more):
     done = subprocess.run(
         [sys.executable, "-m", "dagster", *arguments],
         cwd=checkout, env=environment(checkout, **more), capture_output=True, text=True,
-        check=False, timeout=400,
+        check=False, timeout=PATIENCE,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     return done.stdout + done.stderr
@@ -83,7 +83,7 @@ def answer(port, query):
         json.dumps({"query": query}).encode(), {"Content-Type": "application/json"},
     )  # fmt: skip
     try:
-        with urllib.request.urlopen(request, timeout=60) as found:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as found:
             return json.load(found)["data"]
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return None
@@ -100,7 +100,7 @@ def test_dev_starts_and_shows_the_assets(checkout):
             stdout=out, stderr=out, start_new_session=True,
         )  # fmt: skip
     try:
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + PATIENCE
         while (found := answer(port, "{ assetNodes { id } }")) is None:
             assert process.poll() is None, log.read_text()[-4000:]
             assert time.monotonic() < deadline, log.read_text()[-4000:]
@@ -119,13 +119,10 @@ def test_dg_knows_the_project_by_the_name_that_the_workspace_gives_it():
     assert MODULE in (ROOT / "workspace.yaml").read_text()
 
 
-@pytest.mark.skipif(
-    not (BIN / "dg").exists(), reason="dagster-dg-cli is not installed; it comes with the extra dev"
-)
 def test_dg_checks_the_definitions(checkout):
     done = subprocess.run(
         [BIN / "dg", "check", "defs"], cwd=checkout, env=environment(checkout, PWD=str(checkout)),
-        capture_output=True, text=True, check=False, timeout=400,
+        capture_output=True, text=True, check=False, timeout=PATIENCE,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "All definitions loaded successfully" in done.stdout

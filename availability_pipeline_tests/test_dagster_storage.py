@@ -14,7 +14,7 @@ from availability_pipeline import launch
 from availability_pipeline.dagster_storage import BatchingSqliteEventLogStorage
 from availability_pipeline.partitions import daily
 from availability_pipeline_tests.gate import gate
-from availability_pipeline_tests.helpers import D, days
+from availability_pipeline_tests.helpers import PATIENCE, D, days
 from availability_pipeline_tests.s3 import local_archive
 from availability_pipeline_tests.test_cli import Shell
 from availability_pipeline_tests.test_pipeline import END, START, World
@@ -52,7 +52,7 @@ def partition_stats(home):
     done = subprocess.run(
         [program, "-m", "availability_pipeline.definitions", "-t", STATS],
         env=os.environ | {"DAGSTER_HOME": str(home)}, capture_output=True, text=True, check=False,
-        timeout=300,
+        timeout=PATIENCE,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     [answer] = [line for line in done.stdout.splitlines() if line.startswith("{")]
@@ -78,15 +78,16 @@ def test_the_partitions_of_a_run_are_shown_as_in_progress_until_it_ends(home):
     with local_archive() as archive, gate(archive.endpoint) as door:
         archive.put("AUSDT", days(START, END))
         shell = Shell(home, door.endpoint)
+        shell.env["AVAILABILITY_S3_TIMEOUT_SECONDS"] = "300"  # the gate may take long
         command = [*(sys.executable, "-W", "ignore", "-m", "availability_pipeline.cli"),
                    *("backfill", "--start", str(START), "--end", str(END))]  # fmt: skip
         running = subprocess.Popen(command, env=shell.env, stdout=subprocess.DEVNULL)
         try:
-            assert door.waiting.wait(120)
+            assert door.waiting.wait(PATIENCE)
             with dg.DagsterInstance.get() as instance:
                 assert statuses(instance) == {"IN_PROGRESS"}
                 door.open.set()
-                assert running.wait(120) == 0
+                assert running.wait(PATIENCE) == 0
                 assert statuses(instance) == {"MATERIALIZED"}
         finally:
             running.kill()

@@ -13,6 +13,7 @@ from availability_pipeline import deadlines, exchange, settings
 from availability_pipeline.archive import DiscoveryError
 from availability_pipeline.client import make_client
 from availability_pipeline.listing import S3Archive
+from availability_pipeline_tests.helpers import PATIENCE
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 SECONDS = 90
@@ -103,7 +104,7 @@ def test_a_shorter_deadline_is_kept_beside_a_longer_one() -> None:
     """The thread that watches may be asleep until the longer one."""
     left, right = socket.socketpair()
     with left, right, deadlines.within(3600):
-        left.settimeout(60)
+        left.settimeout(PATIENCE)
         with deadlines.within(0.1) as request:
             request.watch(left)
             assert left.recv(1) == b"", "it was shut"
@@ -114,7 +115,7 @@ def test_a_connection_made_after_the_deadline_is_shut_at_once() -> None:
     """As of a second address, after the first one took all the time."""
     left, right = socket.socketpair()
     with left, right, deadlines.within(0) as request:
-        left.settimeout(60)
+        left.settimeout(PATIENCE)
         while not request.late:
             time.sleep(0.01)
         request.watch(left)

@@ -12,6 +12,7 @@ import pytest
 from availability_pipeline import assets, automation, schema
 from availability_pipeline.definitions import build_defs
 from availability_pipeline.partitions import daily
+from availability_pipeline_tests.helpers import PATIENCE
 
 ASSETS = {
     "vision_archive", "daily_availability", "symbol_listings", "daily_summary",
@@ -110,7 +111,7 @@ def test_a_bad_setting_is_one_line_where_the_definitions_are_loaded(tmp_path):
         [Path(sys.executable).with_name("dagster"), "definitions", "validate",
          "-m", "availability_pipeline.definitions"],
         env=os.environ | {"DAGSTER_HOME": str(tmp_path), "AVAILABILITY_LOOKBACK_DAYS": "0"},
-        capture_output=True, text=True, check=False, timeout=200,
+        capture_output=True, text=True, check=False, timeout=PATIENCE,
     )  # fmt: skip
     assert done.returncode != 0
     line = (

@@ -18,7 +18,7 @@ import pytest
 from availability_pipeline import derived, destinations, export, snapshot, store
 from availability_pipeline.destinations import destination
 from availability_pipeline.export import Form
-from availability_pipeline_tests.helpers import D, flat, make_listing
+from availability_pipeline_tests.helpers import PATIENCE, D, flat, make_listing
 from availability_pipeline_tests.s3 import local_archive
 
 START, END = D(2024, 1, 20), D(2024, 3, 10)
@@ -433,9 +433,10 @@ def whole(client, name, prefix):
 
 
 def _concurrent(record, text, form, results, barrier, now):
-    barrier.wait(60)
+    barrier.wait(PATIENCE)
     try:
-        results.append(export.export(record, destination(text), form, now=now, wait_seconds=60))
+        to = destination(text)
+        results.append(export.export(record, to, form, now=now, wait_seconds=PATIENCE))
     except store.ExportError as error:
         results.append(error)
 

@@ -9,21 +9,24 @@ import datetime as dt
 import random
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from availability_pipeline import derived, queries, store
 from availability_pipeline.keys import UM_KLINES_1M
+from availability_pipeline.validation import CompletenessValidator, ContinuityValidator
 from availability_pipeline_tests.helpers import make_listing
 from availability_pipeline_tests.model import DAY, FIRST_DATE, Archive, Model, UnknownError, days
+from availability_pipeline_tests.test_pipeline import World
 
 NAMES = (
     "AUSDT", "BUSDT", "CUSDT", "DUSDC", "EUSDT", "FUSDT", "GUSDT", "HBUSD",
     "龙虾USDT", "BTCUSDT_240119", "ETHUSDT_240329", "BTCU",
 )  # fmt: skip
 REFUSED = {
-    "past": store.ClockWentBackError,
-    "skew": store.ClockSkewError,
-    "shrunken": store.ShrunkenArchiveError,
+    store.ClockWentBackError: "past",
+    store.ClockSkewError: "skew",
+    store.ShrunkenArchiveError: "shrunken",
 }
 
 
@@ -173,21 +176,31 @@ class Walk:
             accept = True
         wanted = self.model.refusals(start, end, archive, now, server_time)
         wanted -= {"shrunken"} if accept else set()
-        run_id = f"run {self.written + self.refused}"
         self.said.append(f"probe {start} {end} at {now} {wanted or ''}")
-        listing = make_listing(start, end, archive, server_time, store.recorded(self.con))
-        write = {"probed_at": now, "run_id": run_id, "accept_shrunken": accept}
+        why, run_id = self.write(start, end, archive, now, server_time, accept=accept)
         if wanted:
-            with pytest.raises(tuple(REFUSED[why] for why in wanted)):
-                store.write_probe(self.con, listing, **write, max_clock_skew_minutes=60)
+            assert why in wanted
             self.refused += 1
-            return
-        store.write_probe(self.con, listing, **write, max_clock_skew_minutes=60)
-        self.model.probe(start, end, archive, now, run_id)
-        self.written += 1
+        else:
+            assert not why
+            self.model.probe(start, end, archive, now, run_id)
+            self.written += 1
+
+    def write(self, start, end, archive, now, server_time, *, accept) -> tuple[str, str]:
+        """Probe: why it was refused, if it was, and the id of the run."""
+        run_id = f"run {self.written + self.refused}"
+        listing = make_listing(start, end, archive, server_time, store.recorded(self.con))
+        try:
+            store.write_probe(
+                self.con, listing, probed_at=now, run_id=run_id, accept_shrunken=accept,
+                max_clock_skew_minutes=60,
+            )  # fmt: skip
+        except tuple(REFUSED) as error:
+            return REFUSED[type(error)], run_id
         if self.random.random() < 0.75:  # else the answers are computed from the rows
             derived.refresh_listings(self.con)
             derived.refresh_summary(self.con)
+        return "", run_id
 
     # Every answer
 
@@ -286,20 +299,93 @@ def same(got, wanted) -> None:
         assert got() == answer
 
 
+class DagsterWalk(Walk):
+    """The same through the assets, on a real instance; a listing may fail, too."""
+
+    def __init__(self, world: World, seed: int, first: dt.date) -> None:
+        super().__init__(None, seed, first)
+        self.world, self.failed = world, 0
+
+    def write(self, start, end, archive, now, server_time, *, accept) -> tuple[str, str]:
+        world = self.world
+        world.archive.files, world.archive.server_time = archive, server_time
+        world.clock = StoppedClock(now)
+        if self.random.random() < 0.3:
+            world.archive.fails = True
+            failed = world.run(start, end, accept_shrunken=accept)
+            assert "HTTP 503" in reason(failed)
+            world.archive.fails = False
+            self.failed += 1
+            self.compare()
+        done = world.run(start, end, accept_shrunken=accept)
+        words = {"set the clock right": "past", "the archive's (": "skew", "lists": "shrunken"}
+        text = "" if done.success else reason(done)
+        return next((why for said, why in words.items() if said in text), text), done.run_id
+
+    def compare(self) -> None:
+        if self.model.probes:
+            with store.reader(self.world.path) as self.con:
+                super().compare()
+
+
+class StoppedClock:
+    def __init__(self, time: dt.datetime) -> None:
+        self.time = time
+
+    def now(self) -> dt.datetime:
+        return self.time
+
+
+def reason(result) -> str:
+    [event] = [event for event in result.all_events if event.is_step_failure]
+    return event.step_failure_data.user_failure_data.description
+
+
+def live(walked: Walk, steps: int) -> None:
+    for _ in range(steps):
+        walked.pass_time()
+        for _ in range(walked.random.randrange(3)):
+            walked.change()
+        walked.probe()
+        try:
+            walked.compare()
+        except BaseException as error:
+            error.add_note("\n".join(walked.said[-40:]))
+            raise
+
+
 def walk(path: Path, seed: int, steps: int, first: dt.date) -> Walk:
     with store.writer(path) as con:
         walked = Walk(con, seed, first)
-        for _ in range(steps):
-            walked.pass_time()
-            for _ in range(walked.random.randrange(3)):
-                walked.change()
-            walked.probe()
-            try:
-                walked.compare()
-            except BaseException as error:
-                error.add_note("\n".join(walked.said[-40:]))
-                raise
+        live(walked, steps)
+    compare_closed(path, walked)
     return walked
+
+
+def compare_closed(path: Path, walked: Walk) -> None:
+    """What opens the file by itself: the validators and a notebook's record."""
+    model, low, high = walked.model, walked.first, walked.yesterday
+    with ContinuityValidator(path) as validator:
+        assert validator.check_continuity(low, high) == model.missing_dates(low, high)
+    with CompletenessValidator(path) as validator:
+        for share in (0.5, 0.95, 1.0):
+            short = validator.get_short_dates(threshold=share)
+            found = [(one.date, one.expected, one.available, one.pending) for one in short]
+            assert found == model.short_dates(share)
+        today = walked.now.date()
+
+        def week():
+            counts = model.summary(today - 7 * DAY, today - DAY)
+            return [{"date": date, "symbol_count": available} for date, available, _ in counts]
+
+        same(lambda: validator.get_symbol_counts_summary(7, today=today), week)
+    record = queries.open(path)
+    frame = record.holes()
+    assert list(zip(frame["symbol"], frame["date"].dt.date, strict=True)) == model.holes()
+    for kind in ("perpetual", "settled"):
+        wanted = [row[0] for row in model.listings() if row[1] == kind]
+        if wanted:
+            assert record.listings(contract_type=kind)["symbol"].tolist() == wanted
 
 
 def test_some_random_steps_lead_to_the_answers_of_the_model(tmp_path):
@@ -313,3 +399,13 @@ def test_thousands_of_random_steps_lead_to_the_answers_of_the_model(tmp_path, se
     walked = walk(tmp_path / "record.duckdb", seed, 60, first)
     assert walked.written > 30
     assert walked.refused > 0
+
+
+def test_random_runs_through_dagster_lead_to_the_answers_of_the_model(tmp_path):
+    with dg.DagsterInstance.ephemeral() as instance:
+        walked = DagsterWalk(World(tmp_path, instance), 0, dt.date(2024, 1, 1))
+        live(walked, 20)
+    assert walked.written > 10
+    assert walked.refused > 0
+    assert walked.failed > 0
+    compare_closed(walked.world.path, walked)

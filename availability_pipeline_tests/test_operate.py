@@ -108,7 +108,7 @@ def test_where_nothing_ever_ran_it_says_so_and_makes_nothing(tmp_path, gone):
         [sys.executable, "-m", "availability_pipeline.cli", "status"],
         env={**os.environ, "DAGSTER_HOME": str(folder), "HOME": str(tmp_path),
              "AVAILABILITY_DB": str(tmp_path / "x" / "record.duckdb")},
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert "ever ran here" in done.stdout

@@ -22,6 +22,7 @@ from websockets.sync.client import connect
 
 from availability_pipeline import settings
 from availability_pipeline.webserver import refusal
+from availability_pipeline_tests.helpers import PATIENCE
 
 DEFINITIONS = """
 import dagster as dg
@@ -47,7 +48,7 @@ class UI:
     def ask(self, method: str, path: str, body: str = "", **headers: str) -> tuple[int, str]:
         """Status and text; `Host` as a browser sends it, unless it is given."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as con:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)) as con:
             con.putrequest(method, path, skip_host="Host" in named, skip_accept_encoding=True)
             for name, value in {**named, "Content-Length": str(len(body.encode()))}.items():
                 con.putheader(name, value.format(port=self.port))
@@ -94,7 +95,7 @@ def serving(folder: Path, *words: str, module: str = "availability_pipeline.webs
             stdout=out, stderr=out, start_new_session=True,
         )  # fmt: skip
     try:
-        ui, deadline = UI(port), time.monotonic() + 120
+        ui, deadline = UI(port), time.monotonic() + PATIENCE
         while True:
             try:
                 assert ui.ask("GET", "/server_info")[0] == 200
@@ -207,7 +208,7 @@ def open_websocket(ui: UI, **headers: str) -> str:
         origin=origin and origin.format(port=ui.port), additional_headers=headers,
     ) as websocket:  # fmt: skip
         websocket.send('{"type": "connection_init"}')
-        return str(json.loads(websocket.recv(timeout=30))["type"])
+        return str(json.loads(websocket.recv(timeout=PATIENCE))["type"])
 
 
 FOREIGN_SOCKETS = [{"Origin": EVIL}, {"Origin": "http://localhost:8000"}, {"Origin": "null"}]
@@ -257,7 +258,7 @@ def test_a_link_to_the_ui_can_be_followed_and_no_frame_shows_it(guarded: UI) -> 
     link = {"Accept": "text/html", "Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
     assert guarded.ask("GET", "/runs", **link, Sec_Fetch_Dest="document")[0] == 200
     assert guarded.ask("GET", "/runs", **link, Sec_Fetch_Dest="iframe")[0] == 403
-    with closing(http.client.HTTPConnection("127.0.0.1", guarded.port, timeout=60)) as con:
+    with closing(http.client.HTTPConnection("127.0.0.1", guarded.port, timeout=PATIENCE)) as con:
         con.request("GET", "/runs")
         with con.getresponse() as answer:
             assert answer.headers["X-Frame-Options"] == "DENY"
