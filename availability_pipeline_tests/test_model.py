@@ -33,13 +33,15 @@ REFUSED = {
 class Walk:
     """An archive that changes at random, a clock, a record, and the model of the record."""
 
+    settle_choices = (1, 2, 3, 5)
+
     def __init__(self, con, seed: int, first: dt.date) -> None:
         self.con, self.random, self.first = con, random.Random(seed), first
         self.now = dt.datetime.combine(first + 10 * DAY, dt.time(2), dt.UTC)
         self.model = Model()
         self.archive: dict[str, dict[dt.date, tuple[int, dt.datetime]]] = {}
         self.publishing: set[str] = set()
-        self.silent = False
+        self.silent, self.settle_days = False, 3
         self.taken: list[tuple[str, dt.date, tuple[int, dt.datetime]]] = []
         self.refused = self.written = self.compared = 0
         self.said: list[str] = []
@@ -174,6 +176,8 @@ class Walk:
             server_time = now + dt.timedelta(minutes=self.random.choice((-3000, -59, 0, 59, 3000)))
         if self.random.random() < 0.1:
             accept = True
+        if self.random.random() < 0.05:
+            self.settle_days = self.random.choice(self.settle_choices)
         wanted = self.model.refusals(start, end, archive, now, server_time)
         wanted -= {"shrunken"} if accept else set()
         self.said.append(f"probe {start} {end} at {now} {wanted or ''}")
@@ -183,6 +187,7 @@ class Walk:
             self.refused += 1
         else:
             assert not why
+            self.model.settle_days = self.settle_days
             self.model.probe(start, end, archive, now, run_id)
             self.written += 1
 
@@ -193,7 +198,7 @@ class Walk:
         try:
             store.write_probe(
                 self.con, listing, probed_at=now, run_id=run_id, accept_shrunken=accept,
-                max_clock_skew_minutes=60,
+                max_clock_skew_minutes=60, settle_days=self.settle_days,
             )  # fmt: skip
         except tuple(REFUSED) as error:
             return REFUSED[type(error)], run_id
@@ -301,6 +306,8 @@ def same(got, wanted) -> None:
 
 class DagsterWalk(Walk):
     """The same through the assets, on a real instance; a listing may fail, too."""
+
+    settle_choices = (3,)
 
     def __init__(self, world: World, seed: int, first: dt.date) -> None:
         super().__init__(None, seed, first)
