@@ -47,7 +47,12 @@ EVENTS: tuple[Ended, ...] = (dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventTyp
 
 # 30 s: an alert is half a minute late at most, and the looks that find nothing are about 20,000
 # ticks in the 7 days for which dagster.yaml keeps them.
-@dg.sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Failed runs and failed checks to AVAILABILITY_ALERT_URLS, once each; and their "
+    "recovery.",
+)
 def alert_sensor(
     context: dg.SensorEvaluationContext,
     limits: dg.ResourceParam[Settings],

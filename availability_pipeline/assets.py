@@ -16,18 +16,45 @@ from pydantic import Field
 
 from availability_pipeline import derived, standing, store
 from availability_pipeline.archive import NOTHING_RECORDED, Archive, Recorded
-from availability_pipeline.keys import UM_KLINES_1M
+from availability_pipeline.columns import COLUMNS, TABLE
+from availability_pipeline.keys import FIRST_DATE, UM_KLINES_1M
 from availability_pipeline.outcomes import one_line_failures
 from availability_pipeline.partitions import DAILY_AVAILABILITY, ONE_RUN, daily
 from availability_pipeline.resources import AvailabilityDuckDB, Clock, Reporter
 from availability_pipeline.settings import Settings
-from availability_pipeline.verdicts import share
+from availability_pipeline.verdicts import PROGRAM, share
 
 UPDATE = {"availability/part": "update"}
 """Tag of what an update materialises; the update jobs select by it."""
 
 DATABASE = "database"
 """Metadata: the file that was written."""
+
+def _table(name: str) -> dict[str, Any]:
+    """What the catalogue shows of a table, from the columns that its DDL is made of."""
+    columns = [
+        dg.TableColumn(
+            column.name,
+            column.type,
+            column.description,
+            constraints=dg.TableColumnConstraints(nullable=not column.required),
+        )
+        for column in COLUMNS[name]
+    ]
+    return {
+        "dagster/column_schema": dg.TableSchema(columns=columns),
+        "dagster/table_name": f"main.{name}",
+    }
+
+
+OWNERS = ["team:availability"]
+
+ABOUT = {
+    "market": UM_KLINES_1M.market.rpartition("/")[2],
+    "frequency": UM_KLINES_1M.frequency,
+    "data_type": UM_KLINES_1M.data_type,
+}
+"""Tags to search by in the catalogue."""
 
 PROBES = "probe_um_daily_klines_1m"
 """Pool of this dataset's probes: one at a time, its limit of 1 is in dagster.yaml.
@@ -43,6 +70,7 @@ vision_archive = dg.AssetSpec(
     description=f"The public archive, s3://data.binance.vision/{UM_KLINES_1M.prefix}",
     kinds={"s3"},
     group_name="archive",
+    tags=ABOUT,
     metadata={"prefix": UM_KLINES_1M.prefix, "docs": dg.MetadataValue.url(
         "https://github.com/binance/binance-public-data")},
 )  # fmt: skip
@@ -69,8 +97,21 @@ class ProbeConfig(dg.Config):
     group_name="record",
     kinds={"duckdb", "s3"},
     pool=PROBES,
-    tags=UPDATE,
-    description="Which files the archive holds: one row per date and known symbol.",
+    tags={**UPDATE, **ABOUT},
+    owners=OWNERS,
+    metadata=_table(TABLE),
+    description=f"""Which files the archive holds: a row for each probed date and known symbol.
+
+**Nothing here yet?** Fill the past once, about 2,000 LIST requests in one run: *Materialize…*, all
+partitions; or `{PROGRAM} backfill --start {FIRST_DATE} --end YESTERDAY`. The schedules then keep it
+up to date.
+
+Example: the files of a date, with their status.
+
+```sql
+SELECT symbol, status, file_size_bytes FROM availability WHERE date = '2024-01-15'
+```
+""",  # noqa: S608 - an example to read
 )
 def daily_availability(
     context: dg.AssetExecutionContext,
@@ -82,6 +123,13 @@ def daily_availability(
     reporter: dg.ResourceParam[Reporter],
 ) -> dg.MaterializeResult[None]:
     """Discover and list the whole range first, then write it in one short transaction."""
+    if not (context.has_partition_key or context.has_partition_key_range):
+        raise dg.Failure(
+            description="this run has no dates: choose partitions when you materialise, test the "
+            "schedule in the UI and launch what it asks for (full_reconcile_schedule: all dates), "
+            f"or run `{PROGRAM} backfill`",
+            allow_retries=False,
+        )
     span = context.partition_key_range
     start, end = dt.date.fromisoformat(span.start), dt.date.fromisoformat(span.end)
     now = clock.now()
@@ -121,8 +169,19 @@ def daily_availability(
     backfill_policy=ONE_RUN,
     group_name="record",
     kinds={"duckdb"},
-    tags=UPDATE,
-    description="First and last file, days, holes and state of each symbol.",
+    tags={**UPDATE, **ABOUT},
+    owners=OWNERS,
+    metadata=_table("symbol_listings"),
+    description="""First and last file, days, holes and state of each symbol.
+
+Each update refreshes it; by itself it can be materialised once there are rows.
+
+Example: symbols that ended, the latest first.
+
+```sql
+SELECT symbol, last_available FROM symbol_listings WHERE state = 'ended' ORDER BY 2 DESC
+```
+""",
 )
 def symbol_listings(duckdb: dg.ResourceParam[AvailabilityDuckDB]) -> dg.MaterializeResult[None]:
     """Replace the table by what the rows say now."""
@@ -150,8 +209,19 @@ def symbol_listings(duckdb: dg.ResourceParam[AvailabilityDuckDB]) -> dg.Material
     backfill_policy=ONE_RUN,
     group_name="record",
     kinds={"duckdb"},
-    tags=UPDATE,
-    description="What each date holds: counts by status, new and ended listings, bytes, lag.",
+    tags={**UPDATE, **ABOUT},
+    owners=OWNERS,
+    metadata=_table("daily_summary"),
+    description="""What each date holds: counts by status, new and ended listings, bytes, lag.
+
+Each update refreshes it; by itself it can be materialised once there are rows.
+
+Example: growth by month.
+
+```sql
+SELECT date_trunc('month', date) AS month, max(available) FROM daily_summary GROUP BY 1 ORDER BY 1
+```
+""",
 )
 def daily_summary(duckdb: dg.ResourceParam[AvailabilityDuckDB]) -> dg.MaterializeResult[None]:
     """Replace the table by what the rows say now."""
@@ -166,6 +236,8 @@ record = dg.AssetSpec(
     "record",
     group_name="record",
     kinds={"duckdb"},
+    owners=OWNERS,
+    tags=ABOUT,
     description="The record as a whole: what the standing checks judge, at 09:30 UTC each day and "
     "whenever they are executed here. Nothing materialises it.",
 )

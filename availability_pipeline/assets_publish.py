@@ -10,7 +10,12 @@ from pathlib import Path
 import dagster as dg
 
 from availability_pipeline import backup, destinations, export, retention, store
-from availability_pipeline.assets import daily_availability, daily_summary, symbol_listings
+from availability_pipeline.assets import (
+    OWNERS,
+    daily_availability,
+    daily_summary,
+    symbol_listings,
+)
 from availability_pipeline.partitions import ONE_RUN
 from availability_pipeline.resources import AvailabilityDuckDB, Clock
 from availability_pipeline.settings import Settings
@@ -23,6 +28,7 @@ PUBLISHED = export.Form(format="parquet", by_month=True, everything=True, versio
     backfill_policy=ONE_RUN,
     group_name="published",
     kinds={"parquet"},
+    owners=OWNERS,
     pool="publish",  # two at once would remove each other's new files
     description="The record as Parquet files with a manifest, where AVAILABILITY_PUBLISH_URL says.",
 )
@@ -59,6 +65,7 @@ def published_availability(
     backfill_policy=ONE_RUN,
     group_name="published",
     kinds={"duckdb"},
+    owners=OWNERS,
     pool="backup",
     description="A proved copy of the record in AVAILABILITY_BACKUP_DIR; old ones go.",
 )

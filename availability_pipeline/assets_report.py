@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from availability_pipeline import report, report_load
-from availability_pipeline.assets import daily_summary, symbol_listings
+from availability_pipeline.assets import OWNERS, daily_summary, symbol_listings
 from availability_pipeline.partitions import ONE_RUN
 from availability_pipeline.report_style import TITLES
 from availability_pipeline.resources import AvailabilityDuckDB, Clock
@@ -27,6 +27,7 @@ from availability_pipeline.store import StoreError
     backfill_policy=ONE_RUN,
     group_name="answers",
     kinds={"plotly", "matplotlib"},
+    owners=OWNERS,
     # The first late-arrivals run after the files appear is at 09:00 UTC; should it fail, the next
     # one that writes the tables sets this off.
     automation_condition=dg.AutomationCondition.on_cron("0 9 * * *", "UTC"),

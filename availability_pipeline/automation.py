@@ -7,6 +7,9 @@ the earlier ones.
 """
 
 import datetime as dt
+import inspect
+from collections.abc import Callable
+from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -16,8 +19,14 @@ from availability_pipeline.history import history_retention
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline.partitions import range_tags, yesterday
 from availability_pipeline.settings import Settings
+from availability_pipeline.verdicts import PROGRAM
 
 Job = dg.JobDefinition | UnresolvedAssetJobDefinition
+
+def _described(make: Callable[..., Any], **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """A decorator of Dagster that takes the function's docstring as its description."""
+    return lambda function: make(description=inspect.getdoc(function), **options)(function)
+
 
 # By tag, so that a further dataset's assets need no change here. They have no checks: those of the
 # whole record are on `record`, which no update materialises.
@@ -32,7 +41,10 @@ late_arrivals = dg.define_asset_job(
     "late_arrivals", SELECTION, description="Look again at the last dates, in one run."
 )
 full_reconcile = dg.define_asset_job(
-    "full_reconcile", SELECTION, description="Look again at all dates, in one run."
+    "full_reconcile",
+    SELECTION,
+    description="Probe all dates again, in one run. By hand: full_reconcile_schedule, *Test "
+    f"schedule*, *Launch*; or `{PROGRAM} backfill --start {FIRST_DATE} --end YESTERDAY`.",
 )
 slo_checks = dg.define_asset_job(
     "slo_checks", STANDING, description="Judge the whole record; reads only."
@@ -55,7 +67,8 @@ backup = dg.define_asset_job(
 
 # 02:00: the date is over, and the probe makes its partition even though the files normally
 # appear only at 06:57-08:40 UTC; until then they are pending.
-@dg.schedule(
+@_described(
+    dg.schedule,
     cron_schedule="0 2 * * *",
     job=daily_update,
     execution_timezone="UTC",
@@ -68,7 +81,8 @@ def daily_update_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunReques
 
 # 09:00 is after the usual 06:57-08:40 UTC; 15:00 and 21:00 catch the slow days, and 03:00 repairs
 # a daily update that failed an hour before.
-@dg.schedule(
+@_described(
+    dg.schedule,
     cron_schedule="0 3,9,15,21 * * *",
     job=late_arrivals,
     execution_timezone="UTC",
@@ -83,7 +97,8 @@ def late_arrivals_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunReque
 
 # Sunday, between the late-arrivals runs: files came up to 17 months late, and a relisting moves
 # all of a symbol's history. About 2,000 requests.
-@dg.schedule(
+@_described(
+    dg.schedule,
     cron_schedule="0 5 * * 0",
     job=full_reconcile,
     execution_timezone="UTC",
@@ -133,7 +148,8 @@ backup_schedule = dg.ScheduleDefinition(
 # A run of its own and no step of the updates: when the destination refuses, the record is written
 # all the same, and an update that did its work must neither be alerted as failed nor count so in
 # the success rate. `daily_summary` is the last thing an update writes, whoever started it.
-@dg.asset_sensor(
+@_described(
+    dg.asset_sensor,
     asset_key=dg.AssetKey("daily_summary"),
     job=publish,
     default_status=dg.DefaultSensorStatus.RUNNING,

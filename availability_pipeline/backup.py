@@ -21,8 +21,9 @@ import duckdb
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from availability_pipeline import __version__, apart, retention, snapshot
+from availability_pipeline.columns import TABLE
 from availability_pipeline.outputs import BACKUP_NAME
-from availability_pipeline.schema import SCHEMA_VERSION, TABLE
+from availability_pipeline.schema import SCHEMA_VERSION
 from availability_pipeline.store_errors import BackupError, ProtectedFileError, StoreError
 
 _STAMP = "%Y%m%dT%H%M%SZ"

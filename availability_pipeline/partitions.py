@@ -8,8 +8,8 @@ from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_START_TAG,
 )
 
+from availability_pipeline.columns import TABLE
 from availability_pipeline.keys import FIRST_DATE
-from availability_pipeline.schema import TABLE
 
 DAILY_AVAILABILITY = dg.AssetKey(TABLE)
 """The asset of the rows. Named after their table; spelt nowhere else outside of SQL."""

@@ -6,7 +6,7 @@ run begins, not at import, and a run's configuration sets nothing of them.
 """
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -77,22 +77,47 @@ class Reporter:
             self._progress(done, total)
 
 
-def _fixed(what: str, make: Callable[[], object]) -> dg.ResourceDefinition:
-    """A resource without configuration: what a run is given there would be stored and shown."""
-    return dg.ResourceDefinition(lambda _: make(), config_schema={}, description=what)
+def _fixed(
+    name: str, what: str, make: Callable[[], object], shown: Mapping[str, str] | None = None
+) -> dg.ResourceDefinition:
+    """A resource that a run's configuration sets nothing of: that would be stored and shown.
+
+    Args:
+        name: of its type in the UI.
+        what: its description.
+        make: the object that assets get.
+        shown: values that the UI shows as its configuration. The only value that each takes is the
+            one that it has, so a run cannot give another, nor `{env: ...}`.
+    """
+
+    def resource(_: dg.InitResourceContext) -> object:
+        return make()
+
+    resource.__name__ = name
+    schema = {
+        key: dg.Field(dg.Enum(f"{name}_{key}", [dg.EnumValue(value)]), default_value=value)
+        for key, value in (shown or {}).items()
+    }
+    return dg.ResourceDefinition(resource, config_schema=schema, description=what)
 
 
-def resources() -> dict[str, dg.ResourceDefinition]:
-    """The real ones, by key."""
+def resources(configured: settings.Settings) -> dict[str, dg.ResourceDefinition]:
+    """The real ones, by key; a run reads the settings again when it begins."""
     return {
         "archive": _fixed(
+            "S3Archive",
             "The archive behind an S3 client that never signs (AVAILABILITY_S3_...).",
             lambda: S3Archive.from_settings(settings.load()),
         ),
-        "duckdb": _fixed("The record, one DuckDB file (AVAILABILITY_DB).", AvailabilityDuckDB),
-        "clock": _fixed("The time, UTC.", Clock),
-        "limits": _fixed("The settings (AVAILABILITY_...).", settings.load),
-        "reporter": _fixed("Where a command shows a listing's progress.", Reporter),
+        "duckdb": _fixed(
+            "AvailabilityDuckDB",
+            "The record, one DuckDB file (AVAILABILITY_DB).",
+            AvailabilityDuckDB,
+            {"database": str(configured.db_path)},
+        ),
+        "clock": _fixed("Clock", "The time, UTC.", Clock),
+        "limits": _fixed("Settings", "The settings (AVAILABILITY_...).", settings.load),
+        "reporter": _fixed("Reporter", "Where a command shows a listing's progress.", Reporter),
         # Assets hand no values to each other. Dagster's default one writes below `base_dir`, which
         # a run's configuration could set.
         "io_manager": dg.IOManagerDefinition(

@@ -14,15 +14,13 @@ from collections.abc import Iterator
 
 import duckdb
 
+from availability_pipeline.columns import TABLE, create_table
 from availability_pipeline.store_errors import (
     ForeignDatabaseError,
     MissingDatabaseError,
     NewerSchemaError,
     StoreError,
 )
-
-TABLE = "daily_availability"
-"""The table of the rows, and the asset that writes it."""
 
 SCHEMA_VERSION = 2
 
@@ -73,9 +71,7 @@ def holes_sql(windows: str) -> str:
 
 DDL = (
     "CREATE TABLE meta (key VARCHAR NOT NULL, value VARCHAR NOT NULL)",
-    """CREATE TABLE daily_availability (
-        date DATE NOT NULL, symbol VARCHAR NOT NULL, available BOOLEAN NOT NULL,
-        file_size_bytes BIGINT, last_modified TIMESTAMPTZ, probe_timestamp TIMESTAMPTZ NOT NULL)""",
+    create_table(TABLE),
     """CREATE TABLE symbols (
         symbol VARCHAR NOT NULL, contract_type VARCHAR NOT NULL, base_asset VARCHAR,
         quote_asset VARCHAR, first_seen TIMESTAMPTZ NOT NULL, last_seen TIMESTAMPTZ NOT NULL)""",
@@ -86,14 +82,8 @@ DDL = (
         date DATE NOT NULL, symbol VARCHAR NOT NULL, observed_at TIMESTAMPTZ NOT NULL,
         change VARCHAR NOT NULL, old_size BIGINT, new_size BIGINT,
         old_last_modified TIMESTAMPTZ, new_last_modified TIMESTAMPTZ, run_id VARCHAR NOT NULL)""",
-    """CREATE TABLE symbol_listings (
-        symbol VARCHAR NOT NULL, contract_type VARCHAR, base_asset VARCHAR, quote_asset VARCHAR,
-        first_available DATE, last_available DATE, days_available BIGINT, hole_days BIGINT,
-        state VARCHAR)""",
-    """CREATE TABLE daily_summary (
-        date DATE NOT NULL, symbols_probed BIGINT, expected BIGINT, available BIGINT,
-        pending BIGINT, absent BIGINT, new_listings BIGINT, ended BIGINT, bytes BIGINT,
-        lag_p50_hours DOUBLE, lag_p95_hours DOUBLE)""",
+    create_table("symbol_listings"),
+    create_table("daily_summary"),
     _ACKNOWLEDGEMENTS,
     # The only interpolated part is our own constant above.
     f"""CREATE VIEW availability AS

@@ -17,8 +17,9 @@ from pathlib import Path
 import duckdb
 
 from availability_pipeline import apart, connections, storage_format
+from availability_pipeline.columns import TABLE
 from availability_pipeline.connections import LOG_SUFFIXES, with_suffix
-from availability_pipeline.schema import TABLE, get_meta
+from availability_pipeline.schema import get_meta
 from availability_pipeline.store_errors import DamagedDatabaseError
 
 

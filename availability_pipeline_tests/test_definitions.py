@@ -2,16 +2,19 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.remote_representation.external_data import ResourceSnap
 
-from availability_pipeline import assets, automation, schema
+from availability_pipeline import assets, automation, schema, store
 from availability_pipeline.definitions import build_defs
 from availability_pipeline.partitions import daily
+from availability_pipeline.resources import AvailabilityDuckDB
 from availability_pipeline_tests.helpers import PATIENCE
 
 ASSETS = {
@@ -102,7 +105,7 @@ def test_the_asset_of_the_rows_is_spelt_in_one_place():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant) and node.value == "daily_availability"
     ]
-    assert [module for module, _ in spelt] == ["schema"], spelt
+    assert [module for module, _ in spelt] == ["columns"], spelt
 
 
 def test_a_bad_setting_is_one_line_where_the_definitions_are_loaded(tmp_path):
@@ -119,3 +122,89 @@ def test_a_bad_setting_is_one_line_where_the_definitions_are_loaded(tmp_path):
         "unset it"
     )
     assert any(one.endswith(line) for one in (done.stdout + done.stderr).splitlines())
+
+
+OURS = ("daily_availability", "symbol_listings", "daily_summary")
+
+
+def test_the_catalogue_shows_the_columns_that_the_tables_have(tmp_path):
+    graph = build_defs().resolve_asset_graph()
+    with store.writer(tmp_path / "record.duckdb") as con:
+        for name in OURS:
+            real = con.execute(f"DESCRIBE {name}").fetchall()
+            shown = graph.get(dg.AssetKey(name)).metadata["dagster/column_schema"].columns
+            nullable = {"YES": True, "NO": False}
+            assert [(c.name, c.type, c.constraints.nullable) for c in shown] == [
+                (column, TYPES.get(kind, kind), nullable[null]) for column, kind, null, *_ in real
+            ]
+            assert all(column.description for column in shown)
+
+
+TYPES = {"TIMESTAMP WITH TIME ZONE": "TIMESTAMPTZ"}
+
+
+def test_the_catalogue_says_where_what_whose_and_how(monkeypatch, tmp_path):
+    monkeypatch.setenv("AVAILABILITY_DB", str(tmp_path / "a b.duckdb"))
+    graph = build_defs().resolve_asset_graph()
+    for key in graph.materializable_asset_keys:
+        node = graph.get(key)
+        assert node.owners
+        [reference] = node.metadata["dagster/code_references"].code_references
+        assert Path(reference.file_path).exists()
+    for name in OURS:
+        node = graph.get(dg.AssetKey(name))
+        assert node.metadata["dagster/table_name"] == f"main.{name}"
+        assert node.metadata["dagster/uri"] == f"file://{tmp_path}/a%20b.duckdb"
+        assert (node.tags["market"], node.tags["frequency"]) == ("um", "daily")
+    archive = graph.get(dg.AssetKey("vision_archive"))
+    assert archive.metadata["dagster/uri"].startswith("s3://data.binance.vision/data/futures/um/")
+    assert graph.get(dg.AssetKey("record")).metadata["dagster/uri"].endswith("a%20b.duckdb")
+
+
+def test_each_example_in_a_description_can_be_run(tmp_path):
+    graph = build_defs().resolve_asset_graph()
+    with store.writer(tmp_path / "record.duckdb") as con:
+        for name in OURS:
+            [example] = re.findall(
+                r"```sql\n(.+?)```", graph.get(dg.AssetKey(name)).description, flags=re.DOTALL
+            )
+            assert con.execute(example).fetchall() == []
+    assert "**Nothing here yet?**" in graph.get(dg.AssetKey(OURS[0])).description
+
+
+def test_everything_that_starts_something_says_what_it_does(monkeypatch):
+    for setting in (BACKUP, PUBLISH, ALERTS):
+        monkeypatch.setenv(*setting)
+    found = build_defs()
+    running = [*found.schedules, *found.sensors]
+    assert [one.name for one in running if not one.description] == []
+    jobs = [job for job in found.resolve_all_job_defs() if not job.name.startswith("__")]
+    assert [job.name for job in jobs if not job.description] == []
+
+
+def test_the_ui_names_the_resources_and_shows_the_file_of_the_record(monkeypatch):
+    monkeypatch.setenv("AVAILABILITY_DB", "/data/record.duckdb")
+    shown = {
+        key: ResourceSnap.from_def(one, key, {}, {}, {}, {}, {}, {})
+        for key, one in build_defs().get_repository_def().get_top_level_resources().items()
+    }
+    names = {key: one.resource_type.rpartition(".")[2] for key, one in shown.items()}
+    assert names["duckdb"] == "AvailabilityDuckDB"
+    assert "<lambda>" not in set(names.values()) - {names["io_manager"]}
+    assert shown["duckdb"].configured_values == {"database": '"/data/record.duckdb"'}
+
+
+@pytest.mark.parametrize("job", ["daily_update", "full_reconcile"])
+def test_a_run_that_was_launched_without_dates_says_how_to_give_them(tmp_path, job):
+    resources = {"duckdb": AvailabilityDuckDB(database=str(tmp_path / "record.duckdb"))}
+    with dg.DagsterInstance.ephemeral() as instance:
+        done = (
+            build_defs(resources=resources)
+            .resolve_job_def(job)
+            .execute_in_process(instance=instance, raise_on_error=False)
+        )
+    assert not done.success
+    [failed] = [e for e in done.all_events if e.is_step_failure and "daily" in e.step_key]
+    text = failed.step_failure_data.user_failure_data.description
+    assert text.startswith("this run has no dates: choose partitions")
+    assert not list(tmp_path.glob("*.duckdb"))

@@ -20,6 +20,7 @@ LAYERS = (
     {"__init__"},
     {
         *("keys", "pages", "rows", "verdicts", "slo", "slo_runs", "retention", "masking"),
+        *("columns",),
         *("alert_events", "alert_rules", "alert_texts", "alert_outbox"),
     },
     {
