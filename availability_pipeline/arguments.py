@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar, Union, get_args
 
 import duckdb
 
-from availability_pipeline.keys import ContractType
+from availability_pipeline.keys import FIRST_DATE, ContractType
 
 if TYPE_CHECKING:
     import numpy as np
@@ -103,6 +103,23 @@ def as_range(start: object, end: object) -> tuple[dt.date, dt.date]:
     first, last = as_date(start, "start"), as_date(end, "end")
     if last < first:
         raise ValueError(f"the end {last} is before the start {first}; swap them")
+    return first, last
+
+
+def as_probed_range(start: object, end: object, today: dt.date) -> tuple[dt.date, dt.date]:
+    """Two dates in order that can be probed: from the record's first one to the day before `today`.
+
+    Raises:
+        ValueError: as `as_range`; or a date is not of the record, or not over.
+        TypeError: as `as_range`.
+    """
+    first, last = as_range(start, end)
+    if first < FIRST_DATE:
+        raise ValueError(f"{first} is before {FIRST_DATE}, the first date of the record")
+    if last >= today:
+        raise ValueError(
+            f"{last} is not over; the last whole UTC date is {today - dt.timedelta(1)}"
+        )
     return first, last
 
 

@@ -21,6 +21,7 @@ from availability_pipeline.cli_query import query
 from availability_pipeline.cli_report import report
 from availability_pipeline.cli_run import INTERRUPTED, end_at_once, run_probe
 from availability_pipeline.cli_services import COMMANDS as SERVICES
+from availability_pipeline.keys import FIRST_DATE
 
 DATE = Date()
 
@@ -86,14 +87,26 @@ def backfill(start: dt.date, end: dt.date, accept_shrunken: bool, new_record: bo
     type=click.IntRange(1, 65535),
     help="Loopback port of the UI.",
 )
-def demo(ui: bool, port: int) -> None:
+@click.option(
+    "--date",
+    type=DATE,
+    help="Run as if it were this UTC date: the same record on any day. Needs --no-ui.",
+)
+def demo(ui: bool, port: int, date: dt.date | None) -> None:
     """Run everything on a sample archive: no network, nothing kept.
 
-    Example: binance-futures-availability demo --no-ui
+    Example: binance-futures-availability demo --no-ui --date 2026-11-24
     """
+    if date and ui:
+        # Its daemon runs by today's clock, and would find the record long out of date.
+        raise click.UsageError("--date makes a record of the past; give --no-ui with it")
     from availability_pipeline import demo as sample
+    from availability_pipeline.sample_archive import DAYS
 
-    code = sample.run(ui=ui, port=port)
+    first = FIRST_DATE + dt.timedelta(DAYS)
+    if date and date < first:
+        raise click.UsageError(f"--date {date} is too early; the first with a sample is {first}")
+    code = sample.run(ui=ui, port=port, date=date)
     if code == INTERRUPTED:
         end_at_once()
     sys.exit(code)

@@ -4,15 +4,22 @@ Belongs here: the order of events, what is said on the way, and that nothing kee
 afterwards. Does not belong here: the sample itself (`sample_archive`), running Dagster (`launch`).
 
 Everything it makes is in `demo-home` below the working directory: database, run history, a copy
-of `dagster.yaml`. The folder is made anew by each demo and stays until the next one.
+of `dagster.yaml`, and `env`, which points a shell at all of these. The folder is made anew by each
+demo and stays until the next one.
+
+By default the sample's dates end with yesterday, so that UI, schedules and `status` find a record
+that is up to date. With a date of its own (`--date`, without the UI) the record is the same on any
+day: the documentation's answers are those of `--date 2026-11-24`.
 """
 
 import datetime as dt
 import fcntl
 import os
+import shlex
 import shutil
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,19 +40,28 @@ from availability_pipeline.sample_archive import (
 HOME = "demo-home"
 DATABASE = "availability.duckdb"
 LOCK = ".demo-lock"
+ENVIRONMENT = "env"
+
+NOON = dt.time(12)
+"""When a demo of a past date runs: its files of the day before are out, but those that are late."""
+
+STEP = dt.timedelta(minutes=10)
+"""From one run of such a demo to the next."""
 
 
 class DemoError(RuntimeError):
     """The demo cannot go on; the text is one line with the remedy."""
 
 
-def run(ui: bool = True, port: int = 3000) -> int:
+def run(ui: bool = True, port: int = 3000, date: dt.date | None = None) -> int:
     """Run the demo; returns the exit code.
 
     Args:
         ui: open the Dagster UI at the end and wait for Ctrl-C.
         port: loopback port of the UI.
+        date: run as if it were this UTC date; by the clock when left out.
     """
+    clock = Clock(dt.datetime.combine(date, NOON, dt.UTC) if date else None)
     # A pipe has no width; the tables need 74 columns.
     console = Console(width=None if Console().is_terminal else 100)
     try:
@@ -55,14 +71,21 @@ def run(ui: bool = True, port: int = 3000) -> int:
             with (
                 _home(Path.cwd() / HOME) as home,
                 SampleArchive() as archive,
-                _environment(home, archive.endpoint),
+                _environment(home, archive.endpoint, past=date is not None) as variables,
             ):
-                _show(console, archive, home / DATABASE)
+                _write_environment(home / ENVIRONMENT, variables)
+                last = _show(console, archive, home / DATABASE, clock)
                 if ui:
                     with demo_ui.serving(home / "ui.log", port) as address:
-                        _invite(console, address, home / DATABASE)
+                        console.print(
+                            f"Dagster UI: {address}/asset-groups\n", highlight=False, soft_wrap=True
+                        )
+                        _invite(console, "Ask it, in another terminal:", last)
+                        console.print("\nCtrl-C ends everything.")
                         demo_ui.wait_for_ctrl_c()
                         console.print("\nEnding the UI and the sample archive.")
+                else:
+                    _invite(console, "Ask it:", last)
     except (
         DemoError,
         SampleArchiveError,
@@ -78,16 +101,54 @@ def run(ui: bool = True, port: int = 3000) -> int:
     return 0
 
 
-def _invite(console: Console, address: str, db: Path) -> None:
-    console.print(f"Dagster UI: {address}/asset-groups\n", highlight=False, soft_wrap=True)
-    console.print("Ask it, in another terminal:", highlight=False)
-    ask = f"AVAILABILITY_DB={db.relative_to(Path.cwd())} binance-futures-availability query holes"
-    console.print(f"  {ask}\n\nCtrl-C ends everything.", highlight=False, soft_wrap=True)
+class Clock:
+    """The demo's time: that of the machine, or one of the past that goes on by `STEP` a run."""
+
+    def __init__(self, start: dt.datetime | None) -> None:
+        self._past = start
+
+    def now(self) -> dt.datetime:
+        """Now, aware."""
+        return self._past or dt.datetime.now(dt.UTC)
+
+    def of_next_run(self) -> dt.datetime | None:
+        """What the next run is to take for now; None where the machine's clock says so."""
+        if self._past:
+            self._past += STEP
+        return self._past
 
 
-def _show(console: Console, archive: SampleArchive, db: Path) -> None:
-    """Probe, let late files arrive, probe again, and print what was found."""
-    sample = sample_files(dt.datetime.now(dt.UTC))
+def _invite(console: Console, how: str, last: dt.date) -> None:
+    """Commands that work as they stand, in this folder and with this demo's dates."""
+    program = "binance-futures-availability"
+    for line in (
+        how,
+        f"  . {HOME}/{ENVIRONMENT}",
+        f"  {program} query holes",
+        f"  {program} query snapshot {last}",
+        f"  {program} status",
+    ):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _write_environment(path: Path, variables: Mapping[str, str]) -> None:
+    """A file for `.` in a shell: our program first on the PATH, and this demo's settings.
+
+    The archive's address is among them: an update after the demo has ended finds no archive,
+    where the real one's files would else be mixed with the sample's. The user's own settings are
+    unset, so that the demo's problems do not reach their alerts.
+    """
+    programs = shlex.quote(str(Path(sys.executable).parent))
+    others = {f"AVAILABILITY_{name.upper()}" for name in settings.Settings.model_fields}
+    lines = [f"unset {' '.join(sorted(others - set(variables)))}"]
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+    lines.append(f'export PATH={programs}:"$PATH"')
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _show(console: Console, archive: SampleArchive, db: Path, clock: Clock) -> dt.date:
+    """Probe, let late files arrive, probe again, print what was found; returns the last date."""
+    sample = sample_files(clock.now())
     archive.publish(sample.files)
     archive.publish_junk(sample.first + dt.timedelta(40))
     symbols = len({f.symbol for f in sample.files})
@@ -98,24 +159,26 @@ def _show(console: Console, archive: SampleArchive, db: Path) -> None:
         soft_wrap=True,
     )
     before = sample.last - dt.timedelta(1)
-    _probe(console, "backfill", FIRST_DATE, before)
-    _probe(console, "daily update", sample.last, sample.last)
+    _probe(console, "backfill", FIRST_DATE, before, clock)
+    _probe(console, "daily update", sample.last, sample.last, clock)
     archive.publish(sample.later)
     console.print(f"({len(sample.later)} files arrive late, or again)", highlight=False)
     lookback = settings.load().lookback_days
-    _probe(console, "late arrivals", sample.last - dt.timedelta(lookback - 1), sample.last)
-    _draw(console)
+    first = sample.last - dt.timedelta(lookback - 1)
+    _probe(console, "late arrivals", first, sample.last, clock)
+    _draw(console, clock)
     _report(console, db, sample.last)
+    return sample.last
 
 
-def _probe(console: Console, what: str, start: dt.date, end: dt.date) -> None:
+def _probe(console: Console, what: str, start: dt.date, end: dt.date, clock: Clock) -> None:
     without_beta_warnings()
     from availability_pipeline import launch
 
     span = f"{start}" if start == end else f"{start} to {end}"
     began = time.monotonic()
     with console.status(f"{what}: {span}"):
-        outcome = launch.run_range(start, end)
+        outcome = launch.run_range(start, end, now=clock.of_next_run())
     if not outcome.success:
         raise DemoError(f"the {what} failed: {outcome.error_line}")
     with store.reader(settings.load().db_path) as con:
@@ -130,12 +193,12 @@ def _probe(console: Console, what: str, start: dt.date, end: dt.date) -> None:
     )
 
 
-def _draw(console: Console) -> None:
+def _draw(console: Console, clock: Clock) -> None:
     from availability_pipeline import launch
 
     began = time.monotonic()
     with console.status("report"):
-        outcome = launch.draw_report()
+        outcome = launch.draw_report(now=clock.of_next_run())
     if not outcome.success:
         raise DemoError(f"the report failed: {outcome.error_line}")
     page = (settings.load().report_path / report.PAGE).relative_to(Path.cwd())
@@ -219,24 +282,28 @@ def _home(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _environment(home: Path, endpoint: str) -> Iterator[None]:
+def _environment(home: Path, endpoint: str, *, past: bool) -> Iterator[dict[str, str]]:
     """Point this process and its children at the sample, and at nothing of the user's."""
     before = dict(os.environ)
     for name in [n for n in os.environ if n.startswith("AVAILABILITY_")]:
         del os.environ[name]
-    os.environ.update(
-        AVAILABILITY_DB=str(home / DATABASE),
-        AVAILABILITY_S3_ENDPOINT=endpoint,
-        AVAILABILITY_S3_BUCKET=BUCKET,
+    variables = {
+        "AVAILABILITY_DB": str(home / DATABASE),
+        "AVAILABILITY_S3_ENDPOINT": endpoint,
+        "AVAILABILITY_S3_BUCKET": BUCKET,
         # moto answers one request at a time.
-        AVAILABILITY_S3_CONCURRENCY="4",
-        DAGSTER_HOME=str(home),
+        "AVAILABILITY_S3_CONCURRENCY": "4",
+        "DAGSTER_HOME": str(home),
         # A proxy would be asked for the loopback address, and refuse.
-        NO_PROXY="127.0.0.1",
-        no_proxy="127.0.0.1",
-    )
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+    }
+    if past:
+        # The local S3 server's clock is today's.
+        variables["AVAILABILITY_MAX_CLOCK_SKEW_MINUTES"] = "0"
+    os.environ.update(variables)
     try:
-        yield
+        yield variables
     finally:
         os.environ.clear()
         os.environ.update(before)

@@ -21,10 +21,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from availability_pipeline import settings
 from availability_pipeline.archive import Progress
+from availability_pipeline.arguments import DateLike, as_probed_range
 from availability_pipeline.dagster_logs import failure_reason
 from availability_pipeline.definitions import build_defs
 from availability_pipeline.partitions import DAILY_AVAILABILITY, range_tags
-from availability_pipeline.resources import Reporter
+from availability_pipeline.resources import Clock, Reporter
 from availability_pipeline.vanished import own_tags, watching
 
 INTERRUPTED = "interrupted"
@@ -89,21 +90,27 @@ def history(folder: Path) -> Iterator[dg.DagsterInstance]:
 
 
 def run_range(
-    start: dt.date,
-    end: dt.date,
+    start: DateLike,
+    end: DateLike,
     *,
     accept_shrunken: bool = False,
     new_record: bool = False,
     progress: Progress | None = None,
     tags: Mapping[str, str] | None = None,
+    now: dt.datetime | None = None,
 ) -> RunOutcome:
     """Probe all dates from `start` to `end` in one run; waits for other writers first.
+
+    `now` (aware) replaces the clock.
 
     Raises:
         HomeError: see `home`.
         KeyboardInterrupt: the run is canceled. A thread of it may still be there, so end the
             process with `os._exit`.
+        ValueError: a date is not one, not of the record, or not over.
     """
+    today = (now or dt.datetime.now(dt.UTC)).date()
+    first, last = as_probed_range(start, end, today)
     return _run(
         "daily_update",
         reporter=Reporter(progress),
@@ -112,17 +119,26 @@ def run_range(
                 "config": {"accept_shrunken": accept_shrunken, "new_record": new_record}
             }
         },
-        tags={**range_tags(start, end), **(tags or {})},
+        tags={**range_tags(first, last), **(tags or {})},
+        now=now,
     )
 
 
-def draw_report() -> RunOutcome:
-    """Draw the report in a run, so that the UI shows it.
+def draw_report(now: dt.datetime | None = None) -> RunOutcome:
+    """Draw the report in a run, so that the UI shows it; `now` (aware) replaces the clock.
 
     Raises:
         HomeError: see `home`.
     """
-    return _run("draw_report")
+    return _run("draw_report", now=now)
+
+
+class _StoppedClock(Clock):
+    def __init__(self, now: dt.datetime) -> None:
+        self._now = now
+
+    def now(self) -> dt.datetime:
+        return self._now
 
 
 def _run(
@@ -131,9 +147,13 @@ def _run(
     reporter: Reporter | None = None,
     ops: Mapping[str, object] | None = None,
     tags: Mapping[str, str] | None = None,
+    now: dt.datetime | None = None,
 ) -> RunOutcome:
     os.environ["DAGSTER_HOME"] = str(home())
-    job = build_defs(resources={"reporter": reporter or Reporter()}).resolve_job_def(name)
+    clock = _StoppedClock(now) if now else Clock()
+    job = build_defs(
+        resources={"reporter": reporter or Reporter(), "clock": clock}
+    ).resolve_job_def(name)
     config = {
         "ops": dict(ops or {}),
         # The run's log is in its history; the terminal gets the progress and one line.

@@ -121,6 +121,11 @@ REQUIREMENTS = {
         "Debian 13: apt-get install docker-compose; elsewhere: Docker's plugin docker-compose",
         _compose,
     ),
+    "jq": Requirement(
+        "jq",
+        "Debian: apt-get install jq; macOS: brew install jq",
+        lambda: shutil.which("jq"),
+    ),
     "duckdb15": Requirement(
         "DuckDB 1.5 in an environment of its own",
         "make duckdb15",

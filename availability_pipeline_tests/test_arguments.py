@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from availability_pipeline import queries, store, validation
+from availability_pipeline import launch, queries, store, validation
 from availability_pipeline.arguments import CHECKS, as_date
 from availability_pipeline.record import Record
 from availability_pipeline_tests.helpers import D, flat, make_listing
@@ -190,6 +190,26 @@ def test_what_does_not_tell_its_utc_date_is_refused(record, value, says):
     with pytest.raises((ValueError, TypeError), match=says) as error:
         record.snapshot(value)
     one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "says"),
+    [
+        (DAY, D(2024, 1, 14), "swap them"),
+        ("2019-09-24", DAY, "before 2019-09-25, the first date of the record"),
+        (DAY, "2999-01-01", "is not over; the last whole UTC date is"),
+        (20240115, DAY, "start must be a date"),
+        ("2024-01-15", "now", "end 'now' is not a date"),
+    ],
+)
+def test_a_run_of_dates_that_cannot_be_probed_is_refused_before_it_begins(
+    tmp_path, monkeypatch, start, end, says
+):
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with pytest.raises((ValueError, TypeError), match=says) as error:
+        launch.run_range(start, end)
+    one_line(error)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("several", [list, tuple, set, frozenset])

@@ -1,16 +1,19 @@
 """The demo runs from nothing to its table, says only what is so, and leaves nothing running."""
 
+import datetime as dt
 import re
 import signal
 import socket
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from availability_pipeline import demo
+from availability_pipeline import demo, store
+from availability_pipeline_tests import demo_record
 from availability_pipeline_tests.demo_process import (
     COMMAND,
     demo_with_ui,
@@ -20,6 +23,7 @@ from availability_pipeline_tests.demo_process import (
 )
 from availability_pipeline_tests.helpers import PATIENCE, wait_for
 
+COMMAND_OF_UPDATE = "binance-futures-availability update manual"
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 needs_proc = pytest.mark.requires("proc")
 
@@ -37,35 +41,134 @@ def run_demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def normal(line: str) -> str:
-    """A line without what differs from day to day: numbers, and the room they take."""
-    return re.sub(r"\s+", " ", re.sub(r"\d[\d,.:]*", "N", line)).strip()
+    """A line without what differs from run to run: how long it took, and the port."""
+    line = re.sub(r"\d+\.\d s\b", "N s", re.sub(r"127\.0\.0\.1:\d+", "HOST", line))
+    return re.sub(r"\s+", " ", line).strip()
 
 
-def test_the_demo_shows_the_whole_record_and_ends_with_zero(tmp_path: Path) -> None:
-    done = run_demo(tmp_path, "--no-ui")
+@pytest.fixture(scope="module")
+def past(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The demo of the documents' day: its folder and what it printed."""
+    folder = tmp_path_factory.mktemp("demo")
+    done = run_demo(folder, "--no-ui", "--date", str(demo_record.DATE))
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stderr == ""
-    row = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.split()}
+    return folder, done.stdout
+
+
+def test_the_demo_shows_the_whole_record_and_leaves_nothing(past: tuple[Path, str]) -> None:
+    folder, printed = past
+    row = {line.split()[0]: line.split()[1:] for line in printed.splitlines() if line.split()}
     assert row["BTCUSDT"][-3:] == ["120", "0", "live"]
     assert row["NMRUSDT"][-3:] == ["119", "1", "live"]
     assert row["MATICUSDT"][-1] == "ended"
     assert row["AERGOUSDTSETTLED"][0] == "settled"
     assert row["币安人生USDT"][-1] == "live"
-    assert "daily update" in done.stdout
-    assert done.stdout.count("appeared") == 5
-    assert done.stdout.count("replaced") == 1
+    assert "daily update" in printed
+    assert printed.count("appeared") == 5
+    assert printed.count("replaced") == 1
+    assert (folder / "demo-home" / "availability.duckdb").exists()
+    assert not (folder / "the-users-own.duckdb").exists()
+    assert left_of(folder) == []
 
-    printed = {normal(line) for line in done.stdout.splitlines()}
-    block = README.partition("```console\n$ make demo")[2].partition("```")[0]
-    shown = [line for line in map(normal, block.splitlines()[1:]) if line]
-    invitation = ("…", "Dagster UI:", "Ask it", "AVAILABILITY_DB=", "Ctrl-C ends")
-    stale = [s for s in shown if s not in printed and not s.startswith(invitation)]
-    assert shown
-    assert not stale, "the README's output is not what the demo prints"
 
-    assert (tmp_path / "demo-home" / "availability.duckdb").exists()
-    assert not (tmp_path / "the-users-own.duckdb").exists()
-    assert left_of(tmp_path) == []
+def test_the_readme_shows_what_the_demo_prints(past: tuple[Path, str]) -> None:
+    """To the number, but for seconds and port: on the day of the documents it is the same."""
+    printed = {normal(line) for line in past[1].splitlines()}
+    block = README.partition("```console\n$ make demo\n")[2].partition("```")[0]
+    shown = [line for line in map(normal, block.splitlines()) if line]
+    with_ui = ("…", "Dagster UI:", "Ask it, in another", "Ctrl-C ends")
+    stale = [s for s in shown if s not in printed and not s.startswith(with_ui)]
+    assert len(shown) > 20
+    assert not stale
+
+
+def test_the_record_of_the_documents_is_the_demo_s(past: tuple[Path, str], tmp_path: Path) -> None:
+    """`demo_record` writes in two seconds what the demo writes through Dagster and S3."""
+    demo_record.write(tmp_path / "fast.duckdb")
+
+    def content(path: Path) -> dict[str, list[tuple[object, ...]]]:
+        with store.reader(path) as con:
+            names = "SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal"
+            columns: dict[str, list[str]] = {}
+            for table, column in con.execute(names).fetchall():
+                if column != "run_id":
+                    columns.setdefault(table, []).append(column)
+            return {
+                table: con.execute(
+                    f"SELECT {', '.join(sorted(chosen))} FROM {table} ORDER BY ALL"
+                ).fetchall()
+                for table, chosen in columns.items()
+            }
+
+    fast, through_dagster = content(tmp_path / "fast.duckdb"), content(
+        past[0] / "demo-home" / "availability.duckdb"
+    )
+    assert len(fast["revisions"]) == 6
+    assert set(fast) == set(through_dagster)
+    assert [table for table in fast if fast[table] != through_dagster[table]] == []
+
+
+def run_as_printed(folder: Path, printed: Iterable[str]) -> dict[str, str]:
+    """Paste what stands below "Ask it" into a shell that knows nothing of us."""
+    lines = [line.strip() for line in printed]
+    first = next(n for n, line in enumerate(lines) if line.startswith("Ask it")) + 1
+    commands = []
+    for line in lines[first:]:
+        if not line or line.startswith("Ctrl-C"):
+            break
+        commands.append(line)
+    source, *asks = commands
+    assert source == ". demo-home/env"
+    answers = {}
+    for ask in asks:
+        done = subprocess.run(
+            ["sh", "-c", f"{source}\n{ask}"],
+            cwd=folder,
+            env={"PATH": "/usr/bin:/bin", "HOME": str(folder), "AVAILABILITY_SETTLE_DAYS": "9"},
+            capture_output=True, text=True, timeout=PATIENCE, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, (ask, done.stderr)
+        answers[ask.removeprefix("binance-futures-availability ")] = done.stdout
+    return answers
+
+
+def test_what_it_tells_to_ask_works_as_it_stands(past: tuple[Path, str]) -> None:
+    answers = run_as_printed(past[0], past[1].splitlines())
+    assert set(answers) == {"query holes", "query snapshot 2026-11-23", "status"}
+    assert "NMRUSDT" in answers["query holes"]
+    assert "14 available, 3 pending" in answers["query snapshot 2026-11-23"]
+    assert "never ran here" not in answers["status"]
+    assert "runs were started by hand" in answers["status"]
+    assert str(past[0] / "demo-home" / "availability.duckdb") in answers["status"]
+
+
+def test_an_update_after_the_demo_does_not_mix_the_real_archive_in(past: tuple[Path, str]) -> None:
+    shell = f". demo-home/env; {COMMAND_OF_UPDATE}"
+    done = subprocess.run(
+        ["sh", "-c", shell], cwd=past[0], env={"PATH": "/usr/bin:/bin", "HOME": str(past[0])},
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "cannot list s3://data.binance.vision" in done.stderr
+    assert "http://127.0.0.1:" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--date", "2026-11-24"), "give --no-ui with it"),
+        (("--date", "2020-01-22", "--no-ui"), "the first with a sample is 2020-01-23"),
+        (("--date", "2999-01-01", "--no-ui"), "is not over"),
+    ],
+)
+def test_a_date_that_makes_no_sense_is_wrong_usage(
+    tmp_path: Path, arguments: tuple[str, ...], says: str
+) -> None:
+    done = run_demo(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert not (tmp_path / "demo-home").exists()
 
 
 @needs_proc
@@ -75,6 +178,10 @@ def test_ctrl_c_ends_the_ui_and_all_it_started(tmp_path: Path) -> None:
             assert b"dagster_version" in answer.read()
         assert f"Dagster UI: {address}/asset-groups" in lines
         wait_for(lambda: len(left_of(tmp_path, patience=0)) >= 3)
+        answers = run_as_printed(tmp_path, lines)
+        yesterday = dt.datetime.now(dt.UTC).date() - dt.timedelta(1)
+        assert f"query snapshot {yesterday}" in answers
+        assert "never ran here" not in answers["status"]
         second = run_demo(tmp_path, "--no-ui")
         assert second.returncode == 1
         assert "another demo is running" in second.stderr

@@ -1,60 +1,39 @@
-"""The query page and the quick start run as they stand, on a record with the demo's dates."""
+"""The pages run as they stand: each command and snippet prints what the page says, to the byte.
+
+All of them are about one record, that of `demo --no-ui --date 2026-11-24`, so no day makes them
+stale.
+"""
 
 import datetime as dt
-import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from availability_pipeline import derived, store
 from availability_pipeline.cli import cli
-from availability_pipeline.keys import FIRST_DATE
-from availability_pipeline_tests.helpers import D, flat, make_listing, published
+from availability_pipeline_tests import demo_record
+from availability_pipeline_tests.requirements import need
 
-DOCS = Path(__file__).parents[1] / "docs"
-PAGE = (DOCS / "query.md").read_text(encoding="utf-8")
-QUICK = (DOCS / "quickstart.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+PAGES = {
+    name: (ROOT / name).read_text(encoding="utf-8")
+    for name in ("README.md", "docs/query.md", "docs/quickstart.md")
+}
+PAGE = PAGES["docs/query.md"]
 PROGRAM = "binance-futures-availability"
-FIRST, LAST = D(2026, 7, 27), D(2026, 11, 23)
-CONSOLES = re.findall(r"```console\n(\$ .*?)```", PAGE, flags=re.DOTALL)
-QUICK_CONSOLES = re.findall(rf"```console\n(\$ {PROGRAM} query .*?)```", QUICK, flags=re.DOTALL)
-SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
-
-
-def listed(start, end):
-    return flat(start, end, size=40_000)
+MAKE_IT = f"$ make demo ARGS='--no-ui --date {demo_record.DATE}'\n$ . demo-home/env\n"
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     path = tmp_path_factory.mktemp("record") / "demo-home" / "availability.duckdb"
-    whole = listed(FIRST, LAST)
-    names = ("1000PEPEUSDT", "BNBUSDT", "BTCUSDT", "ETHBTC", "ETHUSDT", "LINKUSDT", "SOLUSDT")
-    files = {
-        **dict.fromkeys(names, whole),
-        "NMRUSDT": {d: f for d, f in whole.items() if d != D(2026, 10, 23)},
-        "MATICUSDT": listed(FIRST, D(2026, 10, 26)),
-        "BTCUSDT_260925": listed(FIRST, D(2026, 9, 25)),
-        "ETHUSDT_261225": listed(D(2026, 8, 26), LAST),
-        "AERGOUSDTSETTLED": listed(D(2026, 7, 30), D(2026, 9, 6)),
-        "AERGOUSDT": listed(D(2026, 10, 5), LAST),
-        "BTCUSDC": listed(D(2026, 8, 31), LAST),
-        "币安人生USDT": listed(D(2026, 10, 13), LAST),
-        "TSLAUSDT": listed(D(2026, 10, 31), LAST),
-        "BTCU": listed(D(2026, 11, 18), LAST),
-    }
-    late = {**files, "SOLUSDT": {**whole, D(2026, 11, 21): (7, published(D(2026, 11, 23)))}}
-    with store.writer(path) as con:
-        for start, seen, at in (
-            (FIRST_DATE, files, published(LAST)),
-            (D(2026, 11, 4), late, published(LAST) + dt.timedelta(hours=1)),
-        ):
-            store.write_probe(con, make_listing(start, LAST, seen), probed_at=at, run_id="demo")
-        derived.refresh_listings(con)
-        derived.refresh_summary(con)
+    path.parent.mkdir()
+    demo_record.write(path)
     return path
 
 
@@ -65,54 +44,68 @@ def here(path, monkeypatch):
 
 
 def calls():
-    """Each command of the page and the output it shows below."""
-    for block in (*CONSOLES, *QUICK_CONSOLES):
-        for call, shown in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, flags=re.MULTILINE):
-            if call.startswith(PROGRAM):
-                yield pytest.param(call, shown, id=call.removeprefix(PROGRAM).strip())
+    """Each question of the pages and the output it shows below."""
+    for name, text in PAGES.items():
+        for block in re.findall(r"```console\n(.*?)```", text, flags=re.DOTALL):
+            # A command may go before each question's output; those of make are not answers.
+            for call, shown in re.findall(
+                r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, flags=re.MULTILINE
+            ):
+                if re.match(rf"{PROGRAM} (query|validate)\b", call):
+                    label = f"{name}: {call.removeprefix(PROGRAM).strip()}"
+                    yield pytest.param(call, shown, id=label)
 
 
-def without_measures(text):
-    """The sample's sizes and times differ from this record's."""
-    return re.sub(r"\d{4}-\d\d-\d\dT[\d:]+Z|\b\d{5}\b", "#", text).split()
+def test_each_page_says_how_to_make_its_record():
+    for name, text in PAGES.items():
+        assert MAKE_IT in text, name
+        question = re.search(rf"^\$ {PROGRAM} query", text, flags=re.MULTILINE)
+        assert question
+        assert text.index(MAKE_IT) < question.start(), name
 
 
 @pytest.mark.parametrize(("call", "shown"), list(calls()))
-def test_a_command_of_the_page_answers_as_the_page_says(here, call, shown):
-    words, *piped = call.split(" | ")
-    done = CliRunner().invoke(cli, shlex.split(words)[1:])
-    assert done.exit_code == (1 if "Error" in shown or "NOT whole" in shown else 0), done.output
-    if piped:
-        assert done.stdout
-    elif "--json" in words:
-        answer = shown[shown.index("[") :]
-        assert json.loads(done.stdout) == json.loads(answer)
-    else:
-        assert without_measures(done.output) == without_measures(shown)
+def test_a_command_of_the_pages_answers_as_the_page_says(here, call, shown):
+    if "|" in call:
+        if "jq" in call:
+            need("jq")
+        # As a shell runs it; the installed program lies beside the interpreter.
+        done = subprocess.run(
+            ["sh", "-c", call], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+            check=True,
+        )  # fmt: skip
+        assert done.stdout == shown
+        return
+    done = CliRunner().invoke(cli, shlex.split(call)[1:])
+    assert done.output == shown
+    assert done.exit_code == (1 if "Error" in shown or "NOT whole" in shown else 0)
 
 
-@pytest.mark.parametrize("code", SNIPPETS, ids=range(len(SNIPPETS)))
-def test_a_snippet_of_the_page_runs(here, capsys, code):
-    today = dt.datetime.now(dt.UTC).date()
-    days = (today - LAST).days + 6  # the page was written on the day after its last date
-    exec(code.replace("days=7", f"days={days}"), {})
-    printed = capsys.readouterr().out
-    assert printed
-    shown = PAGE.split(code)[1].split("```console\n")[1].split("```")[0]
-    if "(4, 10)" in shown and "universe.shape" in code:
-        assert printed == shown
+def snippets():
+    for name, text in PAGES.items():
+        found = re.findall(r"```python\n(.*?)```\n(.*?)(?=\n#|```python|\Z)", text, flags=re.DOTALL)
+        for n, (code, after) in enumerate(found):
+            yield pytest.param(code, after, id=f"{name} {n}")
 
 
-def test_the_snippet_of_the_quick_start_prints_what_it_says(here, capsys):
-    [code] = re.findall(r"```python\n(.*?)```", QUICK, flags=re.DOTALL)
+@pytest.mark.parametrize(("code", "after"), list(snippets()))
+def test_a_snippet_of_the_pages_prints_what_the_page_says(here, capsys, code, after):
+    shown = re.search(r"```console\n(.*?)```", after, flags=re.DOTALL)
+    assert shown, "show what it prints"
     exec(code, {})
-    shown = QUICK.split(code)[1].split("```console\n")[1].split("```")[0]
-    assert capsys.readouterr().out.split() == shown.split()
-    assert len(QUICK_CONSOLES) == 4
+    printed = capsys.readouterr().out
+    assert [line.rstrip() for line in printed.splitlines()] == shown[1].splitlines()
 
 
-def test_the_page_shows_every_question():
+def test_the_pages_show_every_question():
     for name, command in cli.commands["query"].commands.items():
         for full in [f"{name} {sub}" for sub in getattr(command, "commands", {})] or [name]:
             assert f"$ {PROGRAM} query {full}" in PAGE
-    assert len(SNIPPETS) == 4
+    assert len(list(snippets())) == 6
+    assert len([p for p in calls() if "|" in p.values[0]]) == 4
+
+
+def test_the_record_of_the_pages_is_of_a_day_that_is_over():
+    """`demo --date` refuses a day that is not."""
+    assert dt.datetime.now(dt.UTC).date() > demo_record.DATE
