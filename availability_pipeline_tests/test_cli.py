@@ -7,12 +7,15 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
 
 from availability_pipeline.cli import cli
+from availability_pipeline.keys import UM_KLINES_1M
 from availability_pipeline_tests.helpers import PATIENCE, days
+from availability_pipeline_tests.hostile import Answer, entry, folder, hostile_archive, page
 from availability_pipeline_tests.s3 import local_archive
 
 ROOT = Path(__file__).parent.parent
@@ -248,13 +251,34 @@ UPDATES = [("update", "manual"), ("backfill", "--start", str(FIRST), "--end", st
 )
 def test_a_command_that_fails_makes_no_database(shell, tmp_path, args, environment, code, says):
     """An empty one would turn "there is no database" into "no date was probed"."""
-    new = {"AVAILABILITY_DB": str(tmp_path / "new" / "record.duckdb")}
-    done = shell(*args, **new, **environment)
+    home = tmp_path / "home"  # a new one: where a run has written before, another record is refused
+    home.mkdir()
+    shutil.copy(ROOT / "dagster.yaml", home)
+    new = {"AVAILABILITY_DB": str(tmp_path / "new" / "record.duckdb"), "DAGSTER_HOME": str(home)}
+    done = shell(*args, **(new | environment))
     assert done.returncode == code, done.stderr
     assert says in done.stderr
     assert "Traceback" not in done.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [home]
     assert "there is no database" in shell("query", "holes", **new).stderr
+
+
+def test_a_refused_probe_makes_no_database(shell, tmp_path):
+    shutil.copy(ROOT / "dagster.yaml", tmp_path)
+    new = {"AVAILABILITY_DB": str(tmp_path / "record.duckdb"), "DAGSTER_HOME": str(tmp_path)}
+    ahead = {"Date": format_datetime(dt.datetime.now(dt.UTC) + dt.timedelta(2), usegmt=True)}
+
+    def respond(query):
+        if query.get("delimiter") == "/":
+            return Answer(page(folder(f"{UM_KLINES_1M.prefix}BTCUSDT/")), headers=ahead)
+        return Answer(page(entry(UM_KLINES_1M.key("BTCUSDT", YESTERDAY))), headers=ahead)
+
+    with hostile_archive() as archive:
+        archive.respond = respond
+        done = shell("update", "manual", **new, AVAILABILITY_S3_ENDPOINT=archive.url)
+    assert done.returncode == 1
+    assert "the clock is" in done.stderr
+    assert not (tmp_path / "record.duckdb").exists()
 
 
 def test_an_update_that_fails_leaves_the_record_as_it_was_byte_for_byte(shell, tmp_path):
