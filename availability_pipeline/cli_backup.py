@@ -130,6 +130,10 @@ def restore(src: Path, repair: bool) -> None:
             wait_seconds=s.db_wait_seconds,
         )
         click.echo(f"restored {path} to {s.db_path}: {_summary(manifest)}")
+        click.echo(
+            "its hash says that it is whole, not who made it: see docs/security.md if the folder "
+            "is not yours alone"
+        )
         if replaced:
             click.echo(f"the replaced database is kept as {replaced}")
         if manifest.schema_version < SCHEMA_VERSION:

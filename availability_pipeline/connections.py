@@ -19,7 +19,7 @@ import random
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from availability_pipeline.schema import (
     check_schema,
     ensure_schema,
     is_unwritten,
+    require_ours,
 )
 from availability_pipeline.store_errors import (
     DamagedDatabaseError,
@@ -84,7 +85,11 @@ def writer(path: str | Path, wait_seconds: float = 60) -> Iterator[duckdb.DuckDB
 
 @contextmanager
 def reader(
-    path: str | Path, wait_seconds: float = 60, *, older_too: bool = False
+    path: str | Path,
+    wait_seconds: float = 60,
+    *,
+    older_too: bool = False,
+    only_in: Sequence[Path] | None = None,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """A read-only connection; never creates a file.
 
@@ -92,6 +97,8 @@ def reader(
         path: the DuckDB file.
         wait_seconds: how long to wait for a writer to finish.
         older_too: also open a database that a writer would migrate first; for backups.
+        only_in: for a file that no other connection of this process has open, as a copy: the
+            folders outside of which DuckDB may not touch any other file, until it is closed.
 
     Raises:
         StoreError: as one of its subclasses; see `store_errors`.
@@ -99,7 +106,7 @@ def reader(
     path = Path(path).expanduser()
     if not _exists(path):
         raise MissingDatabaseError(f"there is no database at {path}; {REMEDY_MISSING}")
-    with _connected(path, read_only=True, wait_seconds=wait_seconds) as con:
+    with _connected(path, read_only=True, wait_seconds=wait_seconds, only_in=only_in) as con:
         check_schema(con, older_too=older_too)
         yield con
 
@@ -156,18 +163,49 @@ def _exists(path: Path) -> bool:
 
 @contextmanager
 def _connected(
-    path: Path, *, read_only: bool, wait_seconds: float
+    path: Path, *, read_only: bool, wait_seconds: float, only_in: Sequence[Path] | None = None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     con = _connect(path, read_only=read_only, wait_seconds=wait_seconds)
     with closing(con):
         try:
             con.execute("SET TimeZone = 'UTC'")
+            con.execute("SET autoinstall_known_extensions = false")
+            if only_in is not None:
+                _confine(con, only_in)
+            _require_ours(con, path)
             yield con
         except duckdb.Error as error:
             # DuckDB verifies a block's checksum when it first reads it, maybe within a query.
             if _is_damaged(error) or _is_full(path, error):
                 raise _explained(path, error) from None
             raise
+
+
+def _confine(con: duckdb.DuckDBPyConnection, folders: Sequence[Path]) -> None:
+    """Keep DuckDB from all other files and from the network, for good.
+
+    The setting counts for all connections of this process to that file.
+    """
+    con.execute("SET allowed_directories = $1", [[str(folder) for folder in folders]])
+    con.execute("SET enable_external_access = false")
+    con.execute("SET autoload_known_extensions = false")
+    con.execute("SET lock_configuration = true")
+
+
+_as_seen: dict[tuple[int, int], tuple[int, int]] = {}
+"""Files whose catalog is ours -> their time and size then: it takes 10 ms to ask."""
+
+
+def _require_ours(con: duckdb.DuckDBPyConnection, path: Path) -> None:
+    try:
+        status = path.stat()
+    except OSError:  # renamed meanwhile, as by a restore
+        require_ours(con)
+        return
+    identity, seen = (status.st_dev, status.st_ino), (status.st_mtime_ns, status.st_size)
+    if _as_seen.get(identity) != seen:
+        require_ours(con)
+        _as_seen[identity] = seen
 
 
 def _connect(path: Path, *, read_only: bool, wait_seconds: float) -> duckdb.DuckDBPyConnection:
@@ -230,6 +268,7 @@ def _converted(
     the old file or the new one, both with all that was committed.
     """
     with closing(con):
+        require_ours(con)
         with suppress(MissingDatabaseError):  # empty: its first writer ended before it wrote
             check_schema(con, older_too=True)
         try:

@@ -189,7 +189,7 @@ def _export(
     written: list[str] = []
     copy = staging / "record.duckdb"
     snapshot.take(source, copy, wait_seconds)
-    with connections.reader(copy, 0) as con:
+    with connections.reader(copy, 0, only_in=[staging]) as con:
         pieces = list(_pieces(con, form))
         claimed = _claim(to, pieces, form, old, there, source, staging)
         for piece in pieces:

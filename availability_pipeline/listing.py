@@ -32,6 +32,7 @@ from availability_pipeline.archive import (
 )
 from availability_pipeline.client import make_client
 from availability_pipeline.keys import UM_KLINES_1M, Dataset
+from availability_pipeline.masking import printable
 from availability_pipeline.pages import MalformedPageError, Names, Page, instants
 from availability_pipeline.rows import Rows, Window, frame_of
 from availability_pipeline.settings import Settings
@@ -268,7 +269,7 @@ class S3Archive:
         return max(times, default=None)
 
     def _pass_over(self, name: str) -> None:
-        name = shown(name)[:200]
+        name = printable(name)[:200]
         with self._lock:
             if len(self._passed_over) < 100 or name in self._passed_over:
                 self._passed_over[name] += 1
@@ -282,12 +283,7 @@ def reason(error: Exception) -> str:
         text = f"HTTP {status} {detail.get('Code', '')}: {detail.get('Message', '')}".strip()
     else:
         text = f"{type(error).__name__.removesuffix('Error')}: {error}"
-    return shown(text)[:300]
-
-
-def shown(text: str) -> str:
-    """The archive's words as one printable line: no line breaks, no terminal's control codes."""
-    return "".join(c if c.isprintable() else " " for c in text)
+    return printable(text)[:300]
 
 
 def _stubbed_page(answer: Any) -> Page:

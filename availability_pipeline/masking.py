@@ -5,6 +5,7 @@ that a user configured passes it through one of these. Does not belong here: rea
 """
 
 import re
+import unicodedata
 
 HIDDEN = "****"
 
@@ -29,6 +30,36 @@ def mask_target(url: str) -> str:
     """
     scheme, separator, _ = url.partition("://")
     return f"{scheme.lower()}://{HIDDEN}" if separator and scheme.isalnum() else HIDDEN
+
+
+def printable(text: str) -> str:
+    r"""What others wrote, as one line that shows what it is and does nothing to a terminal.
+
+    Line breaks and tabs become spaces. Control codes, letters without a width (the Hangul filler),
+    marks, and letters written from right to left, which turn what stands around them about, become
+    escapes such as `\u3164`.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(" " if c in "\t\n\r\v\f" else c if _shows(c) else _escape(c) for c in text)
+
+
+# Of Unicode's Default_Ignorable_Code_Point those that Python calls printable, and the blank Braille
+# pattern. Marks and format characters are told by their category.
+_INVISIBLE = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+
+
+def _shows(c: str) -> bool:
+    return (
+        c.isprintable()
+        and c not in _INVISIBLE
+        and unicodedata.category(c)[0] != "M"
+        and unicodedata.bidirectional(c) not in ("R", "AL", "AN")
+    )
+
+
+def _escape(c: str) -> str:
+    return c.encode("unicode_escape").decode("ascii")
 
 
 def _hide(found: re.Match[str]) -> str:

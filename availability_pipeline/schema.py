@@ -10,11 +10,14 @@ Instants are TIMESTAMPTZ: a zoned value would shift by the host's zone in a TIME
 """
 
 import contextlib
+import functools
+import re
 from collections.abc import Iterator
 
 import duckdb
 
 from availability_pipeline.columns import TABLE, create_table
+from availability_pipeline.masking import printable
 from availability_pipeline.store_errors import (
     ForeignDatabaseError,
     MissingDatabaseError,
@@ -164,6 +167,83 @@ def check_schema(con: duckdb.DuckDBPyConnection, *, older_too: bool = False) -> 
             f"{where(con)} has schema version {version}, this package reads {SCHEMA_VERSION}; "
             "any update or backfill migrates it"
         )
+
+
+def require_ours(con: duckdb.DuckDBPyConnection) -> None:
+    """See that nothing in an open database makes our questions do more than read its rows.
+
+    Whoever hands a database on decides what is in its catalog: a view `availability` can read any
+    file or URL, and a macro `url_encode` replaces DuckDB's own function in every question. So the
+    text of our tables and view is compared with ours, and there may be no macro, no trigger and no
+    generated column at all. Other tables and views may be there; they are not evaluated.
+
+    Raises:
+        ForeignDatabaseError: something is not ours, or not as we made it.
+        NewerSchemaError: it is of a later version, whose text is not known.
+    """
+    found = _objects(con)
+    if not found:
+        return
+    macros = con.execute(
+        "SELECT DISTINCT function_name FROM duckdb_functions() "
+        "WHERE database_name = current_database() AND NOT internal"
+    ).fetchall()
+    strange = [f"the macro {name}" for (name,) in macros] + [
+        f"the table {name} with a generated column"
+        for name, (_, sql) in found.items()
+        if "GENERATED ALWAYS AS" in sql
+    ]
+    with contextlib.suppress(duckdb.CatalogException):  # before DuckDB 2 there are no triggers
+        triggers = con.execute(
+            "SELECT trigger_name FROM duckdb_triggers() WHERE database_name = current_database()"
+        ).fetchall()
+        strange += [f"the trigger {name}" for (name,) in triggers]
+    if not strange and found.get("meta", ("",))[0] == "table":
+        _version(con)  # only now may `meta` be read; of a later version it says so
+    expected = _expected()
+    strange += [
+        f"the {kind} {name}, which is not as this package makes it"
+        for name, (kind, sql) in found.items()
+        if name in expected and _normal(sql) != expected[name]
+    ]
+    if strange:
+        more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
+        raise ForeignDatabaseError(
+            f"{where(con)} holds {printable(strange[0])[:200]}{more}; nothing of it was evaluated. "
+            "If you made it, drop it there; otherwise do not use this file"
+        )
+
+
+@functools.cache
+def _expected() -> dict[str, str]:
+    """The text of each of our tables and views, as this DuckDB writes it. Takes 15 ms."""
+    with duckdb.connect() as con:
+        for statement in DDL:
+            con.execute(statement)
+        return {name: _normal(sql) for name, (_, sql) in _objects(con).items()}
+
+
+def _objects(con: duckdb.DuckDBPyConnection) -> dict[str, tuple[str, str]]:
+    """Name -> (table or view, its text), of the open database."""
+    rows = con.execute(
+        """SELECT schema_name, table_name, 'table', sql FROM duckdb_tables()
+        WHERE database_name = current_database() AND NOT temporary
+        UNION ALL SELECT schema_name, view_name, 'view', sql FROM duckdb_views()
+        WHERE database_name = current_database() AND NOT internal AND NOT temporary"""
+    ).fetchall()
+    return {
+        name if schema == "main" else f"{schema}.{name}": (kind, sql or "")
+        for schema, name, kind, sql in rows
+    }
+
+
+def _normal(sql: str) -> str:
+    """The text without what differs between the versions of DuckDB that stored or wrote it.
+
+    A view read back from a file has fewer parentheses, and TIMESTAMP_US for TIMESTAMP. Without
+    parentheses the words are still the same and in the same order, so none that reads a file.
+    """
+    return re.sub(r'[\s()"]', "", sql).replace("TIMESTAMP_US", "TIMESTAMP")
 
 
 def where(con: duckdb.DuckDBPyConnection) -> str:

@@ -72,7 +72,8 @@ def examine(path: Path) -> Contents:
     Raises:
         StoreError: it is damaged, foreign, newer than this package, or has a row twice.
     """
-    with connections.reader(path, 0, older_too=True) as con:
+    # Whatever its catalog says, nothing but the file itself is read (`schema.require_ours`).
+    with connections.reader(path, 0, older_too=True, only_in=()) as con:
         try:
             return _contents(con, path)
         except duckdb.CatalogException as error:
