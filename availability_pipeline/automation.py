@@ -17,7 +17,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from availability_pipeline import assets, settings
 from availability_pipeline.history import history_retention
 from availability_pipeline.keys import FIRST_DATE
-from availability_pipeline.partitions import range_tags, yesterday
+from availability_pipeline.partitions import DATES_TAG, range_tags, yesterday
 from availability_pipeline.settings import Settings
 from availability_pipeline.verdicts import PROGRAM
 
@@ -65,6 +65,11 @@ backup = dg.define_asset_job(
 )
 
 
+# A scheduled update goes before the runs that somebody launched by hand: 500 may be waiting for the
+# one writer's place.
+_FIRST = {"dagster/priority": "10"}
+
+
 # 02:00: the date is over, and the probe makes its partition even though the files normally
 # appear only at 06:57-08:40 UTC; until then they are pending.
 @_described(
@@ -76,7 +81,8 @@ backup = dg.define_asset_job(
 )
 def daily_update_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """Yesterday's partition."""
-    return dg.RunRequest(partition_key=_yesterday(context).isoformat())
+    day = _yesterday(context).isoformat()
+    return dg.RunRequest(partition_key=day, tags={**_FIRST, DATES_TAG: day})
 
 
 # 09:00 is after the usual 06:57-08:40 UTC; 15:00 and 21:00 catch the slow days, and 03:00 repairs
@@ -92,7 +98,7 @@ def late_arrivals_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunReque
     """The last AVAILABILITY_LOOKBACK_DAYS partitions in one run; as cheap as one."""
     end = _yesterday(context)
     start = max(FIRST_DATE, end - dt.timedelta(settings.load().lookback_days - 1))
-    return dg.RunRequest(tags=range_tags(start, end))
+    return dg.RunRequest(tags={**_FIRST, **range_tags(start, end)})
 
 
 # Sunday, between the late-arrivals runs: files came up to 17 months late, and a relisting moves
@@ -106,7 +112,7 @@ def late_arrivals_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunReque
 )
 def full_reconcile_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """The whole history in one run."""
-    return dg.RunRequest(tags=range_tags(FIRST_DATE, _yesterday(context)))
+    return dg.RunRequest(tags={**_FIRST, **range_tags(FIRST_DATE, _yesterday(context))})
 
 
 # After the 09:00 look at late arrivals, so that what came this morning is not called late. Daily

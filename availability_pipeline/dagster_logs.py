@@ -18,14 +18,10 @@ from pathlib import Path
 
 import dagster as dg
 from concurrent_log_handler import ConcurrentRotatingFileHandler
-from dagster._core.storage.tags import (
-    ASSET_PARTITION_RANGE_END_TAG,
-    ASSET_PARTITION_RANGE_START_TAG,
-    PARTITION_NAME_TAG,
-)
 
 from availability_pipeline import logs, settings
 from availability_pipeline.masking import mask
+from availability_pipeline.partitions import dates_of
 
 MATERIALIZE = "materialize"
 """What a run is called that was started in the UI on assets and not on a job."""
@@ -91,11 +87,12 @@ class RunLogHandler(ConcurrentRotatingFileHandler):
         event: dg.DagsterEvent | None = meta["dagster_event"]
         message, level = meta["orig_message"], record.levelname
         if event is not None:
-            failure = _failure(event)
-            if failure is None:
+            canceled = event.event_type == dg.DagsterEventType.RUN_CANCELED
+            said = "canceled" if canceled else _failure(event)
+            if said is None:
                 return None
-            message = _about(meta["job_tags"], meta["run_id"] or "", failure)
-            level = "ERROR"
+            message = _about(meta["job_tags"], meta["run_id"] or "", said)
+            level = "INFO" if canceled else "ERROR"
         elif record.levelno < self._lowest or record.pathname.startswith(DAGSTERS_OWN):
             return None
         at = dt.datetime.fromtimestamp(record.created, dt.UTC)
@@ -125,13 +122,6 @@ def job_label(job: str | None) -> str:
     return MATERIALIZE if job is None or job.startswith("__") else job
 
 
-def dates_of(tags: Mapping[str, str]) -> str:
-    """The dates a run is about, from its tags: `2024-01-15`, `2024-01-15 to 2024-01-20` or ``."""
-    start = tags.get(ASSET_PARTITION_RANGE_START_TAG) or tags.get(PARTITION_NAME_TAG, "")
-    end = tags.get(ASSET_PARTITION_RANGE_END_TAG, start)
-    return start if start == end else f"{start} to {end}"
-
-
 def failure_reason(event: dg.DagsterEvent) -> str:
     """Why a step or run failed, in one line: our own words, or the last cause's."""
     data = event.event_specific_data
@@ -147,6 +137,9 @@ def failure_reason(event: dg.DagsterEvent) -> str:
 
 def _failure(event: dg.DagsterEvent) -> str | None:
     if event.is_step_failure:
+        # Somebody canceled the run, which is said once, by its own event.
+        if _is_interrupt(event):
+            return None
         return f"{event.step_key} failed: {failure_reason(event)}"
     # A run that failed in a step has said why; this is one that failed around its steps.
     if event.is_job_failure and event.job_failure_data.first_step_failure_event is None:
@@ -161,6 +154,12 @@ def _failure(event: dg.DagsterEvent) -> str | None:
                 f"{seen.get('observed')}, should be {seen.get('threshold')}{remedy}"
             )
     return None
+
+
+def _is_interrupt(event: dg.DagsterEvent) -> bool:
+    error = event.step_failure_data.error
+    names = {one.cls_name for one in (error, error and error.cause) if one}
+    return dg.DagsterExecutionInterruptedError.__name__ in names
 
 
 def _about(tags: Mapping[str, str], run_id: str, failure: str) -> str:

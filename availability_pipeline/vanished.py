@@ -17,19 +17,26 @@ import os
 import platform
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import dagster as dg
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
+from dagster._core.storage.tags import HIDDEN_TAG_PREFIX
 from sqlalchemy.exc import SQLAlchemyError
 
 from availability_pipeline.dagster_logs import say_failed
+from availability_pipeline.partitions import DATES_TAG, dates_of
 
 WHY = "its process vanished (killed, or the machine went down)"
-HOST_TAG, PID_TAG = "availability/host", "availability/pid"
+
+# The prefix keeps them out of the UI: they are for `vanished` and for nobody else.
+HOST_TAG, PID_TAG = f"{HIDDEN_TAG_PREFIX}availability_host", f"{HIDDEN_TAG_PREFIX}availability_pid"
+OLDER = {HOST_TAG: "availability/host", PID_TAG: "availability/pid"}
+"""What they were called in 0.1."""
+
 SWEEP_SECONDS = 5
 """How often a waiting CLI command looks whether the one before it is dead."""
 
@@ -39,6 +46,24 @@ _SLACK_SECONDS = 2  # the kernel's boot time is rounded to the second
 def own_tags() -> dict[str, str]:
     """Tags for a run that this process executes."""
     return {HOST_TAG: platform.node(), PID_TAG: str(os.getpid())}
+
+
+def launch_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags for a run with these tags that daemon or UI launch: the host, and its dates.
+
+    One that is executed again has its parent's tags. The parent's process, which a command of ours
+    had noted, is not its own, and has ended.
+    """
+    ours = {HOST_TAG: platform.node()}
+    if _tag(tags, PID_TAG):
+        ours[PID_TAG] = ""
+    if dates := dates_of(tags):
+        ours[DATES_TAG] = dates
+    return ours
+
+
+def _tag(tags: Mapping[str, str], name: str) -> str | None:
+    return tags[name] if name in tags else tags.get(OLDER[name])
 
 
 def is_alive(pid: int, before: float) -> bool:
@@ -68,9 +93,9 @@ def is_alive(pid: int, before: float) -> bool:
 def vanished(instance: dg.DagsterInstance, run_id: str) -> bool:
     """Whether the run's process is known to be gone; False when that cannot be told."""
     record = instance.get_run_record_by_id(run_id)
-    if record is None or record.dagster_run.tags.get(HOST_TAG) != platform.node():
+    if record is None or _tag(record.dagster_run.tags, HOST_TAG) != platform.node():
         return False
-    pid = record.dagster_run.tags.get(PID_TAG)
+    pid = _tag(record.dagster_run.tags, PID_TAG)
     if pid:
         return not is_alive(int(pid), record.create_timestamp.timestamp())
     # Launched by daemon or UI: the process says who it is in its first event.
@@ -137,8 +162,9 @@ class WatchfulRunLauncher(DefaultRunLauncher):
         return True
 
     def launch_run(self, context: LaunchRunContext) -> None:
-        """Launch as usual, and note on which host."""
-        self._instance.add_run_tags(context.dagster_run.run_id, {HOST_TAG: platform.node()})
+        """Launch as usual, and note on which host, and which dates."""
+        run = context.dagster_run
+        self._instance.add_run_tags(run.run_id, launch_tags(run.tags))
         super().launch_run(context)
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:

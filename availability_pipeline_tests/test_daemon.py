@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from availability_pipeline import store
+from availability_pipeline import services, store
 from availability_pipeline_tests.helpers import PATIENCE, days
 from availability_pipeline_tests.receiver import SECRET, receiving
 from availability_pipeline_tests.s3 import local_archive
@@ -41,7 +41,7 @@ ASSETS = ["daily_availability", "symbol_listings", "daily_summary"]
 
 
 class Ui:
-    """`dagster dev` on a home of its own, in its own process group."""
+    """UI and daemon on a home of its own, in their own process group, as `up` starts them."""
 
     def __init__(self, home, endpoint, alert_url="", **env):
         with socket.socket() as free:
@@ -57,8 +57,7 @@ class Ui:
             **env,
         }
         self.process = subprocess.Popen(
-            [Path(sys.executable).with_name("dagster"), "dev", "-w", ROOT / "workspace.yaml",
-             "-h", "127.0.0.1", "-p", str(self.port)],
+            services.python("availability_pipeline.services", "--port", str(self.port)),
             env=self.env, cwd=home,
             stdout=self.log, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
