@@ -1,9 +1,9 @@
 """When what runs: jobs and schedules.
 
 Belongs here: selections and cron lines, each with its reason, and which of them are defined with
-which settings. Does not belong here: what a run does (`assets`). Missed ticks are lost in this
-version of Dagster, so repair never relies on one: each later schedule looks back over the dates of
-the earlier ones.
+which settings. Does not belong here: what a run does (`assets`). After an outage Dagster launches
+each schedule's latest missed tick and drops the earlier ones, so repair never relies on a tick:
+each later run covers the dates of the earlier ones.
 """
 
 import datetime as dt
