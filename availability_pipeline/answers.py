@@ -167,6 +167,7 @@ def chosen(
     symbol: str | None,
     quote_asset: Texts,
     contract_type: Texts,
+    column: str = "symbol",
 ) -> tuple[str, dict[str, object], tuple[str, ...]]:
     """`only`, and of these one symbol where it is given; with the notes on reading its name.
 
@@ -174,11 +175,11 @@ def chosen(
         UnknownSymbolError: `symbol` is not recorded.
         QueryError: as `only`.
     """
-    condition, args = only(con, quote_asset, contract_type)
+    condition, args = only(con, quote_asset, contract_type, column)
     if symbol is None:
         return condition, args, ()
     symbol, notes = find_symbol(con, symbol)
-    return f"{condition} AND symbol = $symbol", args | {"symbol": symbol}, notes
+    return f"{condition} AND {column} = $symbol", args | {"symbol": symbol}, notes
 
 
 def require_any(con: Connection) -> None:
