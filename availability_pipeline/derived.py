@@ -72,9 +72,9 @@ stops AS (
             AND (a.symbol IS NULL OR a.symbol = f.symbol))),
 near AS (
     SELECT date, sum(coalesce(s.stopped, 0)) OVER (
-            ORDER BY date ROWS BETWEEN CURRENT ROW AND {OUTAGE_DATES - 1} FOLLOWING) AS stopped,
+            ORDER BY date ROWS BETWEEN CURRENT ROW AND ({OUTAGE_DATES} - 1) FOLLOWING) AS stopped,
         max(n) OVER (
-            ORDER BY date ROWS BETWEEN {_PUBLISHING_DATES - 1} PRECEDING AND CURRENT ROW) AS n,
+            ORDER BY date ROWS BETWEEN ({_PUBLISHING_DATES} - 1) PRECEDING AND CURRENT ROW) AS n,
         coalesce(lead(date, {OUTAGE_DATES}) OVER (ORDER BY date) - date - {OUTAGE_DATES},
             max(date) OVER () - date + 1 - count(*) OVER (
                 ORDER BY date ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING)) AS unprobed
@@ -85,7 +85,7 @@ outage_dates AS (
             stopped >= {OUTAGE_SYMBOLS}
                 AND stopped >= n * ({OUTAGE_SHARE} + {OUTAGE_SHARE_PER_GAP_DATE} * unprobed)
             OR stopped > n * (0.5 + {OUTAGE_SHARE_PER_GAP_DATE} * unprobed))
-        OVER (ORDER BY date ROWS BETWEEN {OUTAGE_DATES - 1} PRECEDING AND CURRENT ROW) AS outage
+        OVER (ORDER BY date ROWS BETWEEN ({OUTAGE_DATES} - 1) PRECEDING AND CURRENT ROW) AS outage
     FROM near),
 outages AS MATERIALIZED (
     SELECT symbol FROM stops JOIN outage_dates USING (date) WHERE outage),
@@ -124,6 +124,7 @@ LISTINGS_SQL = f"SELECT * EXCLUDE (ended_before) FROM ({_LISTINGS}) ORDER BY sym
 # A settled contract is settled by its name; it was delisted only once published dates without it
 # are confirmed, as with every other symbol.
 _DELISTED = "(state = 'ended' OR state = 'settled' AND last_available < {ended_before})"
+_DELISTED_ROW = _DELISTED.format(ended_before="ended_before")
 
 # A count is unknown, not zero, where the date before was never probed: what is seen first may
 # have been there for long, and what ended in between ended on no date that is recorded.
@@ -140,7 +141,7 @@ listings AS MATERIALIZED ({{listings}}),
 begun AS (SELECT first_available AS date, count(*) AS n FROM listings GROUP BY 1),
 gone AS (
     SELECT last_available + 1 AS date, count(*) AS n FROM listings
-    WHERE {_DELISTED.format(ended_before="ended_before")} GROUP BY 1),
+    WHERE {_DELISTED_ROW} GROUP BY 1),
 -- Expected: those that began by a date and are live, or not past their last file.
 expected AS (
     SELECT date, sum(sum(change)) OVER (ORDER BY date) AS n FROM (

@@ -122,7 +122,7 @@ def test_the_manifest_says_what_the_files_are(record, tmp_path):
     assert said["created_at"] == "2024-03-11T02:03:04Z"
     assert said["rows"] == {
         "availability": 153, "symbol_listings": 3, "daily_summary": 51, "revisions": 0,
-        "symbols": 3, "probes": 51,
+        "symbols": 3, "probes": 51, "acknowledgements": 0,
     }  # fmt: skip
     assert (said["first_date"], said["last_date"]) == ("2024-01-20", "2024-03-10")
     assert names(tmp_path / "out") == {f["path"] for f in said["files"]} | {"manifest.json"}
