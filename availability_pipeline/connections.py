@@ -269,6 +269,7 @@ def _converted(
     """
     with closing(con):
         require_ours(con)
+        require_ours(con)
         with suppress(MissingDatabaseError):  # empty: its first writer ended before it wrote
             check_schema(con, older_too=True)
         try:
@@ -282,6 +283,8 @@ def _converted(
         # writer comes.
         held = _opened(path, Patience(path, 0.2), read_only=True)
         with closing(held):
+            _confine(held, [target.parent])
+            require_ours(held)
             # Another program may have written, and been killed, just before.
             if not any(with_suffix(target, suffix).exists() for suffix in LOG_SUFFIXES):
                 _replace(held, target, part)
