@@ -42,11 +42,12 @@ test: $(STAMP) lint  ## lint and every test, from a fresh clone too
 test-quick: $(STAMP)  ## the tests of the inner loop, in less than two minutes
 	$(PY) -m pytest -m 'not slow' $(ARGS)
 
-.venv-duckdb15/bin/python:
+.venv-duckdb15/.installed:
 	python3 -m venv .venv-duckdb15
-	$@ -m pip install -q --disable-pip-version-check 'duckdb>=1.5,<1.6'
+	.venv-duckdb15/bin/python -m pip install -q --disable-pip-version-check 'duckdb>=1.5,<1.6'
+	@touch $@
 
-duckdb15: .venv-duckdb15/bin/python  ## an older DuckDB beside ours, for the test that it opens the record
+duckdb15: .venv-duckdb15/.installed  ## an older DuckDB beside ours, for the test that it opens the record
 
 bench: $(STAMP)  ## each benchmark's table, full size (ARGS=--quick: in seconds)
 	@for module in $$(grep -l '__main__' benchmarks/*.py | sed 's|/|.|; s|\.py$$||' | \

@@ -27,14 +27,42 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("suite")
 
-SLOW = {}
+SLOW = (
+    # They start the daemon, the UI, a browser, a server or many commands.
+    "test_cli.py",
+    "test_demo.py",
+    "test_browser.py",
+    "test_daemon.py",
+    "test_vanished.py",
+    "test_interrupts.py",
+    "test_background.py",
+    "test_dagster_commands.py",
+    "test_dagster_storage.py",
+    "test_webserver.py",
+    "test_hostile_folder.py",
+    "test_postgres.py",
+    "test_report_browser.py",
+    "test_deploy.py::test_an_installation_brings_what_a_home_needs",
+    "test_deploy.py::test_an_installation_updates_without_a_checkout",
+    # They live for months, or try again and again.
+    "test_simulation.py",
+    "test_faults.py",
+    "test_benchmarks.py::test_a_benchmark_runs_and_prints_its_table",
+    "test_model.py::test_thousands_of_random_steps_lead_to_the_answers_of_the_model",
+    "test_model.py::test_random_runs_through_dagster_lead_to_the_answers_of_the_model",
+    # Dozens of Dagster runs each.
+    "test_alerts.py",
+    "test_publish.py",
+)
 """What `make test-quick` leaves out: files, or tests of them. `pytest --durations=40` says which
 are worth it."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow, and begin with it: a worker takes a file after another."""
+    files = {name.partition("::")[0] for name in SLOW}
     for item in items:
-        file = Path(item.path).name
-        name = f"{file}::{getattr(item, 'originalname', item.name)}"
-        if file in SLOW or name in SLOW:
+        name = f"{Path(item.path).name}::{getattr(item, 'originalname', item.name)}"
+        if name in SLOW or Path(item.path).name in SLOW:
             item.add_marker("slow")
+    items.sort(key=lambda item: Path(item.path).name not in files)

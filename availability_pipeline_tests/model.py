@@ -16,6 +16,8 @@ T = TypeVar("T")
 
 DAY = dt.timedelta(1)
 FIRST_DATE = dt.date(2019, 9, 25)
+NEIGHBOURS = dt.timedelta(8)
+"""What is seen of a rename within so long of each other is one event."""
 
 File = tuple[int, dt.datetime]
 """Size in bytes, and LastModified."""
@@ -405,6 +407,86 @@ class Model:
         begin = dt.datetime.combine(since or dt.date(1970, 1, 1), dt.time(), dt.UTC)
         found = (r for r in self.revisions if r.observed_at >= begin)
         return sorted(found, key=lambda r: (r.observed_at, r.symbol, r.date))
+
+    # What is news
+
+    @kept
+    def moves(self) -> list[tuple[Revision, Revision]]:
+        """A file that vanished from one name and appeared under a settled one, as one move.
+
+        The same date, size and stem, at most `NEIGHBOURS` apart. Of several the nearest in time,
+        then the name that is one `SETTLED` longer; each file moves once.
+        """
+        gone = [r for r in self.revisions if r.change == "vanished"]
+        came = [r for r in self.revisions if r.change == "appeared" and r.symbol != stem(r.symbol)]
+
+        def fit(g: Revision, c: Revision) -> tuple[object, ...] | None:
+            apart = abs(g.observed_at - c.observed_at)
+            steps = c.symbol.count("SETTLED") - g.symbol.count("SETTLED")
+            fits = (
+                g.date == c.date and g.symbol != c.symbol and stem(g.symbol) == stem(c.symbol)
+                and g.old and c.new and g.old[0] == c.new[0] and apart <= NEIGHBOURS and steps >= 0
+            )  # fmt: skip
+            return (apart, abs(steps - 1)) if fits else None
+
+        found = []
+        for g in gone:
+            fitting = [c for c in came if fit(g, c)]
+            if not fitting:
+                continue
+            best = min(fitting, key=lambda c: (*fit(g, c), c.observed_at, c.symbol))  # type: ignore[misc]
+            rivals = [other for other in gone if fit(other, best)]
+            first = min(rivals, key=lambda r: (*fit(r, best), r.observed_at, r.symbol))  # type: ignore[misc]
+            if first is g:
+                found.append((g, best))
+        return found
+
+    @kept
+    def renames(self) -> list[tuple[object, ...]]:
+        """symbol, new name, first and last date, files, first and last time it was seen."""
+        by_names: dict[tuple[str, str], list[tuple[dt.datetime, dt.date]]] = {}
+        for g, c in self.moves():
+            seen = max(g.observed_at, c.observed_at)
+            by_names.setdefault((g.symbol, c.symbol), []).append((seen, g.date))
+        rows = []
+        for names, moved in by_names.items():
+            events: list[list[tuple[dt.datetime, dt.date]]] = []
+            for seen, date in sorted(moved):
+                if events and seen - events[-1][-1][0] <= NEIGHBOURS:
+                    events[-1].append((seen, date))
+                else:
+                    events.append([(seen, date)])
+            for event in events:
+                dates = sorted(date for _, date in event)
+                times = event[0][0], event[-1][0]
+                rows.append((*names, dates[0], dates[-1], len(event), *times))
+        return sorted(rows, key=lambda row: (row[5], *row[:3]))
+
+    def is_routine(self, revision: Revision) -> bool:
+        """It appeared while its date settled, as nearly all do, and had not been there before."""
+        if revision.change != "appeared" or revision.new is None:
+            return False
+        before = [
+            r for r in self.revisions
+            if r.change == "vanished" and (r.symbol, r.date) == (revision.symbol, revision.date)
+            and r.observed_at < revision.observed_at
+        ]  # fmt: skip
+        return revision.new[1] < self.settled_at(revision.date) and not before
+
+    def changes(self, since: dt.date | None, symbol: str | None) -> set[tuple[object, ...]]:
+        """observed_at, change, symbol, date, last date, files, new name."""
+        begin = dt.datetime.combine(since or dt.date(1970, 1, 1), dt.time(), dt.UTC)
+        moved = {id(revision) for pair in self.moves() for revision in pair}
+        found = {
+            (r.observed_at, r.change, r.symbol, r.date, r.date, 1, None)
+            for r in self.revisions
+            if r.observed_at >= begin and id(r) not in moved and not self.is_routine(r)
+            and symbol in (None, r.symbol)
+        }  # fmt: skip
+        for old, new, first, last, files, seen, last_seen in self.renames():
+            if last_seen >= begin and symbol in (None, old, new):  # type: ignore[operator]
+                found.add((seen, "renamed", old, first, last, files, new))
+        return found
 
     def rows(self) -> Iterable[tuple[object, ...]]:
         """Every cell, as the view `availability` has it."""

@@ -129,7 +129,7 @@ REQUIREMENTS = {
     "duckdb15": Requirement(
         "DuckDB 1.5 in an environment of its own",
         "make duckdb15",
-        _file(DUCKDB15),
+        lambda: str(DUCKDB15) if _works(str(DUCKDB15), "-c", "import duckdb") else None,
     ),
     "proc": Requirement("/proc", "Linux only", _file("/proc/self/environ")),
     "dev-full": Requirement("/dev/full", "Linux only", _file("/dev/full")),

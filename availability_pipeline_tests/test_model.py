@@ -253,6 +253,16 @@ class Walk:
             for r in model.all_revisions(since)
         ]  # fmt: skip
 
+        renames = queries.renames(con).rows
+        assert sorted(row[:6] for row in renames) == sorted(row[:6] for row in model.renames())
+        symbol = self.random.choice((None, *model.symbols))
+        changes = queries.changes(con, since, symbol=symbol)
+        places = [changes.columns.index(name) for name in (
+            "observed_at", "change", "symbol", "date", "last_date", "files", "renamed_to")]
+        rows = [tuple(row[n] for n in places) for row in changes.rows]
+        assert len(set(rows)) == len(rows)
+        assert set(rows) == model.changes(since, symbol)
+
     def compare_symbols(self) -> None:
         con, model = self.con, self.model
         got = queries.listings(con)
