@@ -12,6 +12,7 @@ from playwright.sync_api import Page
 
 from availability_pipeline_tests.browser import browser, patient
 from availability_pipeline_tests.demo_process import demo_with_ui
+from availability_pipeline_tests.helpers import PATIENCE
 
 GROUPS = "%2C".join(
     f"global%40global%3A{name}" for name in ("archive", "record", "answers", "published")
@@ -76,7 +77,7 @@ def test_checks_are_executed_and_shown(ui: str, page: Page) -> None:
     """A mutation, and a run that is followed: all through the guard before the UI."""
     page.goto(f"{ui}/assets/daily_availability?view=checks&checkDetail=completeness_slo")
     page.get_by_text("Execute all").click()
-    page.get_by_text("Evaluation result").wait_for(timeout=240_000)  # the run waits its turn
+    page.get_by_text("Evaluation result").wait_for(timeout=PATIENCE * 1000)
 
 
 def test_the_logs_of_a_run_arrive_by_websocket(ui: str, page: Page) -> None:

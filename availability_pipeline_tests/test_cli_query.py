@@ -73,7 +73,7 @@ def in_a_process(path, *args, stdout=subprocess.PIPE, **environment):
     return subprocess.run(
         [sys.executable, "-m", "availability_pipeline.cli", *map(str, args)],
         env={**os.environ, "AVAILABILITY_DB": str(path), **environment},
-        stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, timeout=120,
+        stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, timeout=PATIENCE,
     )  # fmt: skip
 
 
@@ -292,7 +292,7 @@ def test_a_closed_pipe_ends_quietly(path, command):
     done = subprocess.run(
         f"{sys.executable} -m availability_pipeline.cli {command} | head -c 20",
         shell=True, env={**os.environ, "AVAILABILITY_DB": str(path)}, capture_output=True,
-        text=True, check=False, timeout=120,
+        text=True, check=False, timeout=PATIENCE,
     )  # fmt: skip
     assert done.stderr == ""
     assert len(done.stdout) == 20

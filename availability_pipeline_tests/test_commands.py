@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from availability_pipeline import store
-from availability_pipeline_tests.helpers import D, days
+from availability_pipeline_tests.helpers import PATIENCE, D, days
 from availability_pipeline_tests.s3 import local_archive
 
 ROOT = Path(__file__).parents[1]
@@ -40,7 +40,7 @@ def run(home, *arguments):
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=PATIENCE,
     )
 
 

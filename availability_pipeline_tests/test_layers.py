@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from availability_pipeline_tests.helpers import PATIENCE
+
 PACKAGE = Path(__file__).parents[1] / "availability_pipeline"
 
 # A module imports only from its own layer and those before it.
@@ -169,7 +171,7 @@ def test_importing_touches_neither_network_nor_disk(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]

@@ -36,7 +36,7 @@ from availability_pipeline.automation import report_sensor
 from availability_pipeline.definitions import build_defs, defs
 from availability_pipeline.report_data import Cell, DayState, Rename
 from availability_pipeline.resources import AvailabilityDuckDB
-from availability_pipeline_tests.helpers import D, days, flat, make_listing, published
+from availability_pipeline_tests.helpers import PATIENCE, D, days, flat, make_listing, published
 
 START, END = D(2024, 1, 1), D(2024, 1, 20)
 NOW = dt.datetime(2024, 1, 21, 12, tzinfo=dt.UTC)
@@ -439,7 +439,7 @@ def run(tmp_path, *arguments, **env):
         env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "LANG": "C",
              "MPLCONFIGDIR": mpl.get_cachedir(),  # else each makes a list of all fonts
              "AVAILABILITY_DB": str(tmp_path / "record.duckdb"), **env},
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
 
 
