@@ -10,6 +10,7 @@ after a power cut or a `kill -9` no stale file says "running".
 
 import argparse
 import fcntl
+import io
 import json
 import os
 import shutil
@@ -21,9 +22,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
-from availability_pipeline import demo_ui, services, settings
+from availability_pipeline import demo_ui, files, services, settings
 
 LOCK, LOG = "background.lock", "background.log"
 
@@ -52,12 +53,14 @@ class Running:
 def find(home: Path) -> Running | None:
     """What runs on this home, or None."""
     try:
-        with (home / LOCK).open("r+", encoding="utf-8") as lock:
+        with _text(files.opened(home / LOCK, os.O_RDWR)) as lock:
             if _take(lock):
                 return None
             text = lock.read()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise BackgroundError(f"{error.filename} {error.strerror}; remove it") from None
     # Empty while it starts.
     return Running(**json.loads(text)) if text else Running(0, 0, "an address not known yet")
 
@@ -133,7 +136,7 @@ def start(home: Path, port: int) -> str:
     )
     settings.use_home(home)
     # Appended to, so that why the one before ended is still there.
-    with log.open("ab") as out:
+    with files.opened(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as out:
         keeper = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
         )
@@ -183,8 +186,11 @@ def keep_bounded(log: Path) -> None:
     """
     with suppress(FileNotFoundError):
         if log.stat().st_size > LOG_BYTES:
-            shutil.copyfile(log, log.with_name(f"{log.name}.1"))
-            os.truncate(log, 0)
+            with files.temporary_folder(log.parent, f".{log.name}.") as folder:
+                shutil.copyfile(log, folder / "copy")
+                files.private(folder / "copy")
+                (folder / "copy").replace(log.with_name(f"{log.name}.1"))
+            files.opened(log, os.O_WRONLY | os.O_TRUNC).close()
 
 
 def _take(lock: TextIO) -> bool:
@@ -205,13 +211,24 @@ def _lives(pid: int) -> bool:
 
 @contextmanager
 def _locked(home: Path) -> Iterator[TextIO]:
-    with (home / LOCK).open("a+", encoding="utf-8") as lock:
+    try:
+        file = files.lock_file(home / LOCK)
+    except OSError as error:
+        raise BackgroundError(f"{error.filename} {error.strerror}; remove it") from None
+    with _text(file) as lock:
         if not _take(lock):
             found = find(home)
             where = f" at {found.address}" if found else ""
             raise BackgroundError(f"UI and daemon already run on {home}{where}; `stop` them first")
-        lock.truncate(0)
+        if (text := lock.read()) and not text.startswith('{"pid": '):
+            raise BackgroundError(f"{home / LOCK} is not this program's file; move it away")
+        lock.seek(0)
+        lock.truncate()
         yield lock
+
+
+def _text(file: BinaryIO) -> TextIO:
+    return io.TextIOWrapper(file, encoding="utf-8", errors="replace")
 
 
 def main() -> int:
@@ -220,6 +237,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, required=True, help="loopback port of the UI")
     parser.add_argument("--log", type=Path, required=True, help="where our output goes")
     given = parser.parse_args()
+    files.keep_private()
     try:
         up(home(), given.port, given.log)
     except (BackgroundError, demo_ui.UIError) as error:

@@ -20,7 +20,7 @@ from pathlib import Path
 import duckdb
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from availability_pipeline import __version__, apart, retention, snapshot
+from availability_pipeline import __version__, apart, files, retention, snapshot
 from availability_pipeline.columns import TABLE
 from availability_pipeline.outputs import BACKUP_NAME
 from availability_pipeline.schema import SCHEMA_VERSION
@@ -96,24 +96,21 @@ def make(
     """
     with _refused_by(folder), _alone_in(folder):
         _refuse_record(source, folder)
-        for left in folder.glob(f"{_PART}*"):
-            left.unlink()
         when = now.astimezone(dt.UTC).replace(microsecond=0)
         while (path := folder / f"availability-{when:{_STAMP}}.duckdb").exists():
             when += dt.timedelta(seconds=1)  # a second one in the same second
-        part = folder / _PART
-        try:
+        with files.temporary_folder(folder, _PART) as work:
+            part = work / "part"
             snapshot.take(source, part, wait_seconds)
             manifest = _described(source, part, path.name, when, _next_number(folder))
-            beside = part.with_suffix(".part-json")
+            beside = work / "manifest"
             beside.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
             snapshot.sync(beside)
+            for made in (part, beside):
+                files.private(made)
             beside.replace(_manifest_path(path))
             part.replace(path)
             snapshot.sync(folder)
-        finally:
-            for left in folder.glob(f"{_PART}*"):
-                left.unlink()
         removed, future = _forget(folder, path, keep, when)
         return Made(path, manifest, removed, future)
 
@@ -292,8 +289,8 @@ def _manifest_path(path: Path) -> Path:
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _LOCK).open("a") as lock:
+    files.private_folder(folder)
+    with files.lock_file(folder / _LOCK) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -10,7 +10,7 @@ import sys
 
 import click
 
-from availability_pipeline import __version__
+from availability_pipeline import __version__, files
 from availability_pipeline.answers import today_utc
 from availability_pipeline.cli_alerts import alerts
 from availability_pipeline.cli_analytics import validate
@@ -122,6 +122,7 @@ for _command in (
 def main() -> None:
     """Entry point: UTF-8 output; a closed pipe ends quietly, a full disk with one line."""
     utf8_streams()
+    files.keep_private()
     with checked_output():
         cli(prog_name="binance-futures-availability")
 

@@ -12,6 +12,7 @@ This process opens the file through DuckDB and in no other way (why: `apart`), a
 with no settings of ours, so that other code's `duckdb.connect` works beside our connections.
 """
 
+import errno
 import fcntl
 import logging
 import os
@@ -25,7 +26,7 @@ from pathlib import Path
 
 import duckdb
 
-from availability_pipeline import apart, storage_format
+from availability_pipeline import apart, files, storage_format
 from availability_pipeline.schema import (
     REMEDY_FOREIGN,
     REMEDY_MISSING,
@@ -67,7 +68,7 @@ def writer(path: str | Path, wait_seconds: float = 60) -> Iterator[duckdb.DuckDB
     """
     path = Path(path).expanduser()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        files.private_folder(path.parent)
     except OSError as error:
         raise UnwritableDatabaseError(
             f"cannot make the folder of {path}: {error.strerror}; {REMEDY_FOREIGN}"
@@ -367,9 +368,14 @@ def turn(path: Path, patience: Patience, *, writing: bool) -> Iterator[None]:
     database, and a reader first waits until no writer holds it. The lock ends with its process.
     """
     try:
-        lock = path.with_name(f"{path.name}.turn").open("ab" if writing else "rb")
-    except OSError:  # nobody has written here yet, or the folder may not be written
-        yield
+        name = with_suffix(path, ".turn")
+        lock = files.lock_file(name) if writing else files.opened(name, os.O_RDONLY)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UnwritableDatabaseError(
+                f"{error.filename} {error.strerror}; remove it"
+            ) from None
+        yield  # nobody has written here yet, or the folder may not be written
         return
     with lock:
         while True:

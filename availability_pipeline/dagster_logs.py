@@ -19,7 +19,7 @@ from pathlib import Path
 import dagster as dg
 from concurrent_log_handler import ConcurrentRotatingFileHandler
 
-from availability_pipeline import logs, settings
+from availability_pipeline import files, logs, settings
 from availability_pipeline.masking import mask
 from availability_pipeline.partitions import dates_of
 
@@ -50,6 +50,7 @@ class RunLogHandler(ConcurrentRotatingFileHandler):
             unicode_error_policy="replace",
             # Dagster makes a handler for each run and closes none: keep no file open between lines.
             keep_file_open=False,
+            umask=settings.umask(),
         )  # fmt: skip
         self._lowest = logging.getLevelNamesMapping()[lowest]
         self._complained = False
@@ -59,7 +60,7 @@ class RunLogHandler(ConcurrentRotatingFileHandler):
         if self.line(record) is None:
             return
         try:
-            Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
+            files.private_folder(Path(self.baseFilename).parent)
         except OSError:
             self.handleError(record)
             return

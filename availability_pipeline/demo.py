@@ -27,7 +27,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from availability_pipeline import demo_ui, derived, report, settings, store
+from availability_pipeline import demo_ui, derived, files, report, settings, store
 from availability_pipeline.cli_output import without_beta_warnings
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline.sample_archive import (
@@ -258,11 +258,11 @@ def _table(
 @contextmanager
 def _home(folder: Path) -> Iterator[Path]:
     """A fresh home, ours alone while the demo runs; never empties a folder we did not make."""
-    if folder.exists() and not (folder / LOCK).exists():
+    if folder.is_symlink() or (folder.exists() and not (folder / LOCK).exists()):
         raise DemoError(f"{folder} is no demo's folder; move it away or start elsewhere")
     try:
-        folder.mkdir(exist_ok=True)
-        lock = (folder / LOCK).open("w")
+        files.private_folder(folder)
+        lock = files.lock_file(folder / LOCK)
     except OSError as error:
         raise DemoError(f"cannot write {folder} ({error.strerror}); start elsewhere") from None
     with lock:

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from availability_pipeline import services
+from availability_pipeline import files, services
 
 STARTS_WITHIN = 180
 """Seconds; it takes 10 on two cores."""
@@ -60,7 +60,8 @@ def serving(log: Path, port: int) -> Iterator[str]:
     Raises:
         UIError: it did not start.
     """
-    with log.open("wb") as out, running(port, out) as process:
+    anew = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    with files.opened(log, anew) as out, running(port, out) as process:
         _await(f"http://127.0.0.1:{port}/server_info", process, log)
         yield f"http://127.0.0.1:{port}"
 

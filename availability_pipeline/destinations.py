@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-from availability_pipeline import outputs, snapshot
+from availability_pipeline import files, outputs, snapshot
 from availability_pipeline.masking import mask
 from availability_pipeline.store_errors import ExportError
 
@@ -118,20 +118,16 @@ class Folder:
     @contextmanager
     def staging(self) -> Iterator[Path]:
         """A folder in the destination: on the same disk, so that a rename is all it takes."""
-        self._path.mkdir(parents=True, exist_ok=True)
-        with (self._path / _LOCK).open("a") as lock:
+        files.public_folder(self._path)
+        with files.lock_file(self._path / _LOCK) as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise ExportError(
                     f"another export to {self} is running; try again when it is done"
                 ) from None
-            for left in self._path.glob(f"{_STAGING}*"):  # of an export that was killed
-                for file in left.iterdir():
-                    file.unlink()
-                left.rmdir()
-            with tempfile.TemporaryDirectory(prefix=_STAGING, dir=self._path) as staging:
-                yield Path(staging)
+            with files.temporary_folder(self._path, _STAGING) as staging:
+                yield staging
 
     def refuse_protected(self, names: Iterable[str], record: Path) -> None:
         """Raise ProtectedFileError where one of these files must not be written."""
@@ -163,8 +159,10 @@ class Folder:
 
     def put(self, name: str, staged: Path, replacing: Stored | None) -> Stored:  # noqa: ARG002
         """Rename a staged file into its place, flushed to the disk; the lock keeps others out."""
+        files.refuse_links(self._path, name)
         target = self._path / name
-        target.parent.mkdir(parents=True, exist_ok=True)
+        files.public_folder(target.parent)
+        staged.chmod(0o644)
         snapshot.sync(staged)
         staged.replace(target)
         snapshot.sync(target.parent)
@@ -173,6 +171,7 @@ class Folder:
     def remove(self, names: Iterable[str]) -> None:
         """Remove files, and the folders they leave empty."""
         for name in names:
+            files.refuse_links(self._path, name)
             path = self._path / name
             path.unlink(missing_ok=True)
             for folder in list(path.parents)[: name.count("/")]:

@@ -11,6 +11,7 @@ sees the old set or the new one, on S3 too.
 """
 
 import datetime as dt
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -247,7 +248,7 @@ def _export(
         name
         for name in there
         if (match := _OURS.fullmatch(name))
-        and (name in named or (form.versioned and match[1]))
+        and (name in named or (form.versioned and match[1] and _has_hash(to, name, match[1])))
         and name not in now_there | set(manifest.superseded)
     )
     to.remove(gone)
@@ -285,6 +286,12 @@ def _claim(
         staged.write_text("\n".join([*new, ""]), encoding="utf-8")
         to.put(_CLAIM, staged, found[1] if found else None)
     return True
+
+
+def _has_hash(to: Destination, name: str, named: str) -> bool:
+    """Whether a file that no manifest names is one of ours, left by an export that was killed."""
+    found = to.read(name)
+    return found is not None and hashlib.sha256(found[0]).hexdigest()[:16] == named[1:]
 
 
 def _tables(form: Form) -> list[str]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from availability_pipeline import apart, settings
+from availability_pipeline import apart, files, settings
 from availability_pipeline.connections import LOG_SUFFIXES, with_suffix
 from availability_pipeline.store_errors import ProtectedFileError
 
@@ -59,6 +59,7 @@ def replacing(path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
         part = Path(folder) / f"part{target.suffix}"
         yield part
+        files.as_the_user_wants(part)
         part.replace(target)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from availability_pipeline import outputs, report_html, report_png
+from availability_pipeline import files, outputs, report_html, report_png
 from availability_pipeline.report_data import ReportData
 
 PAGE = "availability.html"
@@ -53,7 +53,7 @@ def write(
         ReportError: the folder cannot be written.
     """
     with _refusing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        files.public_folder(folder)
     dpis = (report_png.FILE_DPI, report_png.SMALL_DPI)[: 2 if small else 1]
     drawn = report_png.draw(data, dpis)
     page = report_html.page(data).encode()

@@ -5,16 +5,18 @@ looking again (that is a run, started by the command).
 """
 
 import datetime as dt
+import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
-from availability_pipeline import apart, connections, snapshot
+from availability_pipeline import apart, connections, files, snapshot
 from availability_pipeline.backup import REMEDY, Manifest
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline.store_errors import BackupError, ProtectedFileError
@@ -59,23 +61,31 @@ def put_back(
         raise ProtectedFileError(
             f"{backup} is the record itself; set AVAILABILITY_DB to where it is to be restored"
         )
-    part = connections.with_suffix(target, ".restoring")
+    name = connections.with_suffix(target, ".restoring")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("ab") as out:
-            _lock_alone(out, target)
+        files.private_folder(target.parent)
+        with files.lock_file(name) as lock:
+            _lock_alone(lock, name, target)
             try:
-                out.truncate(0)  # what a killed restore left
-                apart.copy([(backup, part)])
-                snapshot.sync(part)
-                if snapshot.sha256(part) != manifest.sha256:
-                    raise BackupError(f"{backup} changed while it was copied; {REMEDY}")
-                return _replace(part, target, now, wait_seconds)
+                with files.temporary_folder(target.parent, f".{target.name}.restoring-") as folder:
+                    part = folder / "part"
+                    apart.copy([(backup, part)])
+                    if target.exists():
+                        part.chmod(stat.S_IMODE(target.stat().st_mode))
+                    else:
+                        files.private(part)
+                    snapshot.sync(part)
+                    if snapshot.sha256(part) != manifest.sha256:
+                        raise BackupError(f"{backup} changed while it was copied; {REMEDY}")
+                    return _replace(part, target, now, wait_seconds)
             finally:
-                part.unlink(missing_ok=True)
+                name.unlink(missing_ok=True)
     except OSError as error:
+        reason = error.strerror
+        if error.errno == errno.ELOOP:
+            reason = f"{error.filename} {reason}"
         raise BackupError(
-            f"cannot restore to {target}: {error.strerror}; the record is as it was"
+            f"cannot restore to {target}: {reason}; the record is as it was"
         ) from None
 
 
@@ -127,13 +137,15 @@ def _replace(part: Path, target: Path, now: dt.datetime, wait_seconds: float) ->
     return kept if was_there else None
 
 
-def _lock_alone(part: IO[bytes], target: Path) -> None:
+def _lock_alone(lock: BinaryIO, name: Path, target: Path) -> None:
     try:
-        fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise BackupError(
-            f"another restore to {target} is running; try again when it is done"
-        ) from None
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Another restore removes its file at its end: the name may be a third one's by now.
+        alone = os.path.samestat(os.fstat(lock.fileno()), name.stat())
+    except (BlockingIOError, FileNotFoundError):
+        alone = False
+    if not alone:
+        raise BackupError(f"another restore to {target} is running; try again when it is done")
 
 
 @contextmanager

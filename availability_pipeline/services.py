@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 
-from availability_pipeline import settings
+from availability_pipeline import files, settings
 
 # From warnings on. What runs did is in log/availability.log and in the UI; at Dagster's default,
 # INFO, sensors that find nothing to do write 2.8 MB a day.
@@ -50,6 +50,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, required=True, help="loopback port of the UI")
     port = parser.parse_args().port
     settings.never_import_from_current_directory()
+    files.keep_private()
     running = {
         name: subprocess.Popen(command)  # noqa: S603 - our own interpreter and arguments
         for name, command in commands(port).items()

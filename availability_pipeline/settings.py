@@ -163,6 +163,12 @@ class Settings(BaseSettings):
         description="Folder of the report; `report` beside the database when left out.",
     )
 
+    umask: str = Field(
+        default="077",
+        pattern="^0?[0-7]{3}$",
+        description="What others may not do with the files that are kept, as umask(1) has it.",
+    )
+
     # NoDecode: names with commas between them, not JSON.
     ui_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
@@ -293,6 +299,12 @@ def dagster_home() -> Path | None:
     if given := os.environ.get("DAGSTER_HOME"):
         return Path(given).expanduser().resolve()
     return CHECKOUT if (CHECKOUT / "dagster.yaml").exists() else None
+
+
+def umask() -> int:
+    """AVAILABILITY_UMASK as a number; asked before the settings are, which refuse a bad one."""
+    given = os.environ.get("AVAILABILITY_UMASK", "")
+    return int(given, 8) if re.fullmatch("0?[0-7]{3}", given) else 0o077
 
 
 def never_import_from_current_directory() -> None:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import duckdb
 
+from availability_pipeline import files
+
 STORAGE_VERSION = "v1.2.0"
 
 _NEWEST = (1, 2)
@@ -32,6 +34,7 @@ def create(path: Path) -> None:
         part.unlink()  # of an earlier process with our number
     try:
         duckdb.connect(str(part), config={"storage_compatibility_version": STORAGE_VERSION}).close()
+        files.private(part)
         try:
             os.link(part, path)
         except FileExistsError:

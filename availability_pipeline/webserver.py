@@ -29,7 +29,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 
-from availability_pipeline import settings
+from availability_pipeline import files, settings
 
 if TYPE_CHECKING:
     from dagster._core.workspace.context import IWorkspaceProcessContext
@@ -214,6 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not any(_LOCATION.fullmatch(word) for word in words):
         words += ["-m", DEFINITIONS, "-d", str(settings.CHECKOUT)]
     settings.never_import_from_current_directory()
+    files.keep_private()
     try:
         settings.load_to_read()
     except settings.SettingsError as error:

@@ -26,7 +26,7 @@ LAYERS = (
         *("alert_events", "alert_rules", "alert_texts", "alert_outbox"),
     },
     {
-        *("settings", "client", "archive", "listing", "deadlines"),
+        *("settings", "client", "archive", "listing", "deadlines", "files"),
         *("schema", "store", "derived", "queries", "validation"),
         *("connections", "store_errors", "refusals", "standing", "exchange"),
         *("apart", "storage_format", "outputs"),

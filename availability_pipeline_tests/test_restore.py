@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from availability_pipeline import backup, restore, schema, store
+from availability_pipeline import backup, files, restore, schema, store
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline_tests.helpers import PATIENCE, D, flat, make_listing
 from availability_pipeline_tests.test_backup import (
@@ -297,8 +297,9 @@ def test_a_place_that_refuses_is_one_line(record, folder):
 
 def test_two_restores_at_once_do_not_mix(record, folder):
     made = make(record, folder)
-    with record.with_name("record.duckdb.restoring").open("ab") as part:
-        restore._lock_alone(part, record)
+    name = record.with_name("record.duckdb.restoring")
+    with files.lock_file(name) as lock:
+        restore._lock_alone(lock, name, record)
         with pytest.raises(backup.BackupError, match="another restore"):
             put_back(made, record)
         assert json.loads(made.path.with_suffix(".json").read_text())["tables"]
