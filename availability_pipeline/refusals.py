@@ -26,14 +26,12 @@ MIN_SYMBOLS = 2
 """The same of symbols: a folder stays when its contract ends, so already two are telling."""
 
 
-def refuse_past(con: duckdb.DuckDBPyConnection, listing: Listing, now: dt.datetime) -> None:
-    """Refuse a probe older than what it would replace, be it a row outside its range.
-
-    Reads the frame registered as `wide`.
-    """
+def refuse_past(
+    con: duckdb.DuckDBPyConnection, listing: Listing, now: dt.datetime, rows: str
+) -> None:
+    """Refuse a probe older than what it would replace; `rows` is the SQL condition of that."""
     [(last,)] = con.execute(
-        """SELECT max(probe_timestamp) FROM daily_availability
-        WHERE date BETWEEN ? AND ? OR symbol IN (SELECT symbol FROM wide)""",
+        f"SELECT max(probe_timestamp) FROM daily_availability WHERE {rows}",  # noqa: S608
         [listing.start, listing.end],
     ).fetchall()
     if last is not None and last > now:

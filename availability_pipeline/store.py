@@ -139,15 +139,18 @@ def write_probe(
         _registered(con, "wide", wide),
         transaction(con),
     ):
-        refuse_past(con, listing, probed_at)
+        rows_before = "date BETWEEN ? AND ?"
+        if len(wide):  # otherwise DuckDB need not read any other date: half of a day's write
+            rows_before += " OR symbol IN (SELECT symbol FROM wide)"
+        refuse_past(con, listing, probed_at, rows_before)
         if not accept_shrunken:
             refuse_shrunken(con, listing, min_listed_share)
         if settle_days is not None:
             set_meta(con, "settle_days", str(settle_days))
         _upsert_symbols(con, probed_at, never_written)
         symbols = _look(con, listing)
-        changes = _write_revisions(con, span, probed_at, run_id)
-        _replace_rows(con, span, probed_at)
+        changes = _write_revisions(con, span, rows_before, probed_at, run_id)
+        _replace_rows(con, span, probed_at, outside=len(wide) > 0)
         _write_probes(con, span, probed_at, run_id)
         con.execute("DROP TABLE looked")
         [(rows, available, pending, absent)] = con.execute(
@@ -254,12 +257,16 @@ def _look(con: duckdb.DuckDBPyConnection, listing: Listing) -> int:
 
 
 def _write_revisions(
-    con: duckdb.DuckDBPyConnection, span: list[dt.date], probed_at: dt.datetime, run_id: str
+    con: duckdb.DuckDBPyConnection,
+    span: list[dt.date],
+    rows_before: str,
+    probed_at: dt.datetime,
+    run_id: str,
 ) -> dict[str, int]:
     # Only dates with an earlier probe. A symbol without a row on such a date had no folder then,
     # which is an absence too: its file appeared (files move to a new `...SETTLED` folder so).
     con.execute(
-        """CREATE TEMP TABLE changed AS
+        f"""CREATE TEMP TABLE changed AS
         SELECT n.date, n.symbol, CASE
                 WHEN o.available AND NOT n.available THEN 'vanished'
                 WHEN o.available THEN 'replaced' ELSE 'appeared' END AS change,
@@ -267,12 +274,11 @@ def _write_revisions(
             o.last_modified AS old_time, n.last_modified AS new_time
         FROM looked n
         JOIN probes p ON p.date = n.date
-        LEFT JOIN (FROM daily_availability
-                WHERE date BETWEEN ? AND ? OR symbol IN (SELECT symbol FROM wide)) o
+        LEFT JOIN (FROM daily_availability WHERE {rows_before}) o
           ON o.date = n.date AND o.symbol = n.symbol
         WHERE coalesce(o.available, false) <> n.available
            OR o.available AND (o.file_size_bytes IS DISTINCT FROM n.file_size_bytes
-                               OR o.last_modified IS DISTINCT FROM n.last_modified)""",
+                               OR o.last_modified IS DISTINCT FROM n.last_modified)""",  # noqa: S608
         span,
     )
     con.execute(
@@ -286,14 +292,15 @@ def _write_revisions(
 
 
 def _replace_rows(
-    con: duckdb.DuckDBPyConnection, span: list[dt.date], probed_at: dt.datetime
+    con: duckdb.DuckDBPyConnection, span: list[dt.date], probed_at: dt.datetime, *, outside: bool
 ) -> None:
     con.execute("DELETE FROM daily_availability WHERE date BETWEEN ? AND ?", span)
-    con.execute(
-        """DELETE FROM daily_availability d USING looked l
-        WHERE l.date NOT BETWEEN ? AND ? AND d.date = l.date AND d.symbol = l.symbol""",
-        span,
-    )
+    if outside:
+        con.execute(
+            """DELETE FROM daily_availability d USING looked l
+            WHERE l.date NOT BETWEEN ? AND ? AND d.date = l.date AND d.symbol = l.symbol""",
+            span,
+        )
     # Months of symbols: one symbol's rows stand in runs of thirty, so a timeline unpacks two
     # vectors a month instead of fifteen (10 ms instead of 20), and a date still lies within
     # one or two row groups. 0.8 MB more than by date alone.

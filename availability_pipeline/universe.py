@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 Unknown = Literal["refuse", "mark"]
 
-_NO_FILE, _FILE, _NULL = "0::UTINYINT", "1::UTINYINT", "2::UTINYINT"
-
 
 @dataclass(frozen=True)
 class Universe(Rows):
@@ -152,15 +150,16 @@ def _matrix(
     # on a read-only connection.
     con.execute(
         f"""CREATE OR REPLACE TEMP TABLE universe_cells AS
-        SELECT date, symbol, {_FILE} AS cell FROM daily_availability
+        SELECT date, symbol, true AS cell FROM daily_availability
         WHERE date BETWEEN $first AND $last AND available{condition}""",  # noqa: S608
         {"first": first, "last": last} | args,
     )
+    # A date answers for its cells if its own probe was late enough and was one of every symbol.
     con.execute(
         f"""CREATE OR REPLACE TEMP TABLE universe_dates AS
-        SELECT date, probed_at, settled_at,
-            CASE WHEN probed_at >= settled_at THEN {_NO_FILE} ELSE {_NULL} END AS otherwise
-        FROM (SELECT d.date, p.probed_at, {settled_at("d.date")} AS settled_at
+        SELECT date, settled_at, CASE WHEN probed_at >= settled_at
+            AND symbols = (SELECT count(*) FROM symbols) THEN false END AS otherwise
+        FROM (SELECT d.date, p.probed_at, p.symbols, {settled_at("d.date")} AS settled_at
             FROM (SELECT unnest(generate_series($first::DATE, $last::DATE, INTERVAL 1 DAY))::DATE
                 AS date) d LEFT JOIN probes p ON p.date = d.date)""",  # noqa: S608
         {"first": first, "last": last},
@@ -169,43 +168,22 @@ def _matrix(
         if not ask(con, "SELECT 1 FROM universe_cells LIMIT 1").rows:
             yield "SELECT date FROM universe_dates ORDER BY date", notes
             return
-        _add_exceptions(con)
+        # On the other dates only each cell's own row can say that there is no file.
+        con.execute(
+            """INSERT INTO universe_cells SELECT d.date, d.symbol, false
+            FROM daily_availability d JOIN universe_dates u USING (date)
+            WHERE u.otherwise IS NULL AND NOT d.available AND d.probe_timestamp >= u.settled_at
+                AND d.symbol IN (SELECT symbol FROM universe_cells)"""
+        )
         con.execute(
             """CREATE OR REPLACE TEMP TABLE universe_wide AS
             PIVOT universe_cells ON symbol USING any_value(cell) GROUP BY date"""
         )
         yield (
-            f"SELECT d.date, nullif(coalesce(COLUMNS(w.* EXCLUDE (date)), d.otherwise), {_NULL}) "  # noqa: S608
-            f"= {_FILE} FROM universe_dates d LEFT JOIN universe_wide w USING (date) "
-            "ORDER BY d.date",
+            "SELECT d.date, coalesce(COLUMNS(w.* EXCLUDE (date)), d.otherwise) "
+            "FROM universe_dates d LEFT JOIN universe_wide w USING (date) ORDER BY d.date",
             notes,
         )
     finally:
         for table in ("cells", "dates", "wide"):
             con.execute(f"DROP TABLE IF EXISTS temp.universe_{table}")
-
-
-def _add_exceptions(con: Connection) -> None:
-    """Add the cells without a file that are not what their date's probe says."""
-    # A symbol seen for the first time was probed on all dates then, so later than its dates were.
-    con.execute(
-        f"""INSERT INTO universe_cells
-        SELECT d.date, d.symbol, {_NO_FILE} FROM daily_availability d
-        JOIN universe_dates u ON u.date = d.date AND u.otherwise = {_NULL}
-        WHERE NOT d.available AND d.probe_timestamp >= u.settled_at
-            AND d.symbol IN (SELECT symbol FROM universe_cells)"""  # noqa: S608
-    )
-    # In a record of version 0.1 symbols may lack rows on dates probed before they were known.
-    [(lacking,)] = ask(
-        con,
-        """SELECT (SELECT count(*) FROM symbols) * count(*) > (SELECT count(*)
-            FROM daily_availability WHERE date IN (SELECT date FROM universe_dates))
-        FROM universe_dates WHERE probed_at IS NOT NULL""",
-    ).rows
-    if lacking:
-        con.execute(
-            f"""INSERT INTO universe_cells SELECT u.date, s.symbol, {_NULL}
-            FROM (SELECT date FROM universe_dates WHERE otherwise = {_NO_FILE}) u
-            CROSS JOIN (SELECT DISTINCT symbol FROM universe_cells) s
-            ANTI JOIN daily_availability d ON d.date = u.date AND d.symbol = s.symbol"""  # noqa: S608
-        )

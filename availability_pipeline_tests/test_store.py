@@ -103,9 +103,9 @@ def test_a_fault_in_the_middle_of_a_write_leaves_everything_as_it_was(
     before = everything(path)
     real = getattr(store, step)
 
-    def fail(*args):
+    def fail(*args, **named):
         if when == "after":
-            real(*args)
+            real(*args, **named)
         raise KeyboardInterrupt
 
     with store.writer(path) as con:
