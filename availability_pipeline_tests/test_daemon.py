@@ -143,7 +143,7 @@ def test_two_backfills_launched_at_once_both_finish_one_write_after_the_other(tm
             ui.stop()
     ran = steps(state)
     probes = [s for s in ran if s[2] == "daily_availability"]
-    assert len({s[3] for s in probes}) == 3, "two backfills and the update that succeeded"
+    assert len({s[3] for s in probes}) == 4, "two backfills, a failed and a successful update"
     assert receiver.titles == [f"daily_update failed: {END}", "daily_update recovered"]
     with closing(sqlite3.connect(tmp_path / "history" / "runs" / "index.db")) as index:
         planned = index.execute("SELECT count(*) FROM asset_check_executions").fetchall()
