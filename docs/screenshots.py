@@ -20,7 +20,7 @@ IMAGES = Path(__file__).parent / "images"
 PORT = 3210
 ADDRESS = f"http://127.0.0.1:{PORT}"
 CHROMIUM = "/usr/bin/chromium"
-GROUPS = ("archive", "record", "answers", "published")
+GROUPS = ("archive", "record", "answers")
 # Root has no sandbox; the others keep chromium from asking the network for itself.
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
              "--disable-background-networking"]  # fmt: skip
