@@ -29,9 +29,17 @@ MIN_SYMBOLS = 2
 def refuse_past(
     con: duckdb.DuckDBPyConnection, listing: Listing, now: dt.datetime, rows: str
 ) -> None:
-    """Refuse a probe older than what it would replace; `rows` is the SQL condition of that."""
+    """Refuse a probe older than what it would replace; `rows` is the SQL condition of that.
+
+    Or older than the probe of a date outside its range to which it would add a newly seen symbol:
+    that row would be pending where the date's others are confirmed. Those symbols are in the frame
+    registered as `wide`.
+    """
     [(last,)] = con.execute(
-        f"SELECT max(probe_timestamp) FROM daily_availability WHERE {rows}",  # noqa: S608
+        f"""SELECT greatest(
+            (SELECT max(probe_timestamp) FROM daily_availability WHERE {rows}),
+            (SELECT max(p.probed_at) FROM probes p
+                JOIN wide w ON p.date BETWEEN w.first::DATE AND w.last::DATE))""",  # noqa: S608
         [listing.start, listing.end],
     ).fetchall()
     if last is not None and last > now:

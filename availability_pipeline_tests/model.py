@@ -135,9 +135,10 @@ class Model:
     ) -> set[str]:
         """Why the probe may not become a fact: `past`, `skew`, `shrunken`; any of them."""
         found = set()
-        cells = (self.cells.get(place) for place in self.written(start, end, archive))
-        if any(cell and cell.probed_at > now for cell in cells):
-            found.add("past")
+        for date, symbol in self.written(start, end, archive):
+            cell, probe = self.cells.get((date, symbol)), self.probes.get(date)
+            if (cell and cell.probed_at > now) or (probe and probe[0] > now):
+                found.add("past")
         if server_time and abs(now - server_time) > dt.timedelta(minutes=60):
             found.add("skew")
         known = {s for s, at in self.last_seen.items() if at == self.last_probe}

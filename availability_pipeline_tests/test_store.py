@@ -172,6 +172,18 @@ def test_the_clock_of_other_dates_does_not_matter(path):
     assert rows(path, "SELECT count(*) FROM availability WHERE available") == [(2,)]
 
 
+def test_a_new_symbol_is_not_listed_over_dates_that_were_probed_later(path):
+    """Its rows would be older than their dates: pending in one answer, confirmed in another."""
+    write(path, {"AUSDT": flat(START, END)}, start=START, end=START)
+    before = everything(path)
+    with_new = {"AUSDT": flat(START, END), "BUSDT": flat(END, END)}
+    with store.writer(path) as con:
+        listing = make_listing(END, END, with_new, recorded=store.recorded(con))
+        with pytest.raises(store.ClockWentBackError, match="set the clock right"):
+            store.write_probe(con, listing, probed_at=NOW - HOUR, run_id="r")
+    assert everything(path) == before
+
+
 @pytest.mark.parametrize(("days_off", "side"), [(1, "ahead of"), (-1, "behind")])
 def test_a_clock_far_from_the_archives_is_refused(path, days_off, side):
     listing = make_listing(START, END, {"AUSDT": {}}, NOW - dt.timedelta(days=days_off))
