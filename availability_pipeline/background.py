@@ -33,6 +33,9 @@ PORT_REMEDY = "choose another, as `--port 3001` (with make: `PORT=3001 make star
 ENDS_WITHIN = 20
 """Seconds that `stop` waits; the group is given `demo_ui.ENDS_WITHIN` of them."""
 
+RESTARTS, RESTART_SECONDS = 5, 600
+"""They are started again so often within so many seconds, as by the systemd units."""
+
 LOG_BYTES = 1_000_000
 """Size at which `background.log` becomes `background.log.1`, which replaces the one before."""
 
@@ -84,7 +87,9 @@ def home() -> Path:
 def up(
     home: Path, port: int, log: Path | None = None, say: Callable[[str], None] | None = None
 ) -> None:
-    """Run UI and daemon until SIGINT or SIGTERM comes, or they end by themselves.
+    """Run UI and daemon until SIGINT or SIGTERM comes; start them again when they end.
+
+    They end when one of their processes does, as when the kernel kills one for its memory.
 
     Args:
         home: the folder of `dagster.yaml` and the run history; gets ours if it has none.
@@ -93,31 +98,47 @@ def up(
         say: called with one line once the UI answers.
 
     Raises:
-        BackgroundError: something runs on this home already, or they ended.
+        BackgroundError: something runs on this home already, or they ended again and again.
         demo_ui.UIError: the port is taken.
     """
-    address = f"http://127.0.0.1:{port}"
     with demo_ui.sigterm_as_ctrl_c(), _locked(home) as lock:
         demo_ui.require_free(port, PORT_REMEDY)
         if not (home / "dagster.yaml").exists():
             # Without it Dagster would take its defaults, with which two runs write at once.
             shutil.copy(settings.shipped_config(), home / "dagster.yaml")
         settings.use_home(home)
-        # `services` keeps the lock too: if this process is killed, `stop` still finds it.
-        with (
-            suppress(KeyboardInterrupt),
-            demo_ui.running(port, None, (lock.fileno(),)) as process,
-        ):
-            lock.write(json.dumps(asdict(Running(os.getpid(), process.pid, address))))
-            lock.flush()
-            while process.poll() is None:
-                if say and demo_ui.answers(f"{address}/server_info"):
-                    say(f"UI and daemon run: {address} (Ctrl-C ends both)")
-                    say = None
-                if log:
-                    keep_bounded(log)
-                time.sleep(services.EVERY)
-            raise BackgroundError("UI and daemon ended by themselves; the output above says why")
+        ends: list[float] = []
+        with suppress(KeyboardInterrupt):
+            while True:
+                _run_once(lock, port, log, say)
+                say = None
+                ends = [end for end in ends if time.monotonic() - end < RESTART_SECONDS]
+                if len(ends) >= RESTARTS:
+                    raise BackgroundError(
+                        f"UI and daemon ended {RESTARTS + 1} times within "
+                        f"{RESTART_SECONDS // 60} minutes; the output above says why"
+                    )
+                ends.append(time.monotonic())
+                print("UI and daemon ended; they are started again", file=sys.stderr)  # noqa: T201
+
+
+def _run_once(
+    lock: TextIO, port: int, log: Path | None, say: Callable[[str], None] | None
+) -> None:
+    """Run them until they end by themselves."""
+    address = f"http://127.0.0.1:{port}"
+    # `services` keeps the lock too: if this process is killed, `stop` still finds it.
+    with demo_ui.running(port, None, (lock.fileno(),)) as process:
+        lock.truncate(0)
+        lock.write(json.dumps(asdict(Running(os.getpid(), process.pid, address))))
+        lock.flush()
+        while process.poll() is None:
+            if say and demo_ui.answers(f"{address}/server_info"):
+                say(f"UI and daemon run: {address} (Ctrl-C ends both)")
+                say = None
+            if log:
+                keep_bounded(log)
+            time.sleep(services.EVERY)
 
 
 def start(home: Path, port: int) -> str:

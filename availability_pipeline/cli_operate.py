@@ -49,7 +49,7 @@ def status(as_json: bool) -> None:
     error: StoreError | None = None
     verdicts: dict[str, Verdict] = {}
     stored: set[dt.date] = set()
-    with _history() as instance:
+    with opened_history() as instance:
         answer: dict[str, Any] = {"database": str(s.db_path), "log": str(settings.log_path(s))}
         answer["history"] = instance is not None
         try:
@@ -105,7 +105,7 @@ def slo_command(ctx: click.Context, days: int, as_json: bool) -> None:
     with one_line_errors():
         s = settings.load()
         now = dt.datetime.now(dt.UTC)
-        with _history() as instance:
+        with opened_history() as instance:
             with connections.reader(s.db, s.db_wait_seconds) as con:
                 require_any(con)
                 verdicts = _judge_record(con, now, s)
@@ -147,9 +147,10 @@ for _command in (acknowledge, acknowledged, forget):
 
 
 @contextmanager
-def _history() -> "Iterator[dg.DagsterInstance | None]":
+def opened_history() -> "Iterator[dg.DagsterInstance | None]":
+    """Dagster's records in the home, for reading; None where nothing ever ran."""
     folder = settings.dagster_home()
-    if folder is None or not _has_history(folder):
+    if folder is None or not has_history(folder):
         yield None  # without the 1.5 s of importing Dagster
         return
     with warnings.catch_warnings():
@@ -164,7 +165,8 @@ def _history() -> "Iterator[dg.DagsterInstance | None]":
             raise click.ClickException(str(error)) from None
 
 
-def _has_history(folder: Path) -> bool:
+def has_history(folder: Path) -> bool:
+    """Whether anything ever ran on this home; without importing Dagster."""
     if (folder / "history" / "runs.db").exists():
         return True
     # PostgreSQL keeps its history elsewhere, and only Dagster knows where.
@@ -210,6 +212,7 @@ def _running(
     defined = automation.schedules(s)
     return {
         "daemon": asdict(health.daemon(instance, now)),
+        "overdue": health.overdue(instance, defined, automation.sensors(s), now),
         "schedules": [asdict(x) for x in health.schedules(instance, defined, now)],
         "runs": [asdict(x) for x in health.last_runs(instance)],
     }
@@ -227,8 +230,8 @@ class Step:
     """
 
     kind: Literal[
-        "record_error", "never_ran", "daemon_down", "schedules_off", "unknown_dates", "breach",
-        "last_run_failed", "nothing",
+        "record_error", "never_ran", "daemon_down", "overdue", "schedules_off", "unknown_dates",
+        "breach", "last_run_failed", "nothing",
     ]  # fmt: skip
     text: str
     command: str | None = None
@@ -246,6 +249,10 @@ def next_step(
     if not answer["daemon"]["running"]:
         text = f"Nothing runs by itself: the daemon is down. Start it: {START}."
         return Step("daemon_down", text)
+    if answer.get("overdue"):
+        found = answer["overdue"][0]
+        text = f"Nothing runs by itself: {found}. Stop it and start it: {START}."
+        return Step("overdue", text)
     off = [s["name"] for s in answer["schedules"] if not s["on"] and not s["optional"]]
     if off:
         text = f"Switched off: {', '.join(off)}. In the UI under Automation, switch on."

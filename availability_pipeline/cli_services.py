@@ -3,6 +3,7 @@
 Belongs here: arguments and printing. Does not belong here: the processes (`background`).
 """
 
+import datetime as dt
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import click
 
 from availability_pipeline import background, demo_ui, settings
+from availability_pipeline.cli_operate import has_history, opened_history
 
 _port = click.option(
     "--port",
@@ -69,13 +71,48 @@ def stop() -> None:
 
 @click.command("running")
 def running() -> None:
-    """Say whether UI and daemon run, and where; exit 1 if not.
+    """Say whether UI and daemon run and do their work, and where; exit 1 if not.
+
+    They do if the UI answers, the daemon gave a sign of life within three minutes, and every
+    schedule and sensor was evaluated when it was due. Also for service managers: where nothing was
+    started by `start` or `up`, the daemon's records alone decide.
 
     Example: binance-futures-availability running
     """
-    found = _one_line(lambda: background.find(background.home()))
-    click.echo(f"running: {found.address}" if found else "not running")
-    sys.exit(0 if found else 1)
+    folder = _one_line(background.home)
+    found = background.find(folder)
+    if found is None and not has_history(folder):
+        click.echo("not running")
+        sys.exit(1)
+    complaints = _complaints(found)
+    if found is None and not complaints:
+        click.echo("running: as a service")
+    elif found is None:
+        click.echo("not running")
+    else:
+        click.echo(f"running: {found.address}" + "".join(f"; but {one}" for one in complaints))
+    sys.exit(1 if complaints else 0)
+
+
+def _complaints(found: background.Running | None) -> list[str]:
+    from availability_pipeline import automation, health
+
+    said = []
+    if found and found.pid and not demo_ui.answers(f"{found.address}/server_info"):
+        said.append("the UI does not answer")
+    now = dt.datetime.now(dt.UTC)
+    with opened_history() as instance:
+        configured = settings.load()
+        if instance is None:
+            return said
+        # One that has just started has given no sign yet.
+        daemon = health.daemon(instance, now)
+        if not daemon.running and (found is None or daemon.last_heartbeat):
+            said.append("the daemon gives no sign of life")
+        said += health.overdue(
+            instance, automation.schedules(configured), automation.sensors(configured), now
+        )
+    return said
 
 
 COMMANDS = (up, start, stop, running)

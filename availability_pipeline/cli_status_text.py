@@ -76,8 +76,11 @@ def _runs_text(answer: Mapping[str, Any], now: dt.datetime) -> str:
         return "no: the daemon has never been started; runs were started by hand"
     ago = int((now - last).total_seconds())
     text = f"{ago} s ago" if ago < 120 else f"at {last:%Y-%m-%d %H:%M} UTC"
-    says = f"{'yes' if daemon['running'] else 'no'}: the daemon's last sign of life was {text}"
-    return "; ".join([says, *(mask(error) for error in daemon["errors"])])
+    overdue = answer.get("overdue", ()) if daemon["running"] else ()
+    well = daemon["running"] and not overdue
+    says = f"{'yes' if well else 'no'}: the daemon's last sign of life was {text}"
+    but = (f"but {line}" for line in overdue)
+    return "; ".join([says, *but, *(mask(error) for error in daemon["errors"])])
 
 
 def _section(title: str, rows: Sequence[Row], line: Callable[[Row], str]) -> None:

@@ -5,8 +5,9 @@ Does not belong here: what counts as kept (`slo`), our database (`standing`), or
 """
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, InstigatorType
@@ -174,6 +175,61 @@ def _schedule(
         error=tick.error.message.strip().splitlines()[-1] if tick and tick.error else None,
         next_tick=next(coming).astimezone(dt.UTC) if on else None,
     )
+
+
+LATE_TICK = dt.timedelta(minutes=10)
+"""A schedule is evaluated within a minute of its time; so long after it, it is overdue."""
+
+
+def overdue(
+    instance: dg.DagsterInstance,
+    schedules_defined: Iterable[dg.ScheduleDefinition],
+    sensors_defined: Iterable[dg.SensorDefinition],
+    now: dt.datetime,
+) -> list[str]:
+    """Schedules and sensors that are on and were not evaluated when they were due, a line each.
+
+    A daemon whose code server is gone goes on saying that it lives, and evaluates nothing.
+    """
+    lines = []
+    for one, tick, since in _evaluations(instance, schedules_defined, InstigatorType.SCHEDULE):
+        times = schedule_execution_time_iterator(
+            (now - LATE_TICK).timestamp(), str(one.cron_schedule), "UTC", ascending=False
+        )
+        due = next(times).astimezone(dt.UTC)
+        if since < due and (tick is None or tick < due):
+            lines.append(f"{one.name} was not evaluated at {due:%Y-%m-%d %H:%M} UTC")
+    for sensor, tick, since in _evaluations(instance, sensors_defined, InstigatorType.SENSOR):
+        interval = dt.timedelta(seconds=sensor.minimum_interval_seconds or 30)
+        last = max(tick or since, since)
+        if now - last > LATE_TICK + interval:
+            lines.append(f"{sensor.name} was not evaluated since {last:%Y-%m-%d %H:%M} UTC")
+    return lines
+
+
+def _evaluations(
+    instance: dg.DagsterInstance, defined: Iterable[Any], kind: InstigatorType
+) -> Iterator[tuple[Any, dt.datetime | None, dt.datetime]]:
+    """Of each that is on: its last tick, and since when the daemon has known it to be on."""
+    states: dict[str, list[InstigatorState]] = {}
+    for state in instance.all_instigator_state(instigator_type=kind):
+        states.setdefault(state.name, []).append(state)
+    for one in defined:
+        found = []
+        for state in states.get(one.name, []):
+            ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
+            since = getattr(state.instigator_data, "start_timestamp", None)
+            if since is None:
+                since = getattr(state.instigator_data, "last_sensor_start_timestamp", None)
+            at = ticks[0].timestamp if ticks else None
+            found.append((at or since or 0.0, state, at, since))
+        if not found:
+            continue  # the daemon has not seen it yet
+        _, state, at, since = max(found, key=lambda entry: entry[0])
+        if state.status == InstigatorStatus.STOPPED or (at is None and since is None):
+            continue
+        tick = dt.datetime.fromtimestamp(at, dt.UTC) if at else None
+        yield one, tick, dt.datetime.fromtimestamp(since or at or 0.0, dt.UTC)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The UI and the daemon on one home, for as long as both live.
+"""The UI and the daemon on one home, for as long as both are of use.
 
 Belongs here: which processes there are and how they are started. Does not belong here: one of it
 for each home (`background`), the process group and its end (`demo_ui`), what the UI answers to
@@ -9,9 +9,14 @@ and imports from the current directory. The processes below do neither.
 """
 
 import argparse
-import subprocess
+import signal
 import sys
 import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
 
 from availability_pipeline import files, settings
 
@@ -21,7 +26,75 @@ QUIET_WEBSERVER = ("--dagster-log-level", "warning", "--code-server-log-level", 
 QUIET_DAEMON = ("--log-level", "warning", "--code-server-log-level", "warning")
 
 EVERY = 0.5
-"""Seconds between two looks whether both live."""
+"""Seconds between two checks that the processes live."""
+
+CODE_SERVER_GONE = 10
+"""Seconds without a code server after which a process is of no use.
+
+Webserver and daemon each have the definitions in a child of theirs. Killed, as by the kernel when
+memory is short, it is not started again by the daemon: no schedule is evaluated any more, while
+the heartbeat goes on. A reload in the UI starts the new one before it ends the old one.
+"""
+
+CODE_SERVER_STARTS = 180
+"""Seconds in which the first one must be there; it takes 5 on two idle cores."""
+
+ENDS_WITHIN = 6
+"""Seconds from SIGTERM to SIGKILL."""
+
+
+class Watched:
+    """A process of Dagster's that is of use only as long as its code server lives.
+
+    Args:
+        name: for the message.
+        command: what to run.
+        now: a monotonic clock, in seconds.
+    """
+
+    def __init__(
+        self, name: str, command: Sequence[str], now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._name, self._now = name, now
+        self._process = psutil.Popen(command)
+        self._needed_by = now() + CODE_SERVER_STARTS
+
+    def ended(self) -> str | None:
+        """Why it is of no use any more, or None."""
+        if (code := self._process.poll()) is not None:
+            return f"the {self._name} ended with exit code {code}"
+        if any(map(_is_code_server, self._below())):
+            self._needed_by = self._now() + CODE_SERVER_GONE
+        elif self._now() > self._needed_by:
+            return f"the {self._name} has no code server any more"
+        return None
+
+    def end(self) -> int:
+        """End it and all below it; its exit code."""
+        there = [*self._below(), self._process]
+        for process in there:
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
+        _, left = psutil.wait_procs(there, timeout=ENDS_WITHIN)
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(left, timeout=ENDS_WITHIN)
+        return int(self._process.wait() or 0)
+
+    def _below(self) -> list[psutil.Process]:
+        try:
+            return list(self._process.children(recursive=True))
+        except psutil.NoSuchProcess:
+            return []
+
+
+def _is_code_server(process: psutil.Process) -> bool:
+    try:
+        words = process.cmdline()
+        return "grpc" in words[:8] and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def python(module: str, *words: str) -> list[str]:
@@ -41,26 +114,43 @@ def commands(port: int) -> dict[str, list[str]]:
     }
 
 
-def main() -> int:
-    """`python -P -m availability_pipeline.services --port N`; ends, with 1, when one of them has.
+def watch(processes: Sequence[Watched]) -> int:
+    """Wait until one of them has ended or is of no use, or a signal comes; end all of them.
 
-    Whoever starts it ends the whole process group.
+    Returns:
+        1, or 0 after SIGTERM and SIGINT.
     """
+    asked: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: asked.append(number))
+    try:
+        while not asked:
+            for process in processes:
+                if why := process.ended():
+                    sys.stderr.write(f"{why}\n")
+                    return 1
+            time.sleep(EVERY)
+        return 0
+    finally:
+        for process in processes:
+            process.end()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`python -P -m availability_pipeline.services --port N`, or `... -- COMMAND`.
+
+    Without a command: webserver and daemon, for `background` and the demo. With one: that command
+    alone, for a service manager, which starts it again after exit code 1.
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given[:1] == ["--"]:
+        return watch([Watched(Path(given[1]).name, given[1:])])
     parser = argparse.ArgumentParser(prog="python -P -m availability_pipeline.services")
     parser.add_argument("--port", type=int, required=True, help="loopback port of the UI")
-    port = parser.parse_args().port
+    port = parser.parse_args(given).port
     settings.never_import_from_current_directory()
     files.keep_private()
-    running = {
-        name: subprocess.Popen(command)  # noqa: S603 - our own interpreter and arguments
-        for name, command in commands(port).items()
-    }
-    while True:
-        for name, process in running.items():
-            if (code := process.poll()) is not None:
-                sys.stderr.write(f"the {name} ended with exit code {code}\n")
-                return 1
-        time.sleep(EVERY)
+    return watch([Watched(name, command) for name, command in commands(port).items()])
 
 
 if __name__ == "__main__":

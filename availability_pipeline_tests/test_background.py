@@ -10,6 +10,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 
 from availability_pipeline import background
@@ -106,6 +107,64 @@ def test_after_a_kill_of_the_keeper_the_rest_is_seen_and_ended(act):
     assert act("start").stdout.startswith("already running")
     assert act("stop").stdout == "stopped\n"
     assert left_of_home(act.home) == []
+
+
+def tree(act):
+    """What runs below the keeper, by what it is."""
+    found = background.find(act.home)
+    if not found or not found.pid:
+        return {}
+    names = {
+        "availability_pipeline.services": "services",
+        "availability_pipeline.webserver": "webserver",
+        "dagster._daemon": "daemon",
+    }
+    there = {}
+    for process in [psutil.Process(found.group), *psutil.Process(found.group).children(True)]:
+        words = process.cmdline()
+        for module, name in names.items():
+            if module in words[:6]:
+                there[name] = process
+        if "grpc" in words[:8]:
+            owner = there.get("webserver")
+            of_ui = owner and process.pid in {p.pid for p in owner.children(recursive=True)}
+            there["code server of the " + ("webserver" if of_ui else "daemon")] = process
+    return there
+
+
+ALL = {
+    *("services", "webserver", "daemon"),
+    *("code server of the webserver", "code server of the daemon"),
+}
+
+
+def whole(act):
+    try:
+        there = tree(act)
+    except psutil.NoSuchProcess:
+        return None
+    return there if set(there) == ALL else None
+
+
+def test_whatever_dies_is_started_again(act):
+    """The daemon went on to give signs of life, and evaluated no schedule, for days."""
+    assert act("start").returncode == 0
+    for name in sorted(ALL):
+        victim = wait_for(lambda: whole(act))[name]
+        victim.kill()
+        wait_for(lambda killed=victim: (there := whole(act)) and killed not in there.values())
+    wait_for(lambda: act("running").returncode == 0)
+    assert act("stop").stdout == "stopped\n"
+    assert left_of_home(act.home) == []
+
+
+def test_what_ends_again_and_again_is_given_up_in_one_line(act, monkeypatch):
+    """A loop of starts would take the machine's time for ever."""
+    (act.home / "dagster.yaml").write_text("run_launcher: {module: nowhere, class: Nothing}\n")
+    done = act("up")
+    assert done.returncode == 1
+    assert "UI and daemon ended 6 times within 10 minutes" in done.stderr.splitlines()[-1]
+    assert background.find(act.home) is None
 
 
 @pytest.mark.parametrize("name", ["start", "up"])

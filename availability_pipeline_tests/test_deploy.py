@@ -45,10 +45,13 @@ def assert_command_is_there(command):
         safe, module, name, *arguments = arguments
         assert (safe, module) == ("-P", "-m")
         assert importlib.util.find_spec(name), name
+        if name == "availability_pipeline.services":
+            assert arguments[0] == "--"
+            return assert_command_is_there(arguments[1:])
     program = PROGRAMS[name]
     if hasattr(program, "commands"):
         program = program.commands[arguments.pop(0)]
-    program.make_context(name, arguments)
+    return program.make_context(name, arguments)
 
 
 def known_variables(names):

@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -182,12 +183,12 @@ def test_status_shows_each_schedule_with_its_last_and_next_tick(home):
     assert "OSError: no space" in shown
 
 
-def tick(instance, name, status, outcome=None, where="here", ago=5):
+def tick(instance, name, status, outcome=None, where="here", ago=5, since=None):
     place = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(where), "__repository__")
     origin = place.get_instigator_origin(name)
     state = instance.add_instigator_state(
         InstigatorState(
-            origin, InstigatorType.SCHEDULE, status, ScheduleInstigatorData("0 2 * * *", 0.0)
+            origin, InstigatorType.SCHEDULE, status, ScheduleInstigatorData("0 2 * * *", since)
         )
     )
     if outcome:
@@ -201,6 +202,47 @@ def tick(instance, name, status, outcome=None, where="here", ago=5):
                 error=error if outcome == TickStatus.FAILURE else None,
             )
         )  # fmt: skip
+
+
+def test_a_daemon_that_lives_and_evaluates_nothing_is_not_said_to_run(home):
+    """Its code server was killed: it said "Runs yes" and "next 15:00" for days."""
+    home.write()
+    home.ran(days(FIRST_DATE, YESTERDAY))
+    with dg.DagsterInstance.get() as instance:
+        tick(
+            instance, "late_arrivals_schedule", InstigatorStatus.DECLARED_IN_CODE,
+            TickStatus.SUCCESS, ago=60 * 24 * 2,
+        )  # fmt: skip
+    text = home("status").stdout
+    assert re.search(r"^Runs +no: .* but late_arrivals_schedule was not evaluated at", text)
+    assert "Next      Nothing runs by itself: late_arrivals_schedule was not evaluated" in text
+    assert home.json("status")["next_step"]["kind"] == "overdue"
+    done = home("running")
+    assert (done.exit_code, done.stdout) == (1, "not running\n")
+    with dg.DagsterInstance.get() as instance:
+        tick(
+            instance, "late_arrivals_schedule", InstigatorStatus.DECLARED_IN_CODE,
+            TickStatus.SUCCESS, where="reloaded", ago=0,
+        )  # fmt: skip
+    assert home.json("status")["overdue"] == []
+    done = home("running")
+    assert (done.exit_code, done.stdout) == (0, "running: as a service\n")
+
+
+def test_a_schedule_that_was_switched_off_or_on_a_minute_ago_is_not_overdue(home):
+    minute_ago = (NOW - dt.timedelta(minutes=1)).timestamp()
+    home.ran()
+    with dg.DagsterInstance.get() as instance:
+        off = InstigatorStatus.STOPPED
+        tick(instance, "late_arrivals_schedule", off, TickStatus.SUCCESS, ago=9999)
+        tick(instance, "slo_schedule", InstigatorStatus.RUNNING, since=minute_ago)
+        defined = automation.schedules(settings.load())
+        assert health.overdue(instance, defined, [], NOW) == []
+        later = NOW + dt.timedelta(days=2)
+        [line] = health.overdue(instance, defined, [], later)
+    due = later.replace(hour=9, minute=30, second=0, microsecond=0)
+    due -= dt.timedelta(days=later - dt.timedelta(minutes=10) < due)
+    assert line == f"slo_schedule was not evaluated at {due:%Y-%m-%d %H:%M} UTC"
 
 
 def test_status_shows_why_the_last_run_failed(home):
