@@ -15,7 +15,7 @@ from availability_pipeline import backup as backups
 from availability_pipeline import restore as restoring
 from availability_pipeline import retention, settings
 from availability_pipeline.answers import today_utc
-from availability_pipeline.cli_output import one_line_errors, text_argument
+from availability_pipeline.cli_output import LocalPath, one_line_errors, text_argument
 from availability_pipeline.schema import SCHEMA_VERSION
 from availability_pipeline.store_errors import BackupError
 
@@ -30,7 +30,7 @@ def _keep_option(unit: str) -> Callable[..., Any]:
 
 
 @click.command()
-@click.argument("dest", required=False, type=click.Path(path_type=Path))
+@click.argument("dest", required=False, type=LocalPath(path_type=Path))
 @_keep_option("daily")
 @_keep_option("weekly")
 @_keep_option("monthly")
@@ -105,7 +105,7 @@ def _verify(dest: Path) -> None:
 
 
 @click.command()
-@click.argument("src", type=click.Path(path_type=Path))
+@click.argument("src", type=LocalPath(path_type=Path))
 @click.option("--repair", is_flag=True, help="Then look again at the dates it lacks, in one run.")
 def restore(src: Path, repair: bool) -> None:
     """Put a backup in the record's place: the file SRC, or the newest good one of a folder.

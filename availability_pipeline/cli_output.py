@@ -22,6 +22,7 @@ import click
 from availability_pipeline import connections, settings
 from availability_pipeline.answers import today_utc
 from availability_pipeline.keys import FIRST_DATE
+from availability_pipeline.masking import is_address, mask, printable
 from availability_pipeline.queries import Connection, QueryError, Rows
 from availability_pipeline.settings import SettingsError
 from availability_pipeline.store_errors import ProtectedFileError, StoreError
@@ -64,17 +65,29 @@ class Date(click.ParamType[dt.date]):
         return date
 
 
+class LocalPath(click.Path):
+    """A path, and not an address."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        """Read the argument."""
+        if is_address(str(value)):
+            self.fail(f"{mask(printable(str(value)))} is an address; give a path", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turn what the user can mend into one line on stderr: exit 1, or 2 for wrong usage."""
     try:
         yield
     except ProtectedFileError as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(printable(str(error))) from None
     except (StoreError, QueryError) as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(printable(str(error))) from None
     except SettingsError as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(printable(str(error))) from None
 
 
 def without_beta_warnings() -> None:
@@ -173,7 +186,7 @@ def count(n: int, what: str) -> str:
 def print_notes(notes: Iterable[str]) -> None:
     """An answer's small print, on stderr: stdout is the answer alone."""
     for note in notes:
-        click.echo(f"Note: {note}", err=True)
+        click.echo(f"Note: {printable(note)}", err=True)
 
 
 RICH_ROWS = 300
@@ -185,7 +198,8 @@ def table(rows: Rows, title: str) -> None:
 
     On a terminal with colour and lines; into a pipe, and when long, plain text for `less`.
     """
-    texts = [["" if v is None else str(plain(v)) for v in row] for row in rows.rows]
+    title = printable(title)
+    texts = [["" if v is None else printable(str(plain(v))) for v in row] for row in rows.rows]
     right = [
         any(isinstance(row[n], (int, float)) and not isinstance(row[n], bool) for row in rows.rows)
         for n in range(len(rows.columns))
@@ -208,7 +222,7 @@ def _rich_table(
         drawn.add_column(column, justify="right" if numbers else "left", no_wrap=True)
     for row in texts:
         drawn.add_row(*row)
-    console = Console()
+    console = Console(markup=False, emoji=False)
     # Wider than the terminal: its lines go on, rather than to lose the end of an address.
     unbounded = console.options.update(max_width=10_000)
     console.width = max(console.width, console.measure(drawn, options=unbounded).maximum)

@@ -14,6 +14,7 @@ from availability_pipeline import queries
 from availability_pipeline.cli_analytics import analytics
 from availability_pipeline.cli_output import (
     Date,
+    LocalPath,
     count,
     filter_options,
     form_options,
@@ -206,7 +207,7 @@ def listings(
 @click.argument("end", type=DATE)
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(path_type=Path, dir_okay=False),
     help="Write the matrix here: Parquet, or CSV when it ends in .csv.",
 )
 @click.option(

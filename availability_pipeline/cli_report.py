@@ -10,14 +10,14 @@ from pathlib import Path
 import click
 
 from availability_pipeline import connections, report_load, settings
-from availability_pipeline.cli_output import one_line_errors
+from availability_pipeline.cli_output import LocalPath, one_line_errors
 
 
 @click.command("report")
 @click.option("--open", "show", is_flag=True, help="Open the page in the browser.")
 @click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=LocalPath(file_okay=False, path_type=Path),
     help="Folder to write to; AVAILABILITY_REPORT_DIR when left out.",
 )
 def report(show: bool, out: Path | None) -> None:

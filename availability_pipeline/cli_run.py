@@ -16,6 +16,7 @@ import click
 
 from availability_pipeline import connections, queries, settings
 from availability_pipeline.cli_output import one_line_errors, without_beta_warnings
+from availability_pipeline.masking import printable
 
 INTERRUPTED = 130
 """The exit code of a command that was ended by Ctrl-C or SIGTERM."""
@@ -93,7 +94,7 @@ def _run_probe(
             progress=progress,
         )
     if not outcome.success:
-        raise click.ClickException(f"{outcome.error_line} (run {outcome.run_id})")
+        raise click.ClickException(printable(f"{outcome.error_line} (run {outcome.run_id})"))
     with one_line_errors(), connections.reader(s.db, s.db_wait_seconds) as con:
         last = queries.counts(con, end)
     click.echo(

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from availability_pipeline.cli_output import count
-from availability_pipeline.masking import mask
+from availability_pipeline.masking import mask, printable
 from availability_pipeline.verdicts import Verdict
 
 Row = TypeVar("Row")
@@ -47,7 +47,7 @@ def print_status(answer: Mapping[str, Any], now: dt.datetime) -> None:
         ]  # fmt: skip
     lines += [("Database", answer["database"]), ("Log", answer["log"])]
     for label, text in lines:
-        click.echo(f"{label:<10}{text}")
+        click.echo(printable(f"{label:<10}{text}"))
     if answer["history"]:
         _section("Schedules", answer["schedules"], _schedule_line)
         _section("Last runs", answer["runs"], _run_line)
@@ -55,8 +55,8 @@ def print_status(answer: Mapping[str, Any], now: dt.datetime) -> None:
         _section("Last errors in the log, of seven days", answer["errors"], mask)
     if answer["slo"]:
         click.echo("\nService levels")
-        click.echo("\n".join(verdict_lines(answer["slo"])))
-    click.echo(f"\nNext      {answer['next']}")
+        click.echo("\n".join(map(printable, verdict_lines(answer["slo"]))))
+    click.echo(f"\nNext      {printable(answer['next'])}")
 
 
 def _covers_text(answer: Mapping[str, Any]) -> str:
@@ -86,7 +86,7 @@ def _runs_text(answer: Mapping[str, Any], now: dt.datetime) -> str:
 def _section(title: str, rows: Sequence[Row], line: Callable[[Row], str]) -> None:
     click.echo(f"\n{title}")
     for row in rows:
-        click.echo(f"  {line(row)}")
+        click.echo(f"  {printable(line(row))}")
     if not rows:
         click.echo("  none")
 

@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from availability_pipeline import files, outputs, snapshot
-from availability_pipeline.masking import mask
+from availability_pipeline.masking import is_address, mask
+from availability_pipeline.settings import BUCKET_NAME
 from availability_pipeline.store_errors import ExportError
 
 if TYPE_CHECKING:
@@ -88,9 +89,12 @@ def destination(text: str) -> "Destination":
     Raises:
         ExportError: it names none.
     """
-    if "://" not in text:
+    if not is_address(text):
         return Folder(Path(text).expanduser())
-    url = urlsplit(text)
+    try:
+        url = urlsplit(text)
+    except ValueError:  # brackets that are not those of an IPv6 address
+        url = urlsplit("")
     # A bucket's name has no colon; where one stands a secret follows, maybe with a slash in it.
     if "@" in url.netloc or (url.scheme == "s3" and ":" in url.netloc):
         raise ExportError(
@@ -101,9 +105,11 @@ def destination(text: str) -> "Destination":
         return Folder(Path(unquote(url.path)))
     # Not `url.path`: a key may well contain ? and #.
     bucket, _, prefix = text.removeprefix("s3://").partition("/")
-    if url.scheme == "s3" and bucket:
+    if url.scheme == "s3" and BUCKET_NAME.fullmatch(bucket):
         return Bucket(bucket, prefix)
-    raise ExportError(f"{text} is no destination; give a folder, file:///folder or s3://bucket/prefix")
+    raise ExportError(
+        f"{mask(text)} is not a destination; give a folder, file:///folder or s3://bucket/prefix"
+    )
 
 
 class Folder:

@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
+from availability_pipeline.masking import printable
+
 MAX_BYTES = 2_000_000
 """Size at which the file is renamed to `….1`. A day writes about 15 kB, so this is months."""
 
@@ -23,7 +25,7 @@ _WHITE = re.compile(r"\s+")
 
 
 def line(time: dt.datetime, level: str, job: str, message: str) -> str:
-    """One line of the log, whatever is in the message.
+    """One line of the log, whatever is in the message (`masking.printable`).
 
     Args:
         time: aware.
@@ -32,7 +34,8 @@ def line(time: dt.datetime, level: str, job: str, message: str) -> str:
         message: its line breaks become spaces, so that `grep` shows all of it.
     """
     at = time.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return f"{at} | {level} | scheduler.{job} | {_WHITE.sub(' ', message).strip()}"
+    said = printable(_WHITE.sub(" ", message).strip())
+    return f"{at} | {level} | scheduler.{printable(job)} | {said}"
 
 
 def tail_errors(path: Path, count: int) -> list[str]:

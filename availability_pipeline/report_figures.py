@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from availability_pipeline.masking import printable
 from availability_pipeline.report_data import (
     Cell,
     DayState,
@@ -144,7 +145,7 @@ def _completeness(data: ReportData) -> "go.Figure":
 def _matrix(data: ReportData) -> "go.Figure":
     count = len(data.symbols)
     figure = figure_of(max(260, min(MATRIX_HEIGHT, 120 + 22 * count)))
-    names = data.symbols["symbol"].tolist()
+    names = [printable(symbol) for symbol in data.symbols["symbol"]]
     segments = data.segments()
     if len(segments) > MOST_SEGMENTS:
         segments = sorted(segments, key=lambda s: s.first - s.last)[:MOST_SEGMENTS]

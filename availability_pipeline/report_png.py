@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from availability_pipeline import masking
 from availability_pipeline.report_axes import (
     CARD,
     FAINT,
@@ -206,7 +207,8 @@ def _matrix(data: ReportData) -> "Figure":
     axes.grid(visible=False)
     axes.set_ylim(max(count, 1) - 0.5, -0.5)
     rows = range(count) if few else range(0, count, max(1, round(count / 20)))
-    names = [printable(data.symbols["symbol"][row], rcParams["font.family"]) for row in rows]
+    symbols = [masking.printable(data.symbols["symbol"][row]) for row in rows]
+    names = [printable(symbol, rcParams["font.family"]) for symbol in symbols]
     axes.set_yticks(list(rows), names, fontsize=7)
     present = {segment.cell for segment in segments}
     if data.bands():

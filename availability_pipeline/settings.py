@@ -16,10 +16,13 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from availability_pipeline import alert_targets
-from availability_pipeline.masking import mask
+from availability_pipeline.masking import is_address, mask
 
 # Path style: the bucket's name has dots, so `https://data.binance.vision.s3...` fails TLS.
 REAL_ENDPOINT = "https://s3.ap-northeast-1.amazonaws.com"
+
+BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+"""What S3 takes, or took when the bucket was made."""
 
 # A name or an IPv4 address or an IPv6 one in brackets, perhaps with a port; no pattern, no scheme.
 _HOST = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
@@ -188,6 +191,20 @@ class Settings(BaseSettings):
                     "ui.example.org:8443"
                 )
         return names
+
+    @field_validator("db", "log_file", "backup_dir", "report_dir")
+    @classmethod
+    def _path_is_one(cls, value: str | None) -> str | None:
+        if value and is_address(value):
+            raise ValueError("give a path, not an address")
+        return value
+
+    @field_validator("s3_bucket")
+    @classmethod
+    def _bucket_is_one(cls, value: str) -> str:
+        if not BUCKET_NAME.fullmatch(value):
+            raise ValueError("give the name of a bucket: letters, digits, dots and hyphens")
+        return value
 
     @field_validator("publish_url")
     @classmethod

@@ -15,6 +15,7 @@ host, or one without our tag, is left alone: `max_runtime_seconds` ends it.
 
 import os
 import platform
+import re
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
@@ -66,6 +67,10 @@ def _tag(tags: Mapping[str, str], name: str) -> str | None:
     return tags[name] if name in tags else tags.get(OLDER[name])
 
 
+def _is_pid(text: str) -> bool:
+    return re.fullmatch("[1-9][0-9]{0,9}", text) is not None
+
+
 def is_alive(pid: int, before: float) -> bool:
     """Whether the process is there and had started at `before` (seconds since 1970)."""
     proc = Path("/proc")
@@ -97,12 +102,14 @@ def vanished(instance: dg.DagsterInstance, run_id: str) -> bool:
         return False
     pid = _tag(record.dagster_run.tags, PID_TAG)
     if pid:
+        if not _is_pid(pid):  # somebody else's tag
+            return False
         return not is_alive(int(pid), record.create_timestamp.timestamp())
     # Launched by daemon or UI: the process says who it is in its first event.
     for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
         data = entry.get_dagster_event().engine_event_data
         found = data.metadata.get("pid")
-        if found is not None:
+        if found is not None and _is_pid(str(found.value)):
             return not is_alive(int(str(found.value)), entry.timestamp)
     return False
 
