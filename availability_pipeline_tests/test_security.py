@@ -261,6 +261,8 @@ OWN_WORDS = {
     "form": "one of two formats of ours",
     "month": "in export: one of two expressions of ours",
     "dates": "in export: one of two expressions of ours",
+    "rows_before": "in store: a condition of our own, its dates bound",
+    "rows": "in refusals: the same condition, from store",
     "order": "in export: columns of our own tables",
     "quoted": "in snapshot: a table's name from the catalog, quoted",
     "definitions": "in columns: the columns of our own tables",
