@@ -445,3 +445,19 @@ def test_a_read_only_ui_refuses_every_change(tmp_path):
                     assert not answer.errors
                     refused = answer.data[name]["__typename"] == "UnauthorizedError"
                     assert refused == read_only, name
+
+
+@pytest.mark.parametrize(
+    ("title", "says"),
+    [
+        ("Other users of the machine", "Any local user can connect to the UI's port"),
+        ("Proxies and plain http", "AVAILABILITY_EXCHANGE_INFO_URL"),
+        ("What is installed", "--require-hashes"),
+        ("Backups", "does not show who made a backup"),
+        ("Web pages and the UI", "with plain `dagster dev`"),
+    ],
+)
+def test_the_page_on_security_says_what_is_not_promised(title, says):
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    sections = dict(text.split("\n", 1) for text in page.split("\n## ")[1:])
+    assert says in sections[title]
