@@ -44,15 +44,28 @@ SLOW = (
     "test_report_browser.py",
     "test_deploy.py::test_an_installation_brings_what_a_home_needs",
     "test_deploy.py::test_an_installation_updates_without_a_checkout",
+    "test_deploy.py::test_an_installation_runs_ui_and_daemon_without_a_checkout_and_without_make",
+    "test_commands.py",
+    "test_definitions.py::test_a_bad_setting_is_one_line_where_the_definitions_are_loaded",
+    "test_layers.py::test_importing_touches_neither_network_nor_disk",
+    "test_alert_targets.py::"
+    "test_a_hanging_target_and_an_endless_answer_keep_nothing_from_the_others",
+    "test_alert_targets.py::test_a_target_that_takes_five_seconds_gets_the_message_once",
     # They live for months, or try again and again.
     "test_simulation.py",
     "test_faults.py",
     "test_benchmarks.py::test_a_benchmark_runs_and_prints_its_table",
     "test_model.py::test_thousands_of_random_steps_lead_to_the_answers_of_the_model",
     "test_model.py::test_random_runs_through_dagster_lead_to_the_answers_of_the_model",
-    # Dozens of Dagster runs each.
+    "test_store.py::test_a_writer_gets_its_turn_among_readers_that_never_pause",
+    # Dozens of Dagster runs, or of processes.
     "test_alerts.py",
     "test_publish.py",
+    "test_history.py",
+    "test_logs.py",
+    "test_export.py",
+    "test_backup.py",
+    "test_restore.py",
 )
 """What `make test-quick` leaves out: files, or tests of them. `pytest --durations=40` says which
 are worth it."""
