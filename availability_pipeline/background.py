@@ -129,7 +129,8 @@ def _run_once(
     address = f"http://127.0.0.1:{port}"
     # `services` keeps the lock too: if this process is killed, `stop` still finds it.
     with demo_ui.running(port, None, (lock.fileno(),)) as process:
-        lock.truncate(0)
+        lock.seek(0)
+        lock.truncate()
         lock.write(json.dumps(asdict(Running(os.getpid(), process.pid, address))))
         lock.flush()
         while process.poll() is None:

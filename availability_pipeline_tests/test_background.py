@@ -149,7 +149,8 @@ def whole(act):
 def test_whatever_dies_is_started_again(act):
     """The daemon went on to give signs of life, and evaluated no schedule, for days."""
     assert act("start").returncode == 0
-    for name in sorted(ALL):
+    # Each costs a start of all of it; the webserver's two end `services` in the same way.
+    for name in ("code server of the daemon", "daemon", "services"):
         victim = wait_for(lambda: whole(act))[name]
         victim.kill()
         wait_for(lambda killed=victim: (there := whole(act)) and killed not in there.values())
@@ -160,7 +161,7 @@ def test_whatever_dies_is_started_again(act):
 
 def test_what_ends_again_and_again_is_given_up_in_one_line(act, monkeypatch):
     """A loop of starts would take the machine's time for ever."""
-    (act.home / "dagster.yaml").write_text("run_launcher: {module: nowhere, class: Nothing}\n")
+    (act.home / "dagster.yaml").write_text("telemetry: 7\n")
     done = act("up")
     assert done.returncode == 1
     assert "UI and daemon ended 6 times within 10 minutes" in done.stderr.splitlines()[-1]
