@@ -143,13 +143,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     alone, for a service manager, which starts it again after exit code 1.
     """
     given = list(sys.argv[1:] if argv is None else argv)
+    settings.never_import_from_current_directory()
+    files.keep_private()
     if given[:1] == ["--"]:
         return watch([Watched(Path(given[1]).name, given[1:])])
     parser = argparse.ArgumentParser(prog="python -P -m availability_pipeline.services")
     parser.add_argument("--port", type=int, required=True, help="loopback port of the UI")
     port = parser.parse_args(given).port
-    settings.never_import_from_current_directory()
-    files.keep_private()
     return watch([Watched(name, command) for name, command in commands(port).items()])
 
 

@@ -241,3 +241,15 @@ def test_a_folder_that_is_there_keeps_its_modes(tmp_path):
     files.private_folder(tmp_path)
     files.public_folder(tmp_path)
     assert mode(tmp_path) == 0o755
+
+
+def test_what_a_service_starts_keeps_its_files_private_and_imports_from_nowhere_else(tmp_path):
+    """Containers have no umask of their own."""
+    code = "import sys; open('made', 'w').write(str(sys.flags.safe_path))"
+    subprocess.run(
+        [sys.executable, "-P", "-m", "availability_pipeline.services", "--",
+         sys.executable, "-c", code],
+        cwd=tmp_path, check=False, capture_output=True, umask=0o022,
+    )  # fmt: skip
+    assert (tmp_path / "made").read_text() == "True"
+    assert mode(tmp_path / "made") == 0o600

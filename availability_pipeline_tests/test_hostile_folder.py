@@ -57,8 +57,8 @@ def test_ui_daemon_code_servers_and_runs_execute_nothing_that_lies_in_the_folder
     def act(name):
         # As make does; with `-P`, because that is make's own process.
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "availability_pipeline.background", name,
-             "--port", str(port)],
+            [sys.executable, "-P", "-m", "availability_pipeline.cli", name,
+             *(["--port", str(port)] if name == "start" else [])],
             env=env, capture_output=True, text=True, check=False, timeout=PATIENCE,
         )  # fmt: skip
         log = home / "background.log"
@@ -105,7 +105,8 @@ def test_make_starts_python_without_the_folder_among_its_imports():
 def test_our_own_interpreter_is_started_with_the_safe_path(path):
     for line in path.read_text(encoding="utf-8").splitlines():
         if re.search(r"sys\.executable, ", line):
-            assert '[sys.executable, "-P", "-m", ' in line, line
+            # `-I`, isolated, has what `-P` does in it.
+            assert re.search(r'\[sys\.executable, "-(P|I)", ', line), line
 
 
 def test_children_inherit_it(monkeypatch):
