@@ -12,6 +12,7 @@ import click
 
 from availability_pipeline import background, demo_ui, settings
 from availability_pipeline.cli_operate import has_history, opened_history
+from availability_pipeline.cli_output import without_beta_warnings
 
 _port = click.option(
     "--port",
@@ -95,6 +96,7 @@ def running() -> None:
 
 
 def _complaints(found: background.Running | None) -> list[str]:
+    without_beta_warnings()
     from availability_pipeline import automation, health
 
     said = []

@@ -15,6 +15,7 @@ import yaml
 from dagster._daemon.cli import create_dagster_daemon_cli
 from dagster_webserver.cli import create_dagster_webserver_cli
 
+from availability_pipeline.cli import cli
 from availability_pipeline.settings import Settings
 from availability_pipeline_tests.demo_process import free_port, left_of_home
 from availability_pipeline_tests.helpers import PATIENCE, D, days
@@ -31,6 +32,7 @@ COMPOSE = DEPLOY / "docker" / "compose.yaml"
 needs_systemd = pytest.mark.requires("systemd")
 
 PROGRAMS = {
+    "binance-futures-availability": cli,
     "dagster-daemon": create_dagster_daemon_cli(),
     "availability_pipeline.webserver": create_dagster_webserver_cli(),  # takes its options
 }
