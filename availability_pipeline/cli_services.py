@@ -82,7 +82,9 @@ def running() -> None:
     """
     folder = _one_line(background.home)
     found = background.find(folder)
-    if found is None and not has_history(folder):
+    # The daemon's last sign outlives what `stop` ended, whose lock file stays.
+    ours = (folder / background.LOCK).exists()
+    if found is None and (ours or not has_history(folder)):
         click.echo("not running")
         sys.exit(1)
     complaints = _complaints(found)

@@ -75,7 +75,7 @@ def test_the_partitions_are_drawn(ui: str, page: Page) -> None:
 
 def test_checks_are_executed_and_shown(ui: str, page: Page) -> None:
     """A mutation, and a run that is followed: all through the guard before the UI."""
-    page.goto(f"{ui}/assets/daily_availability?view=checks&checkDetail=completeness_slo")
+    page.goto(f"{ui}/assets/record?view=checks&checkDetail=completeness_slo")
     page.get_by_text("Execute all").click()
     page.get_by_text("Evaluation result").wait_for(timeout=PATIENCE * 1000)
 

@@ -129,7 +129,8 @@ def test_a_bad_listing_is_one_line_with_exit_1_and_changes_nothing(shell):
 
 def test_a_backup_is_made_proved_and_restored_with_the_days_since_repaired(shell, tmp_path):
     folder, other = tmp_path / "backups", {"AVAILABILITY_DB": str(tmp_path / "other.duckdb")}
-    done = shell("backfill", "--start", FIRST, "--end", YESTERDAY - dt.timedelta(2), **other)
+    past = ("--start", FIRST, "--end", YESTERDAY - dt.timedelta(2))
+    done = shell("backfill", "--new-record", *past, **other)
     assert done.returncode == 0, done.stderr
     assert "20 rows" in shell("backup", folder, **other).stdout
     assert ": good, 20 rows" in shell.ok("backup", "--verify", folder)

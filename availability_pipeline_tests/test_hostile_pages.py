@@ -411,7 +411,7 @@ def test_an_error_with_status_200_is_an_error(hostile, attempts, requests):
         b'<?xml version="1.0"?>\n<Error><Code>SlowDown</Code>'
         b"<Message>&#155;Slow&#10;</Message></Error>"
     )
-    refused(hostile, "HTTP 500 SlowDown:  Slow", s3_attempts=attempts)
+    refused(hostile, r"HTTP 500 SlowDown: \\x9bSlow", s3_attempts=attempts)
     assert len(hostile.asked) == requests
 
 

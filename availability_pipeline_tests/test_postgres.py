@@ -119,10 +119,10 @@ def test_commands_launched_at_once_probe_one_after_the_other(home):
             "AVAILABILITY_DB": str(home / "cli.duckdb"),
             "AVAILABILITY_S3_ENDPOINT": archive.endpoint,
         }
-        program = [sys.executable, "-W", "ignore", "-m", "availability_pipeline.cli", "update"]
+        program = [sys.executable, "-W", "ignore", "-m", "availability_pipeline.cli", "backfill"]
         running = [
             subprocess.Popen(
-                [*program, "manual", "--date", str(date)], env=env,
+                [*program, "--new-record", "--start", str(date), "--end", str(date)], env=env,
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             )
             for date in (START, END)
