@@ -12,37 +12,38 @@ from pathlib import Path
 
 import dagster as dg
 import duckdb
+from dagster_duckdb import DuckDBResource
 
 from availability_pipeline import settings, store
 from availability_pipeline.archive import Progress
 from availability_pipeline.listing import S3Archive
 
 
-class AvailabilityDuckDB:
-    """Connections to the record.
+class AvailabilityDuckDB(DuckDBResource):
+    """dagster-duckdb's resource on our store.
 
-    Not dagster-duckdb's resource: its `database` can be set in a run's configuration, where
-    `{env: AVAILABILITY_ALERT_URLS}` would put a secret into event log, run history and API, and a
-    path would make a database anywhere. It also leaves the connection open when its body raises,
-    and the process then keeps the file locked against all others. Ours waits for other processes,
-    makes the schema, and closes in any case.
+    Its own `get_connection` leaves the connection open when its body raises, and the process then
+    keeps the file locked against all others. Ours waits for other processes, makes the schema, and
+    closes in any case.
+
+    Runs get it from `resources`, already made, because its `database` could otherwise be set in a
+    run's configuration: `{env: AVAILABILITY_ALERT_URLS}` would put a secret into event log, run
+    history and API, and a path would make a database anywhere.
 
     Args:
         database: the file; AVAILABILITY_DB says where it is when left out.
     """
 
-    def __init__(self, database: str = "") -> None:
-        self._database = database
+    database: str = ""
 
     def path(self) -> Path:
         """Where the file is."""
-        return Path(self._database or settings.load().db).expanduser()
+        return Path(self.database or settings.load().db).expanduser()
 
     @contextmanager
     def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A read-write connection to the record."""
-        s = settings.load()
-        with store.writer(self.path(), s.db_wait_seconds) as con:
+        with store.writer(self.path(), settings.load().db_wait_seconds) as con:
             yield con
 
     @contextmanager
@@ -51,9 +52,8 @@ class AvailabilityDuckDB:
 
         `older_too`: also to one that the next writer migrates.
         """
-        s = settings.load()
-        path = self._database or s.db
-        with store.reader(path, s.db_wait_seconds, older_too=older_too) as con:
+        wait = settings.load().db_wait_seconds
+        with store.reader(self.path(), wait, older_too=older_too) as con:
             yield con
 
 
