@@ -68,6 +68,17 @@ def find(home: Path) -> Running | None:
     return Running(**json.loads(text)) if text else Running(0, 0, "an address not known yet")
 
 
+def ended_at(home: Path) -> float | None:
+    """When what was started here ended, or began if it was killed; None if nothing ever was.
+
+    The daemon's last sign of life is counted for three minutes, and so outlives the daemon.
+    """
+    try:
+        return (home / LOCK).stat().st_mtime
+    except FileNotFoundError:
+        return None
+
+
 def home() -> Path:
     """The folder of `dagster.yaml` and the run history.
 
@@ -188,7 +199,7 @@ def stop(home: Path) -> str:
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             if find(home) is None:
-                return "stopped"
+                return _stopped(home)
             if not _lives(found.pid):
                 break  # the keeper was killed, and what it kept was not
             time.sleep(0.1)
@@ -197,8 +208,13 @@ def stop(home: Path) -> str:
             os.killpg(found.group, number) if found.group else None
         time.sleep(1)
     if find(home) is None:
-        return "stopped"
+        return _stopped(home)
     raise BackgroundError(f"{found} has not ended; end it by hand")
+
+
+def _stopped(home: Path) -> str:
+    os.utime(home / LOCK, follow_symlinks=False)  # a keeper that was killed could not
+    return "stopped"
 
 
 def keep_bounded(log: Path) -> None:
@@ -246,7 +262,10 @@ def _locked(home: Path) -> Iterator[TextIO]:
             raise BackgroundError(f"{home / LOCK} is not this program's file; move it away")
         lock.seek(0)
         lock.truncate()
-        yield lock
+        try:
+            yield lock
+        finally:
+            os.utime(home / LOCK, follow_symlinks=False)
 
 
 def _text(file: BinaryIO) -> TextIO:

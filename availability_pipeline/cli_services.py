@@ -82,12 +82,10 @@ def running() -> None:
     """
     folder = _one_line(background.home)
     found = background.find(folder)
-    # The daemon's last sign outlives what `stop` ended, whose lock file stays.
-    ours = (folder / background.LOCK).exists()
-    if found is None and (ours or not has_history(folder)):
+    if found is None and not has_history(folder):
         click.echo("not running")
         sys.exit(1)
-    complaints = _complaints(found)
+    complaints = _complaints(found, background.ended_at(folder))
     if found is None and not complaints:
         click.echo("running: as a service")
     elif found is None:
@@ -97,7 +95,7 @@ def running() -> None:
     sys.exit(1 if complaints else 0)
 
 
-def _complaints(found: background.Running | None) -> list[str]:
+def _complaints(found: background.Running | None, ended_at: float | None) -> list[str]:
     without_beta_warnings()
     from availability_pipeline import automation, health
 
@@ -111,7 +109,10 @@ def _complaints(found: background.Running | None) -> list[str]:
             return said
         # One that has just started has given no sign yet.
         daemon = health.daemon(instance, now)
-        if not daemon.running and (found is None or daemon.last_heartbeat):
+        beat = daemon.last_heartbeat
+        # A sign from before `stop` is not one of a service.
+        gone = found is None and ended_at and beat and beat.timestamp() <= ended_at
+        if gone or (not daemon.running and (found is None or beat)):
             said.append("the daemon gives no sign of life")
         said += health.overdue(
             instance, automation.schedules(configured), automation.sensors(configured), now

@@ -189,7 +189,7 @@ def overdue(
 ) -> list[str]:
     """Schedules and sensors that are on and were not evaluated when they were due, a line each.
 
-    A daemon whose code server is gone goes on saying that it lives, and evaluates nothing.
+    The heartbeat alone does not tell: it goes on in a daemon that cannot reach its code server.
     """
     lines = []
     for one, tick, since in _evaluations(instance, schedules_defined, InstigatorType.SCHEDULE):

@@ -104,7 +104,11 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
     # The derived tables are made anew: what counts as ended, and as unknown, has changed.
     2: (_ACKNOWLEDGEMENTS, "DELETE FROM meta WHERE key LIKE 'derived.%'"),
 }
-"""version -> statements that lead to it from the version before; never edit one that shipped."""
+"""version -> statements that lead to it from the version before; never edit one that shipped.
+
+So far each only adds tables. One that alters a table or the view must also tell `require_ours` the
+text that the version before has, or it refuses every record of that version.
+"""
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from dagster._core.scheduler.instigation import (
 from dagster._daemon.types import DaemonHeartbeat
 from dagster._utils.error import SerializableErrorInfo
 
-from availability_pipeline import automation, health, logs, schema, settings, slo, store
+from availability_pipeline import automation, background, health, logs, schema, settings, slo, store
 from availability_pipeline.cli import cli
 from availability_pipeline.cli_operate import next_step
 from availability_pipeline.keys import FIRST_DATE
@@ -227,6 +227,12 @@ def test_a_daemon_that_lives_and_evaluates_nothing_is_not_said_to_run(home):
     assert home.json("status")["overdue"] == []
     done = home("running")
     assert (done.exit_code, done.stdout) == (0, "running: as a service\n")
+    # The daemon's sign of life is older than the end of what was started by hand, or newer.
+    for minutes, said in ((5, "not running\n"), (-5, "running: as a service\n")):
+        (home.folder / background.LOCK).touch()
+        when = (dt.datetime.now(dt.UTC) + dt.timedelta(minutes=minutes)).timestamp()
+        os.utime(home.folder / background.LOCK, (when, when))
+        assert home("running").stdout == said
 
 
 def test_a_schedule_that_was_switched_off_or_on_a_minute_ago_is_not_overdue(home):
