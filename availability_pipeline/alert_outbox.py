@@ -109,7 +109,7 @@ def load(cursor: str | None, keys: Sequence[str] = ()) -> State | None:
 
 
 def is_stale(state: State, now: dt.datetime) -> bool:
-    """The last look is so long ago that alerts were off: what happened since is no news."""
+    """The last evaluation is so long ago that alerts were off: what happened since is not news."""
     return state.looked_at is not None and now - state.looked_at > STALE
 
 

@@ -125,7 +125,7 @@ def _is_over(trouble: Trouble, key: str, event: RunSucceeded | CheckPassed) -> b
     if trouble.step not in event.steps:
         return False
     # The next look of a window that moves on will do, if it begins where the failed one had not
-    # yet ended: its first date is never looked at again before Sunday.
+    # yet ended: its first date is never probed again before Sunday.
     next_look = trouble.moving and same_job and good.start <= failed.end <= good.end
     return next_look or good.covers(failed)
 

@@ -6,7 +6,7 @@ everything public here: import it from there).
 
     LookupError
      └─ QueryError              the record cannot answer; the text says why, in one line
-         ├─ NotProbedError      a date was never looked at: unknown, which is not absent
+         ├─ NotProbedError      a date was never probed: unknown, which is not absent
          └─ UnknownSymbolError  no such symbol is recorded; the text names the nearest
 """
 
@@ -38,7 +38,7 @@ class QueryError(LookupError):
 
 
 class NotProbedError(QueryError):
-    """The date was never looked at: unknown, which is not the same as absent."""
+    """The date was never probed: unknown, which is not the same as absent."""
 
 
 class UnknownSymbolError(QueryError):
@@ -49,7 +49,7 @@ class UnknownSymbolError(QueryError):
 class Rows:
     """An answer: column names and tuples; `frame()` and `dicts()` are the same otherwise.
 
-    `notes` are its small print, one sentence each: dates in its range that were never looked at,
+    `notes` are its small print, one sentence each: dates in its range that were never probed,
     a symbol that was read in upper case. The command line prints them on stderr.
     """
 
@@ -183,7 +183,7 @@ def chosen(
 
 
 def require_any(con: Connection) -> None:
-    """Raise NotProbedError when no date at all was looked at."""
+    """Raise NotProbedError when no date at all was probed."""
     if not ask(con, "SELECT 1 FROM probes LIMIT 1").rows:
         raise NotProbedError(
             "no date was probed yet, so nothing is known; "
@@ -192,7 +192,7 @@ def require_any(con: Connection) -> None:
 
 
 def require_probed(con: Connection, date: dt.date) -> None:
-    """Raise NotProbedError when the date was never looked at."""
+    """Raise NotProbedError when the date was never probed."""
     if not ask(con, "SELECT 1 FROM probes WHERE date = ?", [date]).rows:
         raise NotProbedError(
             f"{date} was not probed: whether files exist is unknown; {remedy([date])}"
@@ -200,13 +200,13 @@ def require_probed(con: Connection, date: dt.date) -> None:
 
 
 def require_range_probed(con: Connection, start: dt.date, end: dt.date) -> None:
-    """Raise NotProbedError when a date of the range was never looked at."""
+    """Raise NotProbedError when a date of the range was never probed."""
     if gaps := unknown_dates(con, start, end):
         raise NotProbedError(f"{say_unknown(gaps, start, end)}; {remedy(gaps)}")
 
 
 def unknown_dates(con: Connection, start: dt.date, end: dt.date) -> list[dt.date]:
-    """Dates from `start` to `end` that were never looked at, in order."""
+    """Dates from `start` to `end` that were never probed, in order."""
     rows = ask(con, "SELECT date FROM probes WHERE date BETWEEN ? AND ?", [start, end])
     known = set(rows.column("date"))
     days = (start + dt.timedelta(n) for n in range((end - start).days + 1))
@@ -214,7 +214,7 @@ def unknown_dates(con: Connection, start: dt.date, end: dt.date) -> list[dt.date
 
 
 def say_unknown(gaps: Sequence[dt.date], start: dt.date, end: dt.date) -> str:
-    """A sentence on the dates of a range that were never looked at."""
+    """A sentence on the dates of a range that were never probed."""
     named = ", ".join(str(day) for day in gaps[:3]) + (", ..." if len(gaps) > 3 else "")
     dates = (end - start).days + 1
     were = "was" if len(gaps) == 1 else "were"

@@ -132,7 +132,7 @@ def changes(
 
     Raises:
         UnknownSymbolError: `symbol` is not recorded.
-        NotProbedError: no date at all was looked at.
+        NotProbedError: no date at all was probed.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
     condition, args, notes = chosen(con, symbol, quote_asset, contract_type)

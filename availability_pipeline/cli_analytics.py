@@ -114,7 +114,7 @@ def summary(
 @click.option("--end", type=DATE, help="Last UTC date; the newest that is due when left out.")
 @click.option("--json", "as_json", is_flag=True, help="JSON, UTF-8.")
 def validate(start: dt.date | None, end: dt.date | None, as_json: bool) -> None:
-    """Dates never looked at, and dates short of files; exit 1 if there are any.
+    """Dates never probed, and dates short of files; exit 1 if there are any.
 
     Short is a date with fewer of its expected symbols than AVAILABILITY_SLO_COMPLETENESS. What is
     only pending is shown, but is not wrong.
@@ -145,14 +145,14 @@ def validate(start: dt.date | None, end: dt.date | None, as_json: bool) -> None:
     else:
         if missing:
             rows = [(a, b, (b - a).days + 1) for a, b in validation.runs(missing)]
-            table(queries.Rows(("from", "to", "dates"), rows), "Dates never looked at")
+            table(queries.Rows(("from", "to", "dates"), rows), "Dates never probed")
         if short:
             cells = [(o.date, o.expected, o.available, o.pending, f"{o.share:.1%}") for o in short]
             columns = ("date", "expected", "available", "pending", "share")
             table(queries.Rows(columns, cells), "Dates short of files")
         verdict = "whole" if passed else "NOT whole"
         click.echo(
-            f"{first} to {last} is {verdict}: {count(len(missing), 'date')} never looked at, "
+            f"{first} to {last} is {verdict}: {count(len(missing), 'date')} never probed, "
             f"{len(wrong)} short of files, {pending} pending"
         )
         if missing:

@@ -148,11 +148,11 @@ def restore(src: Path, repair: bool) -> None:
     )
     yesterday = today_utc() - dt.timedelta(1)
     if lacks.start is None:
-        click.echo(f"nothing is to be looked at again: every date up to {yesterday} is settled")
+        click.echo(f"nothing is to be probed again: every date up to {yesterday} is settled")
         return
     click.echo(
-        f"to be looked at again: {lacks.start} to {yesterday} ({lacks.unknown} dates without a "
-        f"look, {lacks.unsettled} not settled at the last look)"
+        f"to be probed again: {lacks.start} to {yesterday} ({lacks.unknown} dates never "
+        f"probed, {lacks.unsettled} not settled when probed last)"
     )
     if repair:
         # Not before: it is the command's only part that needs Dagster.

@@ -70,7 +70,7 @@ def snapshot(
         by_status = queries.counts(con, date)
     of_all = ", ".join(f"{n} {name}" for name, n in by_status.items())
     if form and not found.rows and status == "available" and by_status["pending"]:
-        print_notes([f"{date}: {of_all}; pending means looked at too early to say"])
+        print_notes([f"{date}: {of_all}; pending means probed too early to say"])
     shown = f"{count(len(found.rows), 'symbol')} shown; " if quote_asset or contract_type else ""
     print_rows(found, form or "table", f"{date}: {shown}{of_all}")
 
@@ -92,7 +92,7 @@ def timeline(
     status: str | None,
     form: str | None,
 ) -> None:
-    """One symbol's dates with their status; dates never looked at are `unknown`.
+    """One symbol's dates with their status; dates never probed are `unknown`.
 
     Example: binance-futures-availability query timeline SOLUSDT --json
     """
@@ -213,7 +213,7 @@ def listings(
 @click.option(
     "--mark-unknown",
     is_flag=True,
-    help="Leave dates that were never looked at empty instead of refusing the range.",
+    help="Leave dates that were never probed empty instead of refusing the range.",
 )
 @filter_options
 @form_options

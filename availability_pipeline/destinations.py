@@ -1,6 +1,6 @@
 """Where exported files go: a folder, or a bucket of S3 or of something that speaks it.
 
-Belongs here: reading, replacing and removing files by name, each at one stroke. Does not belong
+Belongs here: reading, replacing and removing files by name, each atomically. Does not belong
 here: which files there are (`export`).
 
 Two exports at once to one place: the second is refused. A folder is locked with `flock`, a bucket

@@ -41,7 +41,7 @@ def runs_to_keep(instance: dg.DagsterInstance) -> set[str]:
 
 
 def prune(instance: dg.DagsterInstance, before: dt.datetime) -> tuple[int, int]:
-    """Delete the runs created before a time (aware) that nothing hangs on; deleted and kept."""
+    """Delete the runs created before a time (aware) that nothing depends on; deleted and kept."""
     old = instance.get_run_records(dg.RunsFilter(created_before=before))
     if not old:
         return 0, 0
@@ -54,7 +54,7 @@ def prune(instance: dg.DagsterInstance, before: dt.datetime) -> tuple[int, int]:
     return len(gone), len(runs) - len(gone)
 
 
-@dg.op(description="Delete runs older than AVAILABILITY_HISTORY_DAYS that nothing hangs on.")
+@dg.op(description="Delete runs older than AVAILABILITY_HISTORY_DAYS that nothing depends on.")
 def forget_old_runs(context: dg.OpExecutionContext, clock: dg.ResourceParam[Clock]) -> None:
     """See `prune`."""
     days = settings.load().history_days

@@ -46,7 +46,7 @@ _NS = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 _LAST_MODIFIED = re.compile(
     rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?Z"
 )
-# S3's own spelling of entries. What the names and times hold is looked at afterwards, all at once,
+# S3's own spelling of entries. What the names and times hold is checked afterwards, all at once,
 # and nothing is matched twice (`++`): 0.15 ms a page of 370 entries against 0.24 with the times'
 # own pattern in it. Any other spelling (a time of another length) is the parser's.
 _CONTENTS = re.compile(

@@ -3,7 +3,7 @@
 Belongs here: the names people import. Does not belong here: the questions themselves
 (`query_dates`, `query_listings`, `query_record`, `changes`, `universe`), what an answer is
 (`answers`), printing. Source of all facts: the listings recorded by `store`; a date without rows
-was never looked at, and asking for it raises instead of answering with nothing.
+was never probed, and asking for it raises instead of answering with nothing.
 
 In a notebook, `open` is all it takes; it gives pandas frames:
 

@@ -54,7 +54,7 @@ def snapshot(
     With `status` "pending" or "absent" the symbols without a file, the other columns None.
 
     Raises:
-        NotProbedError: the date was never looked at.
+        NotProbedError: the date was never probed.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
     date = as_date(date)
@@ -77,7 +77,7 @@ def counts(con: Connection, date: DateLike) -> dict[str, int]:
     """Symbols of one date by status: available, pending, absent.
 
     Raises:
-        NotProbedError: the date was never looked at.
+        NotProbedError: the date was never probed.
     """
     date = as_date(date)
     found = ask(
@@ -186,7 +186,7 @@ def symbols_in_range(
     """Symbols with at least one file from `start` to `end` (both included), sorted.
 
     Raises:
-        NotProbedError: a date of the range was never looked at: the list might be short.
+        NotProbedError: a date of the range was never probed: the list might be short.
         QueryError: no recorded symbol has that quote asset or contract type.
         ValueError: `end` is before `start`.
     """

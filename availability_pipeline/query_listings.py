@@ -44,7 +44,7 @@ def listings(
 
     Raises:
         UnknownSymbolError: `symbol` is not recorded.
-        NotProbedError: no date at all was looked at.
+        NotProbedError: no date at all was probed.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
     condition, args, notes = chosen(con, symbol, quote_asset, contract_type)
@@ -68,7 +68,7 @@ def new_listings(
     While the date is pending for others, the list may grow.
 
     Raises:
-        NotProbedError: the date, or the one before, was never looked at: then a file on it does
+        NotProbedError: the date, or the one before, was never probed: then a file on it does
             not show that the symbol is new.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
@@ -92,7 +92,7 @@ def delistings(
     published yet, or a hole, is no delisting. So the newest dates have none yet.
 
     Raises:
-        NotProbedError: the date, or the one before, was never looked at.
+        NotProbedError: the date, or the one before, was never probed.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
     day = as_date(date)
@@ -123,10 +123,10 @@ def summary(
     contract_type: Texts = None,
     today: dt.date | None = None,
 ) -> Rows:
-    """Counts of each date that was looked at: date, available_count, pending_count.
+    """Counts of each date that was probed: date, available_count, pending_count.
 
     All dates, the last `days` up to yesterday (UTC), or those from `start` to `end`. A date that
-    was never looked at has no row; a note names it. `today` replaces the clock.
+    was never probed has no row; a note names it. `today` replaces the clock.
 
     Raises:
         NotProbedError: none of these dates was ever looked at.

@@ -35,11 +35,11 @@ def holes(
 ) -> Rows:
     """Confirmed absences strictly between a symbol's first and last file: symbol, date, url.
 
-    Dates that are pending or were never looked at are no holes; a note counts the latter.
+    Dates that are pending or were never probed are no holes; a note counts the latter.
 
     Raises:
         UnknownSymbolError: `symbol` is not recorded.
-        NotProbedError: no date at all was looked at.
+        NotProbedError: no date at all was probed.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
     condition, args, notes = chosen(con, symbol, quote_asset, contract_type)
@@ -76,7 +76,7 @@ def revisions(
 
     Raises:
         UnknownSymbolError: `symbol` is not recorded.
-        NotProbedError: no date at all was looked at.
+        NotProbedError: no date at all was probed.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
     condition, args, notes = chosen(con, symbol, quote_asset, contract_type)

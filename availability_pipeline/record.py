@@ -243,6 +243,6 @@ class Record:
             ).frame()  # fmt: skip
 
     def missing_dates(self, start: DateLike, end: DateLike) -> list[dt.date]:
-        """Dates of the range that were never looked at."""
+        """Dates of the range that were never probed."""
         with self.connection() as con:
             return queries.missing_dates(con, start, end)

@@ -26,7 +26,7 @@ POOR_SHARE = 0.5
 class DayState(IntEnum):
     """What a date is, seen as a whole."""
 
-    UNKNOWN = 0  # never looked at
+    UNKNOWN = 0  # never probed
     IDLE = 1  # looked at, and no file is expected: rightly so before 2019-12-31
     PENDING = 2  # an expected file is missing, and it is too early to say
     COMPLETE = 3  # every expected file is there
@@ -42,7 +42,7 @@ class Cell(IntEnum):
     LIVE = 1
     ENDED = 2
     SETTLED = 3
-    UNKNOWN = 4  # never looked at
+    UNKNOWN = 4  # never probed
     PENDING = 5
     ABSENT = 6  # confirmed; a hole when files come after it
 
@@ -73,7 +73,7 @@ class ReportData:
         start: first date; all offsets count days from it.
         days: a row a date from `start` to the last one, without gaps: `date`, `state` (DayState),
             `late` (bool), `available`, `expected`, `missing` (expected - available; all three NaN
-            where never looked at), `pending` (symbols without a file while it is too early to
+            where never probed), `pending` (symbols without a file while it is too early to
             say, those that have ended too), `lag_p50`, `lag_p95` (hours after the end of the date,
             NaN without files).
         symbols: a row a symbol with files, by first file: `symbol`, `contract_type`, `state`,
@@ -124,7 +124,7 @@ class ReportData:
         }
 
     def bands(self) -> list[tuple[int, int]]:
-        """First and last offset of each stretch of dates never looked at."""
+        """First and last offset of each stretch of dates never probed."""
         return list(_runs((self.days["state"] == DayState.UNKNOWN).to_numpy()))
 
     def segments(self) -> list[Segment]:

@@ -164,7 +164,7 @@ def _matrix(data: ReportData) -> "go.Figure":
             "name": CELL_NAMES[Cell.UNKNOWN], "legendgroup": "unknown",
             "showlegend": not any(s.cell == Cell.UNKNOWN for s in segments),
             "text": [_span(data, first, last) for first, last in bands], "textposition": "none",
-            "hovertemplate": "<b>never looked at</b><br>%{text}<extra></extra>",
+            "hovertemplate": "<b>never probed</b><br>%{text}<extra></extra>",
         })  # fmt: skip
     if count > NAMED_ROWS:
         for cell in (Cell.ABSENT, Cell.PENDING):

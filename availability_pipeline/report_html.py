@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 NOTES = {
     "growth": "How many symbols have a file for each date. Gaps are dates nobody looked at.",
     "completeness": "A square a date, Mondays on top: which share of the files expected on it is "
-    "there. <b>Pending</b>: looked at too early to say. <b>Unknown</b>: never looked at. Before "
+    "there. <b>Pending</b>: probed too early to say. <b>Unknown</b>: never probed. Before "
     "2019-12-31 the archive holds no file, and none is expected.",
     "matrix": "A row a symbol, by first file. Drag to zoom in, double-click to zoom out; a line "
     "leads from a settled contract to its relisting.",

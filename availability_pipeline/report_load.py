@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class EmptyRecordError(QueryError):
-    """Nothing was looked at yet, so there is nothing to draw."""
+    """Nothing was probed yet, so there is nothing to draw."""
 
 
 _AVAILABLE = {"live": Cell.LIVE, "ended": Cell.ENDED, "settled": Cell.SETTLED}
@@ -45,7 +45,7 @@ def load(con: duckdb.DuckDBPyConnection, *, threshold: float, drawn_at: dt.datet
         drawn_at: now, aware.
 
     Raises:
-        EmptyRecordError: no date was looked at yet.
+        EmptyRecordError: no date was probed yet.
         ValueError: `drawn_at` is naive.
     """
     if drawn_at.tzinfo is None:
@@ -53,7 +53,7 @@ def load(con: duckdb.DuckDBPyConnection, *, threshold: float, drawn_at: dt.datet
     drawn_at = drawn_at.astimezone(dt.UTC)
     [(first, last)] = con.execute("SELECT min(date), max(date) FROM probes").fetchall()
     if first is None:
-        raise EmptyRecordError(f"no date was looked at yet; {REMEDY_MISSING}")
+        raise EmptyRecordError(f"no date was probed yet; {REMEDY_MISSING}")
     start = min(first, FIRST_DATE)
     end = max(last, drawn_at.date() - dt.timedelta(1))
     symbols = _symbols(con)

@@ -139,7 +139,7 @@ def _growth(data: ReportData) -> "Figure":
     ]  # fmt: skip
     if data.bands():
         bands(axes, data)
-        handles.append(swatch(DAY_COLOURS[DayState.UNKNOWN], "never looked at", alpha=0.55))
+        handles.append(swatch(DAY_COLOURS[DayState.UNKNOWN], "never probed", alpha=0.55))
     time_axis(axes, data)
     axes.set_ylim(0, max(1.0, float(days["expected"].max()) * 1.08))
     legend(axes, handles)
@@ -259,7 +259,7 @@ def _lag(data: ReportData) -> "Figure":
                       color=CELL_COLOURS[Cell.SETTLED], label="dates published late")  # fmt: skip
     if data.bands():
         bands(axes, data)
-        handles.append(swatch(DAY_COLOURS[DayState.UNKNOWN], "never looked at", alpha=0.55))
+        handles.append(swatch(DAY_COLOURS[DayState.UNKNOWN], "never probed", alpha=0.55))
     time_axis(axes, data)
     axes.set_yscale("log")
     low, high = lag_range(data)

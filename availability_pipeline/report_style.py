@@ -2,7 +2,7 @@
 
 Belongs here: what stands for what. Does not belong here: numbers (`report_data`), drawing.
 
-Blue is well, amber is not known yet, vermilion is missing, brown was never looked at. The scale
+Blue is well, amber is not known yet, vermilion is missing, brown was never probed. The scale
 runs from blue to red over lightness too, so that it can be told with any kind of colour vision and
 in print. All stand out on white and on near-black; only the idle ones follow the background.
 """
@@ -33,7 +33,7 @@ CELL_NAMES = {
     Cell.LIVE: "live",
     Cell.ENDED: "ended",
     Cell.SETTLED: "settled",
-    Cell.UNKNOWN: "unknown: never looked at",
+    Cell.UNKNOWN: "unknown: never probed",
     Cell.PENDING: "pending",
     Cell.ABSENT: "absent: a hole, or the last days",
 }
@@ -77,6 +77,6 @@ def day_names(threshold: float) -> dict[DayState, str]:
         DayState.SHORT: f"below {share}",
         DayState.POOR: "below 50%",
         DayState.PENDING: "pending",
-        DayState.UNKNOWN: "unknown: never looked at",
+        DayState.UNKNOWN: "unknown: never probed",
         DayState.IDLE: "no file expected",
     }

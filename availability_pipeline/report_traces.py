@@ -83,6 +83,6 @@ def bands(figure: "go.Figure", data: ReportData) -> None:
     if found:
         figure.add_trace({
             "type": "scatter", "mode": "markers", "x": [None], "y": [None],
-            "name": "never looked at",
+            "name": "never probed",
             "marker": {"symbol": "square", "size": 12, "color": DAY_COLOURS[DayState.UNKNOWN]},
         })  # fmt: skip

@@ -1,4 +1,4 @@
-"""Putting a backup back in the record's place, and what has to be looked at again afterwards.
+"""Putting a backup back in the record's place, and what has to be probed again afterwards.
 
 Belongs here: the replacement and its lock. Does not belong here: proving a backup (`backup`),
 looking again (that is a run, started by the command).
@@ -24,7 +24,7 @@ from availability_pipeline.store_errors import BackupError, ProtectedFileError
 
 @dataclass(frozen=True)
 class Outstanding:
-    """Dates to look at again: never looked at, or not settled at the last look.
+    """Dates to probe again: never probed, or not settled when probed last.
 
     `start` is the first of them, and None when there are none.
     """
@@ -37,7 +37,7 @@ class Outstanding:
 def put_back(
     backup: Path, manifest: Manifest, database: Path, *, now: dt.datetime, wait_seconds: float = 60
 ) -> Path | None:
-    """Replace the database by a proved backup at one stroke; keeps the replaced one beside it.
+    """Replace the database by a proved backup atomically; keeps the replaced one beside it.
 
     Waits until nobody has the database open; whoever opens it afterwards gets the restored one.
 

@@ -68,7 +68,7 @@ class Settings(BaseSettings):
         default=3,
         ge=1,
         le=60,
-        description="An absence is confirmed once looked at this many days after its date ended.",
+        description="An absence is confirmed once probed this many days after its date ended.",
     )
     lookback_days: int = Field(
         default=20, ge=1, le=366, description="Window of the late-arrivals schedule, in days."
@@ -77,7 +77,7 @@ class Settings(BaseSettings):
         default=180,
         ge=31,
         le=3660,
-        description="Runs older than this are deleted once nothing hangs on them.",
+        description="Runs older than this are deleted once nothing depends on them.",
     )
     db_wait_seconds: float = Field(
         default=60,
@@ -122,7 +122,7 @@ class Settings(BaseSettings):
         default=150,
         ge=1,
         le=1439,
-        description="Minutes after midnight UTC by which yesterday must have been looked at.",
+        description="Minutes after midnight UTC by which yesterday must have been probed.",
     )
     slo_exchange_coverage: float = Field(
         default=0.95,

@@ -67,7 +67,7 @@ def update_success_rate(
         sample=tuple(
             f"{r.launched_at:%Y-%m-%d %H:%M} {r.job} {r.run_id[:8]}" for r in failed[::-1][:SAMPLE]
         ),
-        recovery="Read the failed runs' errors in the UI under Runs. Their dates are looked at "
+        recovery="Read the failed runs' errors in the UI under Runs. Their dates are probed "
         "again by the next scheduled run.",
         count=len(failed),
         sample_truncated=len(failed) > SAMPLE,

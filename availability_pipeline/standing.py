@@ -3,7 +3,7 @@
 Belongs here: SQL that counts, one function a check, `(con, now, settings) -> Verdict`. Does not
 belong here: what counts as kept (`slo`), Dagster's own records (`health`), telling (`checks`).
 
-`settled` means the same as in the view: a date was looked at at least `settle_days` days after it
+`settled` means the same as in the view: a date was probed at least `settle_days` days after it
 had ended. Nothing that is pending breaches anything.
 """
 

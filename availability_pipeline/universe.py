@@ -4,7 +4,7 @@ Belongs here: making that matrix, as rows, frame or file. Does not belong here: 
 (`queries`, which hands `universe` and `write_universe` on: import them from there).
 
 A symbol that was delisted later is in it like every other (no survivorship bias). Cells have
-three answers: true (a file), false (confirmed absence) and null (pending, or never looked at).
+three answers: true (a file), false (confirmed absence) and null (pending, or never probed).
 """
 
 from collections.abc import Iterator
@@ -84,7 +84,7 @@ def universe(
     `["perpetual", "settled"]`.
 
     Raises:
-        NotProbedError: a date of the range was never looked at, and `unknown` is "refuse".
+        NotProbedError: a date of the range was never probed, and `unknown` is "refuse".
         QueryError: no recorded symbol has that quote asset or contract type.
         ValueError: `end` is before `start`.
     """

@@ -95,7 +95,7 @@ class _Validator:
 
 
 class ContinuityValidator(_Validator):
-    """Dates that were never looked at."""
+    """Dates that were never probed."""
 
     @checked()
     def check_continuity(
@@ -151,7 +151,7 @@ class CompletenessValidator(_Validator):
             threshold: share; `AVAILABILITY_SLO_COMPLETENESS` when left out.
 
         Raises:
-            NotProbedError: no date at all was looked at.
+            NotProbedError: no date at all was probed.
             StoreError: the database cannot be read.
             ValueError: a date is not one, or `end_date` precedes `start_date`.
         """

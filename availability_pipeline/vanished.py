@@ -142,7 +142,7 @@ def watching(instance: dg.DagsterInstance) -> Iterator[None]:
     ended = threading.Event()
 
     def look() -> None:
-        # A history that is busy for once is looked at again.
+        # A history that is busy for once is read again.
         with suppress(SQLAlchemyError):
             fail_vanished(instance)
 

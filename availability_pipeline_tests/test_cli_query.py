@@ -175,7 +175,7 @@ def test_validate_says_what_is_missing_and_short_and_fails_then(ask, path):
     good = ask("validate", "--start", START, "--end", day(31))
     assert "is whole" in good.stdout
     done = ask("validate", "--start", START - dt.timedelta(3), "--end", HOLE, code=1)
-    assert "NOT whole: 3 dates never looked at, 0 short of files" in done.stdout
+    assert "NOT whole: 3 dates never probed, 0 short of files" in done.stdout
     assert f"backfill --start {START - dt.timedelta(3)}" in done.stdout
     got = answer(ask("validate", "--end", HOLE, "--json", code=1))
     assert got["passed"] is False
@@ -199,7 +199,7 @@ def test_validate_names_a_short_date_but_pending_is_not_wrong(tmp_path, monkeypa
     args = ["validate", "--start", str(START), "--end", str(YESTERDAY)]
     done = CliRunner().invoke(cli, args)
     assert done.exit_code == 0, done.output
-    assert "is whole: 0 dates never looked at, 0 short of files, 1 pending" in done.stdout
+    assert "is whole: 0 dates never probed, 0 short of files, 1 pending" in done.stdout
     short = {**a, "BUSDT": {d: f for d, f in a["BUSDT"].items() if d != HOLE}}
     with store.writer(path) as con:
         store.write_probe(
@@ -455,7 +455,7 @@ def test_the_example_of_every_help_runs(ask, tmp_path, monkeypatch, name, comman
     done = CliRunner().invoke(cli, example.split())
     assert done.exit_code in {0, 1}, done.output
     if done.exit_code == 1:
-        assert re.search("not probed|never looked at|no symbol SOLUSDT", done.output)
+        assert re.search("not probed|never probed|no symbol SOLUSDT", done.output)
     text = CliRunner().invoke(cli, [*name.split(), "--help"]).stdout
     assert example.split()[-1] in text
     assert "--json" in text

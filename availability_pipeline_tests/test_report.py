@@ -530,7 +530,7 @@ def test_a_report_that_cannot_be_drawn_fails_its_own_run_in_one_line(path, draw)
     result = draw()
     assert not result.success
     [failed] = [e for e in result.all_events if e.is_step_failure]
-    assert "no date was looked at yet" in failed.step_failure_data.user_failure_data.description
+    assert "no date was probed yet" in failed.step_failure_data.user_failure_data.description
 
 
 @pytest.mark.parametrize("job", ["daily_update", "late_arrivals", "full_reconcile"])

@@ -71,7 +71,7 @@ def test_the_four_figures_are_drawn_in_the_readers_colours(page: Page) -> None:
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("growth", "expected"), ("completeness", "no file expected|never looked at|files"),
+    [("growth", "expected"), ("completeness", "no file expected|never probed|files"),
      ("matrix", "USDT"), ("lag", "half after")],
 )  # fmt: skip
 def test_a_tooltip_says_what_is_under_the_mouse(page: Page, name: str, said: str) -> None:

@@ -243,7 +243,7 @@ def test_what_is_to_be_looked_at_again_is_what_was_unknown_or_not_settled(tmp_pa
             con, make_listing(START, END, {"AUSDT": flat(START, D(2024, 1, 8))}),
             probed_at=two, run_id="r",
         )  # fmt: skip
-    # 9 and 10 January were pending; 11 to 13 were never looked at.
+    # 9 and 10 January were pending; 11 to 13 were never probed.
     found = restore.outstanding(path, D(2024, 1, 14))
     assert found == restore.Outstanding(D(2024, 1, 9), unknown=3, unsettled=2)
     # A clock one day behind the record: nothing is asked of a date that is not over.

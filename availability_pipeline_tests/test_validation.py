@@ -27,7 +27,7 @@ def write(path, files, *, at=NOW, start=START, end=END):
 
 @pytest.fixture
 def path(tmp_path, monkeypatch):
-    """Three symbols; the 9th has one file of three, the 6th and 7th were never looked at."""
+    """Three symbols; the 9th has one file of three, the 6th and 7th were never probed."""
     path = tmp_path / "record.duckdb"
     monkeypatch.setenv("AVAILABILITY_DB", str(path))
     short = {d: f for d, f in flat(START, END).items() if d != D(2024, 1, 9)}
