@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,10 @@ INTERRUPTED = "interrupted"
 
 CANCEL_WITHIN = 10
 """Seconds to wait for a run that is just beginning, before it can be canceled."""
+
+
+_HEED_SECONDS = 0.5
+"""How long a Ctrl-C may go unnoticed."""
 
 
 class HomeError(Exception):
@@ -183,6 +187,10 @@ def _run(
         # pool) and call the run failed.
         threading.Thread(target=execute, args=[instance], name="run", daemon=True).start()
         try:
+            # In slices: the kernel may hand a signal to any thread, and Python then runs its handler
+            # only when the main thread next wakes. One wait without an end missed a Ctrl-C once.
+            while not wait([future], timeout=_HEED_SECONDS).done:
+                pass
             result = future.result()
         except KeyboardInterrupt:
             _cancel(instance, run_id, future)

@@ -38,6 +38,7 @@ class Home:
         shutil.copy(ROOT / "dagster.yaml", folder)
         self.folder, self.door, self.shell = folder, door, Shell(folder, door.endpoint)
         self.shell.env["AVAILABILITY_S3_TIMEOUT_SECONDS"] = "300"
+        self.shell.env["PYTHONFAULTHANDLER"] = "1"
         self.update()
         self.before = self.rows()
 
@@ -114,7 +115,11 @@ def home(lived):
 
 def end(process, number):
     process.send_signal(number)
-    out, errors = process.communicate(timeout=PATIENCE)
+    try:
+        out, errors = process.communicate(timeout=PATIENCE / 4)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)  # faulthandler prints where each thread is
+        pytest.fail(f"not heeded:\n{process.communicate()[1]}")
     assert out == ""
     assert process.returncode == 130, errors
     assert errors.strip().splitlines()[-1] == "interrupted"
