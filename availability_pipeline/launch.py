@@ -187,7 +187,7 @@ def _run(
         # pool) and call the run failed.
         threading.Thread(target=execute, args=[instance], name="run", daemon=True).start()
         try:
-            # In slices: the kernel may hand a signal to any thread, and Python then runs its handler
+            # In slices: the kernel may hand a signal to any thread, and Python runs its handler
             # only when the main thread next wakes. One wait without an end missed a Ctrl-C once.
             while not wait([future], timeout=_HEED_SECONDS).done:
                 pass
