@@ -3,4 +3,7 @@
 Nothing is imported here, so that `import availability_pipeline.queries` costs no Dagster.
 """
 
+PROGRAM = "binance-availability"
+"""The program, and the distribution that brings it, as every message calls them."""
+
 __version__ = "0.1.0"

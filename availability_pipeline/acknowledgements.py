@@ -12,7 +12,7 @@ back by itself when files appear.
 import datetime as dt
 from collections.abc import Sequence
 
-from availability_pipeline import derived
+from availability_pipeline import PROGRAM, derived
 from availability_pipeline.answers import (
     Connection,
     QueryError,
@@ -103,7 +103,7 @@ def forget(con: Connection, dates: Sequence[dt.date], *, symbols: Sequence[str] 
             if not gone:
                 raise AcknowledgementError(
                     f"{symbol or 'no whole date'} was not acknowledged on {date}; "
-                    "`binance-futures-availability slo acknowledged` lists what was"
+                    f"`{PROGRAM} slo acknowledged` lists what was"
                 )
         _changed(con)
     _refresh(con)
@@ -126,7 +126,7 @@ def _require_missing(con: Connection, date: dt.date, symbol: str | None) -> None
     if not settled:
         raise AcknowledgementError(
             f"{date} has not settled: what is missing may still be published; wait, or run "
-            f"`binance-futures-availability update manual --date {date}` once it has"
+            f"`{PROGRAM} update manual --date {date}` once it has"
         )
     if symbol is None:
         relation = derived.summary_relation(con)

@@ -6,6 +6,7 @@ Belongs here: messages from problems. Does not belong here: whether there is any
 
 from collections.abc import Iterable, Sequence
 
+from availability_pipeline import PROGRAM
 from availability_pipeline.alert_events import (
     ALWAYS,
     CheckPassed,
@@ -74,7 +75,7 @@ def _remedy(name: str, spans: Sequence[Span]) -> str:
     )
     return (
         "Nothing: the next scheduled run repairs it. By hand: "
-        f"binance-futures-availability {command}"
+        f"{PROGRAM} {command}"
     )
 
 

@@ -25,6 +25,7 @@ from dagster._core.storage.tags import (
 )
 
 from availability_pipeline import (
+    PROGRAM,
     alert_events,
     alert_outbox,
     alert_rules,
@@ -124,7 +125,7 @@ def _log(
         titles = ", ".join(repr(title) for title in one.titles[:3]) + more
         text = f"alert target {target} {_WHY[one.why].format(titles=titles)}"
         if known:
-            text += ". Try it: binance-futures-availability alerts test"
+            text += f". Try it: {PROGRAM} alerts test"
         if one.why == "failed":
             context.log.warning(text)
         else:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from availability_pipeline import PROGRAM
 from availability_pipeline.arguments import texts
 from availability_pipeline.keys import FIRST_DATE
 
@@ -30,7 +31,6 @@ Texts = str | Sequence[str] | AbstractSet[str] | None
 """A filter: one text, several, or None for all."""
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_PROGRAM = "binance-futures-availability"
 
 
 class QueryError(LookupError):
@@ -238,8 +238,8 @@ def remedy(gaps: Sequence[dt.date], today: dt.date | None = None) -> str:
             return f"the record begins with {FIRST_DATE}, when the market opened"
         return f"a date can be probed once it is over, the last one now is {last}"
     if first == last:
-        return f"run `{_PROGRAM} update manual --date {first}`"
-    return f"run `{_PROGRAM} backfill --start {first} --end {last}`"
+        return f"run `{PROGRAM} update manual --date {first}`"
+    return f"run `{PROGRAM} backfill --start {first} --end {last}`"
 
 
 

@@ -14,7 +14,7 @@ import dagster as dg
 import duckdb
 from pydantic import Field
 
-from availability_pipeline import derived, standing, store
+from availability_pipeline import PROGRAM, derived, standing, store
 from availability_pipeline.archive import NOTHING_RECORDED, Archive, Recorded
 from availability_pipeline.columns import COLUMNS, TABLE
 from availability_pipeline.keys import FIRST_DATE, UM_KLINES_1M
@@ -22,7 +22,7 @@ from availability_pipeline.outcomes import one_line_failures
 from availability_pipeline.partitions import DAILY_AVAILABILITY, ONE_RUN, daily
 from availability_pipeline.resources import AvailabilityDuckDB, Clock, Reporter
 from availability_pipeline.settings import Settings
-from availability_pipeline.verdicts import PROGRAM, share
+from availability_pipeline.verdicts import share
 
 UPDATE = {"availability/part": "update"}
 """Tag of what an update materialises; the update jobs select by it."""

@@ -14,12 +14,11 @@ from typing import Any
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from availability_pipeline import assets, settings
+from availability_pipeline import PROGRAM, assets, settings
 from availability_pipeline.history import history_retention
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline.partitions import DATES_TAG, range_tags, yesterday
 from availability_pipeline.settings import Settings
-from availability_pipeline.verdicts import PROGRAM
 
 Job = dg.JobDefinition | UnresolvedAssetJobDefinition
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import duckdb
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from availability_pipeline import __version__, apart, files, retention, snapshot
+from availability_pipeline import PROGRAM, __version__, apart, files, retention, snapshot
 from availability_pipeline.columns import TABLE
 from availability_pipeline.outputs import BACKUP_NAME
 from availability_pipeline.schema import SCHEMA_VERSION
@@ -167,7 +167,7 @@ def backups(folder: Path) -> list[Path]:
         )
     if not found:
         raise BackupError(
-            f"there is no backup in {folder}; make one with `binance-futures-availability backup`"
+            f"there is no backup in {folder}; make one with `{PROGRAM} backup`"
         )
     return found
 
@@ -252,7 +252,7 @@ def _read_manifest(path: Path) -> Manifest:
     if manifest.schema_version > SCHEMA_VERSION:
         raise BackupError(
             f"{path} has schema version {manifest.schema_version}, this package knows up to "
-            f"{SCHEMA_VERSION}; upgrade binance-futures-availability"
+            f"{SCHEMA_VERSION}; upgrade {PROGRAM}"
         )
     return manifest
 

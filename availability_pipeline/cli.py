@@ -1,4 +1,4 @@
-"""The program `binance-futures-availability`, and the commands that run something.
+"""The program `binance-availability`, and the commands that run something.
 
 Belongs here: `update`, `backfill`, `demo`. Does not belong here: questions (`cli_query`), looking
 after it (`cli_operate`), printing (`cli_output`). Dagster is imported only inside the commands
@@ -10,7 +10,7 @@ import sys
 
 import click
 
-from availability_pipeline import __version__, files
+from availability_pipeline import PROGRAM, __version__, files
 from availability_pipeline.answers import today_utc
 from availability_pipeline.cli_alerts import alerts
 from availability_pipeline.cli_analytics import validate
@@ -27,11 +27,11 @@ DATE = Date()
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="binance-futures-availability")
+@click.version_option(__version__, prog_name=PROGRAM)
 def cli() -> None:
     """Which Binance USD-M futures files exist in the public archive, for each UTC date.
 
-    Example: binance-futures-availability query snapshot 2024-01-15
+    Example: binance-availability query snapshot 2024-01-15
     """
 
 
@@ -39,7 +39,7 @@ def cli() -> None:
 def update() -> None:
     """Look at the archive for a date.
 
-    Example: binance-futures-availability update manual --date 2024-01-15
+    Example: binance-availability update manual --date 2024-01-15
     """
 
 
@@ -48,7 +48,7 @@ def update() -> None:
 def update_manual(date: dt.date | None) -> None:
     """Probe one date through Dagster and write it.
 
-    Example: binance-futures-availability update manual --date 2024-01-15
+    Example: binance-availability update manual --date 2024-01-15
     """
     day = date or today_utc() - dt.timedelta(1)
     run_probe(day, day, accept_shrunken=False)
@@ -71,7 +71,7 @@ def update_manual(date: dt.date | None) -> None:
 def backfill(start: dt.date, end: dt.date, accept_shrunken: bool, new_record: bool) -> None:
     """Probe a range of dates through Dagster, in one run and one transaction.
 
-    Example: binance-futures-availability backfill --start 2019-09-25 --end 2024-01-15
+    Example: binance-availability backfill --start 2019-09-25 --end 2024-01-15
     """
     if end < start:
         raise click.UsageError(f"--end {end} is before --start {start}; swap them")
@@ -95,7 +95,7 @@ def backfill(start: dt.date, end: dt.date, accept_shrunken: bool, new_record: bo
 def demo(ui: bool, port: int, date: dt.date | None) -> None:
     """Run everything on a sample archive: no network, nothing kept.
 
-    Example: binance-futures-availability demo --no-ui --date 2026-11-24
+    Example: binance-availability demo --no-ui --date 2026-11-24
     """
     if date and ui:
         # Its daemon runs by today's clock, and would find the record long out of date.
@@ -124,7 +124,7 @@ def main() -> None:
     utf8_streams()
     files.keep_private()
     with checked_output():
-        cli(prog_name="binance-futures-availability")
+        cli(prog_name=PROGRAM)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def acknowledge(dates: Sequence[dt.date], symbols: Sequence[str], reason: str) -
     It is shown and not hidden: verdicts count it as acknowledged. On a date of an outage it says
     that the symbols missing there have ended.
 
-    Example: binance-futures-availability slo acknowledge --date 2023-11-09 --symbol NMRUSDT
+    Example: binance-availability slo acknowledge --date 2023-11-09 --symbol NMRUSDT
     --reason "never published"
     """
     now = dt.datetime.now(dt.UTC)
@@ -67,7 +67,7 @@ def acknowledge(dates: Sequence[dt.date], symbols: Sequence[str], reason: str) -
 def acknowledged(form: str | None) -> None:
     """What was acknowledged: date, symbol (none: all of the date), reason, and when.
 
-    Example: binance-futures-availability slo acknowledged --json
+    Example: binance-availability slo acknowledged --json
     """
     with record() as con:
         found = acknowledgements.acknowledged(con)
@@ -79,7 +79,7 @@ def acknowledged(form: str | None) -> None:
 def forget(dates: Sequence[dt.date], symbols: Sequence[str]) -> None:
     """Take an acknowledgement back.
 
-    Example: binance-futures-availability slo forget --date 2023-11-09 --symbol NMRUSDT
+    Example: binance-availability slo forget --date 2023-11-09 --symbol NMRUSDT
     """
     names = [text_argument(symbol) for symbol in symbols]
     with _writing() as con:

@@ -6,7 +6,7 @@ worth an alert (`alert_rules`).
 
 import click
 
-from availability_pipeline import alert_targets, settings
+from availability_pipeline import PROGRAM, alert_targets, settings
 from availability_pipeline.cli_output import one_line_errors, print_json, table
 from availability_pipeline.masking import mask_target
 from availability_pipeline.queries import Rows
@@ -16,7 +16,7 @@ from availability_pipeline.queries import Rows
 def alerts() -> None:
     """Failures are sent to AVAILABILITY_ALERT_URLS.
 
-    Example: binance-futures-availability alerts test
+    Example: binance-availability alerts test
     """
 
 
@@ -25,7 +25,7 @@ def alerts() -> None:
 def test(as_json: bool) -> None:
     """Send one test message to each alert target; exit 1 if one did not take it.
 
-    Example: binance-futures-availability alerts test
+    Example: binance-availability alerts test
     """
     with one_line_errors():
         urls = [url.get_secret_value() for url in settings.load().alert_urls]
@@ -34,7 +34,7 @@ def test(as_json: bool) -> None:
             "AVAILABILITY_ALERT_URLS is not set; give it one address or more, see docs/alerts.md"
         )
     body = "A test message, sent by hand. Nothing is wrong."
-    title = "binance-futures-availability: test"
+    title = f"{PROGRAM}: test"
     message: alert_targets.Sending = (title, body, "info", range(len(urls)))
     [taken] = alert_targets.deliver(urls, [message])
     rows = Rows(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import click
 
-from availability_pipeline import queries, validation
+from availability_pipeline import PROGRAM, queries, validation
 from availability_pipeline.cli_output import (
     Date,
     count,
@@ -34,7 +34,7 @@ Types = Sequence[str] | None
 def analytics() -> None:
     """New listings, delistings, and the counts of each date.
 
-    Example: binance-futures-availability query analytics summary --days 7
+    Example: binance-availability query analytics summary --days 7
     """
 
 
@@ -47,7 +47,7 @@ def new_listings(
 ) -> None:
     """Symbols whose first file is that date's.
 
-    Example: binance-futures-availability query analytics new-listings 2024-01-15 --json
+    Example: binance-availability query analytics new-listings 2024-01-15 --json
     """
     with record() as con:
         found = queries.new_listings(
@@ -71,7 +71,7 @@ def delistings(
     A date not published yet, or a hole, is no delisting: it takes three confirmed absences, so
     the newest dates have none.
 
-    Example: binance-futures-availability query analytics delistings 2024-01-15 --json
+    Example: binance-availability query analytics delistings 2024-01-15 --json
     """
     with record() as con:
         found = queries.delistings(con, date, quote_asset=quote_asset, contract_type=contract_type)
@@ -97,7 +97,7 @@ def summary(
 ) -> None:
     """How many symbols each date has, and how many are pending.
 
-    Example: binance-futures-availability query analytics summary --days 7 --json
+    Example: binance-availability query analytics summary --days 7 --json
     """
     if days and (start or end):
         raise click.UsageError("give --days or a range, not both")
@@ -119,7 +119,7 @@ def validate(start: dt.date | None, end: dt.date | None, as_json: bool) -> None:
     Short is a date with fewer of its expected symbols than AVAILABILITY_SLO_COMPLETENESS. What is
     only pending is shown, but is not wrong.
 
-    Example: binance-futures-availability validate --start 2024-01-01 --end 2024-01-31
+    Example: binance-availability validate --start 2024-01-01 --end 2024-01-31
     """
     in_order(start, end, "--start --end")
     with one_line_errors():
@@ -157,7 +157,7 @@ def validate(start: dt.date | None, end: dt.date | None, as_json: bool) -> None:
         )
         if missing:
             click.echo(
-                "To look at them: binance-futures-availability backfill "
+                f"To look at them: {PROGRAM} backfill "
                 f"--start {missing[0]} --end {missing[-1]}"
             )
     if not passed:

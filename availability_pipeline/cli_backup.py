@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import click
 
+from availability_pipeline import PROGRAM, retention, settings
 from availability_pipeline import backup as backups
 from availability_pipeline import restore as restoring
-from availability_pipeline import retention, settings
 from availability_pipeline.answers import today_utc
 from availability_pipeline.cli_output import LocalPath, one_line_errors, text_argument
 from availability_pipeline.schema import SCHEMA_VERSION
@@ -47,7 +47,7 @@ def backup(
     The copy is proved before it gets its name; then older backups go, except the last of each
     day, week and month. DEST is AVAILABILITY_BACKUP_DIR when left out.
 
-    Example: binance-futures-availability backup /var/backups/availability
+    Example: binance-availability backup /var/backups/availability
     """
     with one_line_errors():
         s = settings.load()
@@ -112,7 +112,7 @@ def restore(src: Path, repair: bool) -> None:
 
     It is proved first. The replaced database stays beside the restored one.
 
-    Example: binance-futures-availability restore /var/backups/availability --repair
+    Example: binance-availability restore /var/backups/availability --repair
     """
     with one_line_errors():
         s = settings.load()
@@ -161,7 +161,7 @@ def restore(src: Path, repair: bool) -> None:
         run_probe(lacks.start, yesterday)
     else:
         click.echo(
-            f"do it with: binance-futures-availability backfill --start {lacks.start} "
+            f"do it with: {PROGRAM} backfill --start {lacks.start} "
             f"--end {yesterday}"
         )
 
@@ -196,7 +196,7 @@ def export(
     DEST is a folder, a file:// or an s3://bucket/prefix URL; boto3 finds the credentials. Files
     whose rows have not changed are left alone; manifest.json, written last, names them all.
 
-    Example: binance-futures-availability export s3://my-bucket/availability --partition-by month
+    Example: binance-availability export s3://my-bucket/availability --partition-by month
     """
     from availability_pipeline import destinations
     from availability_pipeline import export as exporting

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from availability_pipeline import connections, logs, queries, settings, slo_runs, standing
+from availability_pipeline import PROGRAM, connections, logs, queries, settings, slo_runs, standing
 from availability_pipeline.answers import require_any, today_utc
 from availability_pipeline.cli_acknowledge import acknowledge, acknowledged, forget
 from availability_pipeline.cli_output import one_line_errors, print_json
 from availability_pipeline.cli_status_text import print_status, shown, verdict_lines
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline.store_errors import MissingDatabaseError, StoreError
-from availability_pipeline.verdicts import PROGRAM, Verdict, naming_the_file
+from availability_pipeline.verdicts import Verdict, naming_the_file
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -41,7 +41,7 @@ def status(as_json: bool) -> None:
 
     Reads only, and works while an update is writing.
 
-    Example: binance-futures-availability status
+    Example: binance-availability status
     """
     with one_line_errors():
         s = settings.load()
@@ -98,7 +98,7 @@ def slo_command(ctx: click.Context, days: int, as_json: bool) -> None:
     was probed. Without a run history the levels of the record alone are judged. A warning, or a
     success rate that is not known yet, is no breach.
 
-    Example: binance-futures-availability slo --days 30
+    Example: binance-availability slo --days 30
     """
     if ctx.invoked_subcommand is not None:
         return

@@ -34,7 +34,7 @@ Types = Sequence[str] | None
 def query() -> None:
     """Ask the record. These commands read only, and work while an update is writing.
 
-    Example: binance-futures-availability query timeline BTCUSDT --json
+    Example: binance-availability query timeline BTCUSDT --json
     """
 
 
@@ -61,7 +61,7 @@ def snapshot(
 ) -> None:
     """The files of one UTC date, by symbol.
 
-    Example: binance-futures-availability query snapshot 2024-01-15 --json
+    Example: binance-availability query snapshot 2024-01-15 --json
     """
     with record() as con:
         found = queries.snapshot(
@@ -94,7 +94,7 @@ def timeline(
 ) -> None:
     """One symbol's dates with their status; dates never probed are `unknown`.
 
-    Example: binance-futures-availability query timeline SOLUSDT --json
+    Example: binance-availability query timeline SOLUSDT --json
     """
     in_order(start, end, "--start --end")
     symbol = text_argument(symbol)
@@ -118,7 +118,7 @@ def range_(
 ) -> None:
     """Symbols with at least one file from START to END, both included.
 
-    Example: binance-futures-availability query range 2024-01-01 2024-01-31 --json
+    Example: binance-availability query range 2024-01-01 2024-01-31 --json
     """
     in_order(start, end)
     with record() as con:
@@ -138,7 +138,7 @@ def holes(
 ) -> None:
     """Confirmed absences between a symbol's first and last file.
 
-    Example: binance-futures-availability query holes SOLUSDT
+    Example: binance-availability query holes SOLUSDT
     """
     with record() as con:
         found = queries.holes(
@@ -173,7 +173,7 @@ def revisions(
 ) -> None:
     """Files that appeared late, were replaced, vanished, or moved to a settled name.
 
-    Example: binance-futures-availability query revisions --since 2024-01-15
+    Example: binance-availability query revisions --since 2024-01-15
     """
     answer = queries.revisions if every else queries.changes
     with record() as con:
@@ -190,7 +190,7 @@ def listings(
 ) -> None:
     """First and last file, holes and state of each symbol.
 
-    Example: binance-futures-availability query listings --quote USDC
+    Example: binance-availability query listings --quote USDC
     """
     with record() as con:
         found = queries.listings(
@@ -231,7 +231,7 @@ def universe(
     Symbols delisted since are in it. A cell is true, false (confirmed absence) or empty (pending).
     Without --out, --json or --csv only each date's count is printed.
 
-    Example: binance-futures-availability query universe 2024-01-01 2024-01-31 --out u.parquet
+    Example: binance-availability query universe 2024-01-01 2024-01-31 --out u.parquet
     """
     in_order(start, end)
     if out and form:

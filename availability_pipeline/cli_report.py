@@ -23,7 +23,7 @@ from availability_pipeline.cli_output import LocalPath, one_line_errors
 def report(show: bool, out: Path | None) -> None:
     """Draw the record: one HTML page that opens offline, and four PNG pictures.
 
-    Example: binance-futures-availability report --open
+    Example: binance-availability report --open
     """
     # Here, not above: they bring pandas, which no other reading command needs.
     from availability_pipeline import report as drawing

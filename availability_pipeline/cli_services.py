@@ -35,7 +35,7 @@ def _one_line(act: Callable[[], Any]) -> Any:
 def up(port: int) -> None:
     """Run the Dagster UI and its daemon, at http://127.0.0.1:3000, until Ctrl-C.
 
-    Example: binance-futures-availability up --port 3001
+    Example: binance-availability up --port 3001
     """
 
     def run() -> None:
@@ -51,7 +51,7 @@ def up(port: int) -> None:
 def start(port: int) -> None:
     """Run the Dagster UI and its daemon in the background, once for each DAGSTER_HOME.
 
-    Example: binance-futures-availability start
+    Example: binance-availability start
     """
 
     def run() -> str:
@@ -65,7 +65,7 @@ def start(port: int) -> None:
 def stop() -> None:
     """End what `start` or `up` started, and all that it started.
 
-    Example: binance-futures-availability stop
+    Example: binance-availability stop
     """
     click.echo(_one_line(lambda: background.stop(background.home())))
 
@@ -78,7 +78,7 @@ def running() -> None:
     schedule and sensor was evaluated when it was due. Also for service managers: where nothing was
     started by `start` or `up`, the daemon's records alone decide.
 
-    Example: binance-futures-availability running
+    Example: binance-availability running
     """
     folder = _one_line(background.home)
     found = background.find(folder)

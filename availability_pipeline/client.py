@@ -24,7 +24,7 @@ from botocore.parsers import ResponseParserFactory
 from urllib3.exceptions import HTTPError, ProtocolError
 from urllib3.exceptions import ReadTimeoutError as Urllib3ReadTimeoutError
 
-from availability_pipeline import deadlines
+from availability_pipeline import PROGRAM, deadlines
 from availability_pipeline.pages import (
     MAX_PAGE_BYTES,
     MalformedPageError,
@@ -72,7 +72,7 @@ def make_client(settings: Settings) -> "S3Client":
         s3={"addressing_style": "path"},
         max_pool_connections=settings.s3_concurrency,
         # A name of its own also spares botocore composing one for each request (0.4 ms of 2).
-        user_agent="binance-futures-availability",
+        user_agent=PROGRAM,
         # `max_attempts: 1` would mean one retry; this is the count of requests in all.
         retries={"mode": "standard", "total_max_attempts": settings.s3_attempts},
         connect_timeout=settings.s3_timeout_seconds,

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import duckdb
 
-from availability_pipeline import apart, files, storage_format
+from availability_pipeline import PROGRAM, apart, files, storage_format
 from availability_pipeline.schema import (
     REMEDY_FOREIGN,
     REMEDY_MISSING,
@@ -440,7 +440,7 @@ def _explained(path: Path, error: duckdb.Error) -> StoreError:
     reason = str(error).splitlines()[0].removeprefix("IO Error: ")[:300]
     if _is_damaged(error):
         return DamagedDatabaseError(
-            f"{path} is damaged ({reason}); `binance-futures-availability restore` a backup, or "
+            f"{path} is damaged ({reason}); `{PROGRAM} restore` a backup, or "
             "move the file away and backfill"
         )
     if _is_full(path, error):

@@ -27,7 +27,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from availability_pipeline import demo_ui, derived, files, report, settings, store
+from availability_pipeline import PROGRAM, demo_ui, derived, files, report, settings, store
 from availability_pipeline.cli_output import without_beta_warnings
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline.sample_archive import (
@@ -120,13 +120,12 @@ class Clock:
 
 def _invite(console: Console, how: str, last: dt.date) -> None:
     """Commands that work as they stand, in this folder and with this demo's dates."""
-    program = "binance-futures-availability"
     for line in (
         how,
         f"  . {HOME}/{ENVIRONMENT}",
-        f"  {program} query holes",
-        f"  {program} query snapshot {last}",
-        f"  {program} status",
+        f"  {PROGRAM} query holes",
+        f"  {PROGRAM} query snapshot {last}",
+        f"  {PROGRAM} status",
     ):
         console.print(line, highlight=False, soft_wrap=True)
 

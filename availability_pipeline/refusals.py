@@ -11,6 +11,7 @@ import datetime as dt
 
 import duckdb
 
+from availability_pipeline import PROGRAM
 from availability_pipeline.archive import Listing
 from availability_pipeline.schema import get_meta, where
 from availability_pipeline.store_errors import (
@@ -96,7 +97,7 @@ def refuse_shrunken(con: duckdb.DuckDBPyConnection, listing: Listing, share: flo
                 f"the archive lists {listed} of the {recorded} {what} recorded in {where(con)}; "
                 "nothing was written. Check AVAILABILITY_S3_ENDPOINT and AVAILABILITY_S3_BUCKET; "
                 "if the archive is right, accept it for all dates: "
-                f"`binance-futures-availability backfill --start {min(first, listing.start)} "
+                f"`{PROGRAM} backfill --start {min(first, listing.start)} "
                 f"--end {max(last, listing.end)} --accept-shrunken`"
             )
 

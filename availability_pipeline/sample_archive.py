@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from availability_pipeline import PROGRAM
 from availability_pipeline.keys import UM_KLINES_1M, Dataset
 
 BUCKET = "data.binance.vision"
@@ -150,7 +151,7 @@ class SampleArchive:
         except ImportError as error:
             raise SampleArchiveError(
                 f"the sample archive needs moto's S3 server ({error.name} is missing); "
-                "pip install 'binance-futures-availability[demo]'"
+                f"pip install '{PROGRAM}[demo]'"
             ) from None
         _quieten()
         self._server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 
 import duckdb
 
+from availability_pipeline import PROGRAM
 from availability_pipeline.columns import TABLE, create_table
 from availability_pipeline.masking import printable
 from availability_pipeline.store_errors import (
@@ -31,7 +32,7 @@ SETTLE_DAYS = "3"
 """Days until a date settles, until the first probe writes its own setting."""
 
 REMEDY_FOREIGN = "choose another file with AVAILABILITY_DB"
-REMEDY_MISSING = "run `binance-futures-availability backfill` or `update manual` first"
+REMEDY_MISSING = f"run `{PROGRAM} backfill` or `update manual` first"
 
 
 def settled_at(date: str) -> str:
@@ -290,6 +291,6 @@ def _version(con: duckdb.DuckDBPyConnection) -> int:
     if version > SCHEMA_VERSION:
         raise NewerSchemaError(
             f"{where(con)} has schema version {version}, this package knows up to "
-            f"{SCHEMA_VERSION}; upgrade binance-futures-availability"
+            f"{SCHEMA_VERSION}; upgrade {PROGRAM}"
         )
     return version

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from availability_pipeline import alert_targets
+from availability_pipeline import PROGRAM, alert_targets
 from availability_pipeline.masking import is_address, mask
 
 # Path style: the bucket's name has dots, so `https://data.binance.vision.s3...` fails TLS.
@@ -340,7 +340,7 @@ def use_home(home: Path) -> None:
 def shipped_config() -> Path:
     """Our `dagster.yaml`: the checkout's, or the one an installation put into its prefix."""
     ours = CHECKOUT / "dagster.yaml"
-    share = Path(sys.prefix) / "share" / "binance-futures-availability" / "dagster.yaml"
+    share = Path(sys.prefix) / "share" / PROGRAM / "dagster.yaml"
     return ours if ours.exists() else share
 
 

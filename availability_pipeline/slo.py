@@ -12,8 +12,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from availability_pipeline import PROGRAM
 from availability_pipeline.verdicts import (
-    PROGRAM,
     REPAIRED_BY_SCHEDULE,
     SAMPLE,
     Fields,

@@ -8,8 +8,8 @@ import datetime as dt
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from availability_pipeline import PROGRAM
 from availability_pipeline.verdicts import (
-    PROGRAM,
     SAMPLE,
     Fields,
     Verdict,

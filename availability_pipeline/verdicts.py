@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from availability_pipeline import PROGRAM
+
 SAMPLE = 10
 """Offenders a verdict names; `count` always has the whole number."""
 
-PROGRAM = "binance-futures-availability"
 Fields = Mapping[str, str | int | float | dt.date | dt.datetime]
 """One offender as fields, for programs: numbers, dates, and names from a fixed set."""
 

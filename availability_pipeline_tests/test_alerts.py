@@ -83,7 +83,7 @@ def test_a_failed_run_is_announced_once_with_date_error_and_what_to_do(watch, re
     lines = dict(line.split(": ", 1) for line in message["message"].splitlines())
     assert lines["Dates"] == f"{DAY}"
     assert "HTTP 503 SlowDown" in lines["Error"]
-    assert lines["Do"].endswith(f"binance-futures-availability update manual --date {DAY}")
+    assert lines["Do"].endswith(f"binance-availability update manual --date {DAY}")
     assert lines["Run"] == run.run_id
 
 

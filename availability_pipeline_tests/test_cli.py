@@ -1,8 +1,10 @@
 """The commands as a user runs them: in a shell, against a local archive, through Dagster."""
 
+import ast
 import datetime as dt
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +21,8 @@ from availability_pipeline_tests.hostile import Answer, entry, folder, hostile_a
 from availability_pipeline_tests.s3 import local_archive
 
 ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "availability_pipeline"
+NAMES = "binance-(futures-)?availability"
 YESTERDAY = dt.datetime.now(dt.UTC).date() - dt.timedelta(1)
 FIRST = YESTERDAY - dt.timedelta(11)
 HOLE = YESTERDAY - dt.timedelta(8)
@@ -323,4 +327,15 @@ def commands(group, path=()):
 
 @pytest.mark.parametrize(("path", "command"), list(commands(cli)), ids=lambda v: str(v))
 def test_every_command_has_help_with_an_example(path, command):
-    assert "Example: binance-futures-availability " + path[0] in command.help
+    assert "Example: binance-availability " + path[0] in command.help
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
+def test_messages_take_the_programs_name_from_one_place(path):
+    """Docstrings, from which `--help` has its examples, are literal; nothing else is."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    docs = {ast.get_docstring(n, clean=False) for n in ast.walk(tree) if isinstance(n, documented)}
+    texts = [n for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    wrong = [t.lineno for t in texts if re.search(NAMES, t.value) and t.value not in docs]
+    assert len(wrong) == (path == PACKAGE / "__init__.py"), f"lines {wrong}: use PROGRAM"

@@ -450,7 +450,7 @@ def read_commands():
 def test_the_example_of_every_help_runs(ask, tmp_path, monkeypatch, name, command):
     """2024 is not in this record: the answer is that it was not probed, never wrong usage."""
     monkeypatch.chdir(tmp_path)
-    [example] = re.findall(r"Example: binance-futures-availability (.+)", command.help)
+    [example] = re.findall(r"Example: binance-availability (.+)", command.help)
     assert example.startswith(name)
     done = CliRunner().invoke(cli, example.split())
     assert done.exit_code in {0, 1}, done.output

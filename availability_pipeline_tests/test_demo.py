@@ -23,7 +23,7 @@ from availability_pipeline_tests.demo_process import (
 )
 from availability_pipeline_tests.helpers import PATIENCE, wait_for
 
-COMMAND_OF_UPDATE = "binance-futures-availability update manual"
+COMMAND_OF_UPDATE = "binance-availability update manual"
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 needs_proc = pytest.mark.requires("proc")
 
@@ -129,7 +129,7 @@ def run_as_printed(folder: Path, printed: Iterable[str]) -> dict[str, str]:
             capture_output=True, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
         assert done.returncode == 0, (ask, done.stderr)
-        answers[ask.removeprefix("binance-futures-availability ")] = done.stdout
+        answers[ask.removeprefix("binance-availability ")] = done.stdout
     return answers
 
 
@@ -234,4 +234,4 @@ def test_without_moto_the_demo_says_what_to_install(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "moto.server", None)
     assert demo.run(ui=True, port=free_port()) == 1
-    assert "binance-futures-availability[demo]" in capsys.readouterr().err
+    assert "binance-availability[demo]" in capsys.readouterr().err

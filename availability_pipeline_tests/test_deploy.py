@@ -15,6 +15,7 @@ import yaml
 from dagster._daemon.cli import create_dagster_daemon_cli
 from dagster_webserver.cli import create_dagster_webserver_cli
 
+from availability_pipeline import __version__
 from availability_pipeline.cli import cli
 from availability_pipeline.settings import Settings
 from availability_pipeline_tests.demo_process import free_port, left_of_home
@@ -32,7 +33,7 @@ COMPOSE = DEPLOY / "docker" / "compose.yaml"
 needs_systemd = pytest.mark.requires("systemd")
 
 PROGRAMS = {
-    "binance-futures-availability": cli,
+    "binance-availability": cli,
     "dagster-daemon": create_dagster_daemon_cli(),
     "availability_pipeline.webserver": create_dagster_webserver_cli(),  # takes its options
 }
@@ -70,7 +71,7 @@ def known_variables(names):
 def units(tmp_path):
     """The units with this environment's programs, as `verify` looks whether they are there."""
     for unit in UNITS:
-        text = unit.read_text().replace("/opt/binance-futures-availability/bin", str(BIN))
+        text = unit.read_text().replace("/opt/binance-availability/bin", str(BIN))
         (tmp_path / unit.name).write_text(text)
     return [tmp_path / unit.name for unit in UNITS]
 
@@ -84,7 +85,7 @@ def analyze(*args):
 @needs_systemd
 def test_systemd_finds_no_fault_in_the_units(units):
     done = analyze("verify", *units)
-    ours = [text for text in done.stderr.splitlines() if "binance-futures" in text]
+    ours = [text for text in done.stderr.splitlines() if "binance-availability" in text]
     assert (done.returncode, ours) == (0, [])
 
 
@@ -103,7 +104,7 @@ def test_a_unit_starts_again_after_a_crash_but_not_for_ever(unit):
     assert {
         "Restart=on-failure", "StartLimitBurst=5", "After=network-online.target postgresql.service",
         "NoNewPrivileges=true", "ProtectSystem=strict", "PrivateTmp=true", "User=availability",
-        "StateDirectory=binance-futures-availability",
+        "StateDirectory=binance-availability",
     } <= lines  # fmt: skip
 
 
@@ -126,7 +127,7 @@ def test_the_webserver_of_units_and_agents_is_on_loopback():
 
 def test_nothing_is_imported_from_the_folder_where_a_service_runs():
     """Dagster would put the working directory first, where state and exports lie."""
-    unit = (DEPLOY / "systemd/binance-futures-availability-daemon.service").read_text()
+    unit = (DEPLOY / "systemd/binance-availability-daemon.service").read_text()
     assert "\nEnvironment=PYTHONSAFEPATH=1\n" in unit
     agent = plistlib.loads((DEPLOY / "launchd/availability.daemon.plist").read_bytes())
     assert agent["EnvironmentVariables"]["PYTHONSAFEPATH"] == "1"
@@ -143,7 +144,7 @@ def test_the_environment_file_names_only_what_there_is():
     assert known_variables(names)
     assert set(names) >= {"DAGSTER_HOME", "AVAILABILITY_DB"}
     # Everything writable is in the folder that the unit gives the user.
-    folder = "/var/lib/binance-futures-availability"
+    folder = "/var/lib/binance-availability"
     assert f"DAGSTER_HOME={folder}" in lines
     assert f"AVAILABILITY_DB={folder}/availability.duckdb" in lines
 
@@ -186,9 +187,9 @@ def as_availability(tmp_path):
     script = tmp_path / "as-availability"
     text = AS_AVAILABILITY.read_text()
     for ours, there in (
-        ("/opt/binance-futures-availability/bin", BIN),
-        ("/var/lib/binance-futures-availability", home),
-        ("/etc/binance-futures-availability", home),
+        ("/opt/binance-availability/bin", BIN),
+        ("/var/lib/binance-availability", home),
+        ("/etc/binance-availability", home),
     ):
         assert ours in text
         text = text.replace(ours, str(there))
@@ -378,7 +379,7 @@ def installed(tmp_path_factory):
 
 
 def test_an_installation_brings_what_a_home_needs(installed):
-    share = installed / "share" / "binance-futures-availability"
+    share = installed / "share" / "binance-availability"
     for name, source in {
         "dagster.yaml": ROOT / "dagster.yaml",
         "postgres/dagster.yaml": DEPLOY / "postgres" / "dagster.yaml",
@@ -386,14 +387,23 @@ def test_an_installation_brings_what_a_home_needs(installed):
         **{f"launchd/{p.name}": p for p in PLISTS},
     }.items():
         assert (share / name).read_bytes() == source.read_bytes(), name
-    assert (installed / "bin" / "binance-futures-availability").exists()
+
+
+@pytest.mark.parametrize("name", ["binance-availability", "binance-futures-availability"])
+def test_the_former_name_starts_the_same_program(installed, name):
+    [library] = installed.glob("lib*/python*/site-packages")
+    done = subprocess.run(
+        [sys.executable, installed / "bin" / name, "--version"],
+        env=os.environ | {"PYTHONPATH": str(library)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == f"binance-availability, version {__version__}\n"
 
 
 def test_an_installation_runs_ui_and_daemon_without_a_checkout_and_without_make(
     installed, tmp_path
 ):
     [library] = installed.glob("lib*/python*/site-packages")
-    shutil.copy(installed / "share" / "binance-futures-availability" / "dagster.yaml", tmp_path)
+    shutil.copy(installed / "share" / "binance-availability" / "dagster.yaml", tmp_path)
     env = os.environ | {
         "PYTHONPATH": str(library), "DAGSTER_HOME": str(tmp_path),
         "AVAILABILITY_DB": str(tmp_path / "record.duckdb"),
@@ -403,7 +413,7 @@ def test_an_installation_runs_ui_and_daemon_without_a_checkout_and_without_make(
 
     def run(*args):
         done = subprocess.run(
-            [sys.executable, installed / "bin" / "binance-futures-availability", *args],
+            [sys.executable, installed / "bin" / "binance-availability", *args],
             cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=PATIENCE,
         )  # fmt: skip
         return done.returncode, done.stdout, done.stderr
@@ -421,14 +431,14 @@ def test_an_installation_runs_ui_and_daemon_without_a_checkout_and_without_make(
 
 def test_an_installation_updates_without_a_checkout(installed, tmp_path):
     [library] = installed.glob("lib*/python*/site-packages")
-    shutil.copy(installed / "share" / "binance-futures-availability" / "dagster.yaml", tmp_path)
+    shutil.copy(installed / "share" / "binance-availability" / "dagster.yaml", tmp_path)
     env = {k: v for k, v in os.environ.items() if not k.startswith("AVAILABILITY_")}
     env |= {
         "PYTHONPATH": str(library),
         "DAGSTER_HOME": str(tmp_path),
         "AVAILABILITY_DB": str(tmp_path / "record.duckdb"),
     }
-    program = installed / "bin" / "binance-futures-availability"
+    program = installed / "bin" / "binance-availability"
 
     def run(*args, **more):
         return subprocess.run(

@@ -143,7 +143,7 @@ def test_a_database_of_a_newer_package_is_refused_with_the_remedy(home):
         con.execute("UPDATE meta SET value = '99' WHERE key = 'schema_version'")
     try:
         for args in (("status",), ("query", "holes"), ("update", "manual")):
-            assert "upgrade binance-futures-availability" in refused(shell, *args)
+            assert "upgrade binance-availability" in refused(shell, *args)
     finally:
         with duckdb.connect(str(path)) as con:
             con.execute("DELETE FROM meta")

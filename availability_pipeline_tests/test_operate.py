@@ -82,7 +82,7 @@ class Home:
                 )
 
     def __call__(self, *args):
-        return CliRunner().invoke(cli, args, prog_name="binance-futures-availability")
+        return CliRunner().invoke(cli, args, prog_name="binance-availability")
 
     def json(self, *args, code=0):
         done = self(*args, "--json")

@@ -19,7 +19,7 @@ from availability_pipeline_tests.s3 import local_archive
 ROOT = Path(__file__).parents[1]
 TESTS = ROOT / "availability_pipeline_tests"
 PAGE = (ROOT / "docs" / "predecessor.md").read_text(encoding="utf-8")
-PROGRAM = "binance-futures-availability"
+PROGRAM = "binance-availability"
 YESTERDAY = dt.datetime.now(dt.UTC).date() - dt.timedelta(1)
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]

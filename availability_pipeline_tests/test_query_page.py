@@ -25,7 +25,7 @@ PAGES = {
     for name in ("README.md", "docs/query.md", "docs/quickstart.md")
 }
 PAGE = PAGES["docs/query.md"]
-PROGRAM = "binance-futures-availability"
+PROGRAM = "binance-availability"
 MAKE_IT = f"$ make demo ARGS='--no-ui --date {demo_record.DATE}'\n$ . demo-home/env\n"
 
 

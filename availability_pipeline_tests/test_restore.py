@@ -196,12 +196,12 @@ def test_a_backup_that_changed_after_it_was_proved_is_not_restored(record, folde
 def test_a_newer_backup_is_refused_with_the_remedy(record, folder):
     made = make(record, folder)
     rewrite(made.path, schema_version=schema.SCHEMA_VERSION + 1)
-    with pytest.raises(backup.BackupError, match="upgrade binance-futures-availability"):
+    with pytest.raises(backup.BackupError, match="upgrade binance-availability"):
         backup.newest_good(made.path)
     with duckdb.connect(str(made.path)) as con:
         con.execute("UPDATE meta SET value = '99' WHERE key = 'schema_version'")
     rewrite(made.path, schema_version=schema.SCHEMA_VERSION)  # a manifest that lies
-    with pytest.raises(backup.BackupError, match="upgrade binance-futures-availability"):
+    with pytest.raises(backup.BackupError, match="upgrade binance-availability"):
         backup.newest_good(made.path)
 
 

@@ -119,7 +119,7 @@ def test_no_secret_reaches_history_logs_or_output_of_a_failing_update(tmp_path):
         with_user = {"AVAILABILITY_S3_ENDPOINT": f"https://u:{SECRET}@example.org?x={SECRET}"}
         assert "https://****@example.org?****" in run("status", code=2, **with_user)
         run("status", code=2, AVAILABILITY_ALERT_URLS=f"nosuch://{SECRET}")
-        assert receiver.titles == ["binance-futures-availability: test"]
+        assert receiver.titles == ["binance-availability: test"]
     kept = everything_in(home)
     assert b"update" in kept, "the run is in the history"
     assert b"cannot list" in kept
@@ -405,7 +405,7 @@ def test_the_ui_is_bound_to_loopback():
 
 
 def test_the_services_bind_the_ui_to_loopback():
-    unit = (ROOT / "deploy/systemd/binance-futures-availability-webserver.service").read_text()
+    unit = (ROOT / "deploy/systemd/binance-availability-webserver.service").read_text()
     [start] = re.findall(r"^ExecStart=.*$", unit, flags=re.MULTILINE)
     assert " -h 127.0.0.1 " in start
     plist = plistlib.loads((ROOT / "deploy/launchd/availability.webserver.plist").read_bytes())
