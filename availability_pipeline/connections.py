@@ -17,6 +17,7 @@ import fcntl
 import logging
 import os
 import random
+import shlex
 import stat
 import threading
 import time
@@ -26,7 +27,7 @@ from pathlib import Path
 
 import duckdb
 
-from availability_pipeline import PROGRAM, apart, files, storage_format
+from availability_pipeline import PROGRAM, apart, files, settings, storage_format
 from availability_pipeline.schema import (
     REMEDY_FOREIGN,
     REMEDY_MISSING,
@@ -39,6 +40,7 @@ from availability_pipeline.store_errors import (
     DamagedDatabaseError,
     ForeignDatabaseError,
     FullDiskError,
+    LostRecordError,
     MissingDatabaseError,
     StoreBusyError,
     StoreError,
@@ -67,6 +69,7 @@ def writer(path: str | Path, wait_seconds: float = 60) -> Iterator[duckdb.DuckDB
         StoreError: as one of its subclasses; see `store_errors`.
     """
     path = Path(path).expanduser()
+    _refuse_left_behind(path)
     try:
         files.private_folder(path.parent)
     except OSError as error:
@@ -105,6 +108,7 @@ def reader(
         StoreError: as one of its subclasses; see `store_errors`.
     """
     path = Path(path).expanduser()
+    _refuse_left_behind(path)
     if not _exists(path):
         raise MissingDatabaseError(f"there is no database at {path}; {REMEDY_MISSING}")
     with _connected(path, read_only=True, wait_seconds=wait_seconds, only_in=only_in) as con:
@@ -127,11 +131,32 @@ def require_writable(path: str | Path, wait_seconds: float = 60) -> None:
         ):
             check_schema(con, older_too=True)
         return
+    _refuse_left_behind(path)
     folder = next(parent for parent in path.parents if _exists(parent))
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise UnwritableDatabaseError(
             f"cannot make {path}: {folder} is not a folder that may be written; {REMEDY_FOREIGN}"
         )
+
+
+def _refuse_left_behind(path: Path) -> None:
+    """A record at the former default path must not become a second one, begun anew unnoticed."""
+    former = Path(settings.FORMER_DB).expanduser()
+    if path != Path(settings.DEFAULT_DB).expanduser() or _exists(path) or not _exists(former):
+        return
+    try:
+        with reader(former, wait_seconds=0.2, older_too=True):
+            pass
+    except (ForeignDatabaseError, MissingDatabaseError):
+        return  # another program's, which has the same default, or an empty one
+    except StoreError:
+        pass  # busy, damaged or newer: not to be passed over
+    old, new = shlex.quote(str(former.parent)), shlex.quote(str(path.parent))
+    raise LostRecordError(
+        f"there is no database at {path}, but a record at the former default {former}; stop what "
+        f"writes it and carry it over: `mkdir -p -m 700 {new} && mv {old}/{former.name}* {new}/`, "
+        f"or set AVAILABILITY_DB={former}; to begin a new record, move that file away"
+    )
 
 
 def _remove_unwritten(path: Path) -> None:

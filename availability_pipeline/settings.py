@@ -21,6 +21,11 @@ from availability_pipeline.masking import is_address, mask
 # Path style: the bucket's name has dots, so `https://data.binance.vision.s3...` fails TLS.
 REAL_ENDPOINT = "https://s3.ap-northeast-1.amazonaws.com"
 
+DEFAULT_DB = f"~/.cache/{PROGRAM}/availability.duckdb"
+
+FORMER_DB = "~/.cache/binance-futures/availability.duckdb"
+"""The default of 0.1.0, and of another program."""
+
 BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 """What S3 takes, or took when the bucket was made."""
 
@@ -46,7 +51,7 @@ class Settings(BaseSettings):
     )  # fmt: skip
 
     db: str = Field(
-        default="~/.cache/binance-futures/availability.duckdb",
+        default=DEFAULT_DB,
         description="The DuckDB file of the record.",
     )
     s3_endpoint: str = Field(

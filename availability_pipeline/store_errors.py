@@ -5,7 +5,7 @@ from there. Each is raised with one line that names the database and the remedy.
 
     StoreError
     ├── MissingDatabaseError      nothing has been recorded yet
-    ├── LostRecordError           Dagster has materialised it, and here is nothing
+    ├── LostRecordError           nothing is here, and it is known to be somewhere else
     ├── ForeignDatabaseError      not a DuckDB file, or not ours
     ├── DamagedDatabaseError      ours or not, its content cannot be read
     ├── NewerSchemaError          written by a newer version of this package
@@ -31,7 +31,7 @@ class MissingDatabaseError(StoreError):
 
 
 class LostRecordError(StoreError):
-    """Dagster has partitions of the record, but there is nothing in its file."""
+    """Nothing is in the record's file, but Dagster has partitions of it, or it is elsewhere."""
 
 
 class ForeignDatabaseError(StoreError):

@@ -43,6 +43,7 @@ SLOW = (
     "test_postgres.py",
     "test_report_browser.py",
     "test_deploy.py::test_an_installation_brings_what_a_home_needs",
+    "test_deploy.py::test_the_former_name_starts_the_same_program",
     "test_deploy.py::test_an_installation_updates_without_a_checkout",
     "test_deploy.py::test_an_installation_runs_ui_and_daemon_without_a_checkout_and_without_make",
     "test_commands.py",

@@ -5,6 +5,8 @@ DuckDB's lock is POSIX's, which a process loses on a file when it closes any des
 
 import datetime as dt
 import os
+import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,7 +15,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from availability_pipeline import backup, export, queries, restore, store
+from availability_pipeline import backup, connections, export, queries, restore, settings, store
 from availability_pipeline.destinations import Folder
 from availability_pipeline.retention import Keep
 from availability_pipeline_tests.helpers import D, flat, make_listing
@@ -179,3 +181,63 @@ def test_what_duckdb_would_open_as_something_else_is_refused(tmp_path, kind):
     for opened in (store.reader, store.writer):
         with pytest.raises(store.ForeignDatabaseError, match="AVAILABILITY_DB"), opened(path, 0):
             pass
+
+
+@pytest.fixture
+def home(path, tmp_path, monkeypatch):
+    """A home with a record at the former default path, closed, and none at today's."""
+    monkeypatch.setenv("HOME", str(tmp_path / "it's home"))
+    former = Path(settings.FORMER_DB).expanduser()
+    former.parent.mkdir(parents=True)
+    shutil.copy(path, former)
+    return former
+
+
+def open_to_write(path):
+    with store.writer(path):
+        pass
+
+
+def open_to_read(path):
+    with store.reader(path):
+        pass
+
+
+@pytest.mark.parametrize(
+    "opened", [open_to_read, open_to_write, connections.require_writable], ids=lambda f: f.__name__
+)
+def test_a_record_at_the_former_default_path_is_carried_over_and_not_begun_anew(home, opened):
+    """Else an upgrade would begin a second record, and its reader would find no history."""
+    default = Path(settings.DEFAULT_DB).expanduser()
+    with pytest.raises(store.LostRecordError) as caught:
+        opened(settings.DEFAULT_DB)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert not default.parent.exists()
+    with store.reader(home) as con:  # AVAILABILITY_DB may go on naming it
+        before = queries.counts(con, END)
+
+    [command] = re.findall("`(.+)`", text)
+    subprocess.run(command, shell=True, check=True)
+    opened(settings.DEFAULT_DB)
+    with store.reader(default) as con:
+        assert queries.counts(con, END) == before
+    assert not home.exists()
+
+
+@pytest.mark.parametrize("path_of", ["another", "theirs", "both"])
+def test_only_a_record_of_ours_that_is_nowhere_else_keeps_the_default_path_free(
+    home, tmp_path, path_of
+):
+    path = Path(settings.DEFAULT_DB).expanduser()
+    if path_of == "another":
+        path = tmp_path / "another.duckdb"
+    elif path_of == "theirs":  # another program has the same default
+        home.unlink()
+        duckdb.connect(str(home)).execute("CREATE TABLE theirs (x INTEGER)").close()
+    else:
+        path.parent.mkdir()
+        shutil.copy(home, path)
+    open_to_write(path)
+    open_to_read(path)
+    assert home.exists()
