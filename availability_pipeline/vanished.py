@@ -11,6 +11,11 @@ launcher here can say. Where no daemon runs, the CLI looks for itself, see `watc
 A process is known by host and process id, and by having started before its run did, so that an
 id given to another process, or a reboot, does not bring a run back to life. A run of another
 host, or one without our tag, is left alone: `max_runtime_seconds` ends it.
+
+The code server is the parent of the runs it started, and looks every half second whether one of
+them died. It alone knows the exit code, so it alone can name the signal; whoever else notices (the
+code server is gone, too, or the run is a command's) knows only that the process is not there.
+Whoever it is marks the run through `WatchfulInstance`, which finds the reason and writes the log.
 """
 
 import os
@@ -21,14 +26,17 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
+from dagster._core.events import JobFailureData
+from dagster._core.instance.ref import InstanceRef
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 from dagster._core.storage.tags import HIDDEN_TAG_PREFIX
 from sqlalchemy.exc import SQLAlchemyError
 
-from availability_pipeline.dagster_logs import say_failed
+from availability_pipeline.dagster_logs import failure_reason, say_failed
 from availability_pipeline.partitions import DATES_TAG, dates_of
 
 WHY = "its process vanished (killed, or the machine went down)"
@@ -114,14 +122,23 @@ def vanished(instance: dg.DagsterInstance, run_id: str) -> bool:
     return False
 
 
+def mark_vanished(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Mark a run whose process is gone as failed, unless somebody else just did."""
+    now = instance.get_run_by_id(run.run_id)
+    if now is None or now.is_finished:
+        return
+    instance.report_run_failed(run, WHY)
+    if not isinstance(instance, WatchfulInstance):  # a `dagster.yaml` of 0.1
+        say_failed(instance, run, WHY)
+
+
 def fail_vanished(instance: dg.DagsterInstance) -> list[str]:
     """Mark runs whose process is gone as failed and free their places; their ids."""
     started = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
     running = instance.get_runs(dg.RunsFilter(statuses=started))
     gone = [run for run in running if vanished(instance, run.run_id)]
     for run in gone:
-        instance.report_run_failed(run, WHY)
-        say_failed(instance, run, WHY)
+        mark_vanished(instance, run)
     # Also of runs that somebody else, the daemon, has marked meanwhile.
     log = instance.event_log_storage
     if log.supports_global_concurrency_limits:
@@ -177,7 +194,64 @@ class WatchfulRunLauncher(DefaultRunLauncher):
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """What run monitoring asks about each started run, the CLI's included."""
         if vanished(self._instance, run.run_id):
-            # Run monitoring marks it as failed now, so this is said once.
-            say_failed(self._instance, run, WHY)
+            # Marked here: run monitoring, which leaves alone a run whose status has just changed,
+            # would make "Detected run worker status CheckRunHealthResult(…" of the reason.
+            mark_vanished(self._instance, run)
             return CheckRunHealthResult(WorkerStatus.FAILED, WHY)
         return CheckRunHealthResult(WorkerStatus.RUNNING)
+
+
+class WatchfulInstance(dg.DagsterInstance):
+    """Dagster's instance, of which a run that was marked as failed from outside says why.
+
+    Dagster puts the cause into an event before ("terminated by signal 9"), marks the run with
+    "marked as failed from outside the execution context", and logs nothing where people read: the
+    run, which would have written our log, is gone. Named in `dagster.yaml` (`instance_class`), it
+    is the instance of every process: code server, daemon, webserver, commands.
+    """
+
+    @classmethod
+    def config_schema(cls) -> dict[str, Any]:
+        """Nothing of its own; Dagster asks."""
+        return {}
+
+    @classmethod
+    def config_defaults(cls, base_dir: str) -> Mapping[str, Any]:
+        """Dagster's own."""
+        return InstanceRef.config_defaults(base_dir)
+
+    def report_run_failed(
+        self,
+        dagster_run: dg.DagsterRun,
+        message: str | None = None,
+        job_failure_data: JobFailureData | None = None,
+    ) -> dg.DagsterEvent:
+        """Called by whoever notices that a run failed; never by the run's own steps."""
+        why = message or _cause(self, dagster_run.run_id)
+        event = super().report_run_failed(dagster_run, why, job_failure_data)
+        say_failed(self, dagster_run, why or failure_reason(event))
+        return event
+
+
+_DIED = re.compile(r"was terminated by signal (?P<number>\d+) \((?P<name>\w+)\)")
+_EXITED = re.compile(r"unexpectedly exited with code (?P<code>\d+)")
+
+
+def _cause(instance: dg.DagsterInstance, run_id: str) -> str | None:
+    """Why a run was marked as failed, from the event that Dagster reported just before."""
+    entries = instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)
+    if not entries:
+        return None
+    event = entries[-1].get_dagster_event()
+    said = event.message or ""
+    if found := _DIED.search(said):
+        why = f"its process was killed by {found['name']} ({found['number']})"
+        # The kernel ends with SIGKILL what takes the memory; Dagster says so of SIGTERM.
+        return f"{why}, by hand or for want of memory" if found["name"] == "SIGKILL" else why
+    if found := _EXITED.search(said):
+        return f"its process ended with exit code {found['code']}"
+    error = event.engine_event_data.error
+    if error is None:
+        return None
+    reason = (error.cause or error).message
+    return " ".join((reason if said in reason else f"{said.rstrip('.')}: {reason}").split())[:1000]
