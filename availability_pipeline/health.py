@@ -30,22 +30,38 @@ _UNFINISHED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
 
 
 def scheduled_updates(instance: dg.DagsterInstance, since: dt.datetime) -> list[UpdateRun]:
-    """The runs that the update schedules launched since then (aware), the latest first."""
+    """What the update schedules launched since then (aware), the latest first: one for each tick.
+
+    A run that is executed again, by hand or as a retry, has the tags of its schedule. It is not
+    another update: its success is that of the tick that launched the first one.
+    """
     records = instance.get_run_records(
         dg.RunsFilter(
             tags={"dagster/schedule_name": list(UPDATE_SCHEDULES)},
             created_after=since.astimezone(dt.UTC),
         )
     )
+    attempts: dict[str, list[dg.DagsterRun]] = {}
+    for record in records:
+        run = record.dagster_run
+        attempts.setdefault(run.root_run_id or run.run_id, []).append(run)
     return [
         UpdateRun(
             run_id=record.dagster_run.run_id,
             job=record.dagster_run.job_name,
             launched_at=record.create_timestamp,
-            succeeded=record.dagster_run.is_success if record.dagster_run.is_finished else None,
+            succeeded=_any_succeeded(attempts[record.dagster_run.run_id]),
         )
         for record in records
+        if record.dagster_run.root_run_id is None
     ]
+
+
+def _any_succeeded(runs: Iterable[dg.DagsterRun]) -> bool | None:
+    """None while that is not known."""
+    if any(run.is_success for run in runs):
+        return True
+    return False if all(run.is_finished for run in runs) else None
 
 
 def materialised_dates(instance: dg.DagsterInstance) -> set[dt.date]:
@@ -265,6 +281,9 @@ def _past(instance: dg.DagsterInstance, record: dg.RunRecord) -> PastRun:
 
 
 def _launched_by(tags: Mapping[str, str]) -> str:
+    # One that is executed again has the tags of the first; Dagster's own retries have a number.
+    if "dagster/parent_run_id" in tags and "dagster/retry_number" not in tags:
+        return "hand"
     if "dagster/schedule_name" in tags:
         return "schedule"
     return "backfill" if "dagster/backfill" in tags else "hand"

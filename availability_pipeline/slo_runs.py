@@ -28,7 +28,10 @@ MIN_RUNS = 20
 
 @dataclass(frozen=True, slots=True)
 class UpdateRun:
-    """A run that a schedule launched; `succeeded` is None while it has not ended."""
+    """A run that a schedule launched; `succeeded` is None while it has not ended.
+
+    One that was executed again, and succeeded then, has succeeded.
+    """
 
     run_id: str
     job: str

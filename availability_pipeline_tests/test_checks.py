@@ -1,6 +1,7 @@
 """The standing checks as Dagster runs them: real instance, real database, each outcome."""
 
 import datetime as dt
+import uuid
 
 import dagster as dg
 import duckdb
@@ -266,6 +267,35 @@ def test_the_success_rate_is_that_of_scheduled_runs_alone(world):
     assert outcome(found) == "error"
     assert (found.metadata["count"].value, len(found.metadata["sample"].value)) == (2, 2)
     assert "daily_update" in found.metadata["sample"].value[0]
+
+
+@pytest.mark.usefixtures("later")
+def test_a_scheduled_run_that_is_executed_again_counts_as_the_one_update_it_is(world):
+    """Its tags are those of the first. Twenty re-executions of one update are not twenty."""
+    ran(world, 18, 2)
+    runs = world.instance.get_runs()
+    failed, good = [run for run in runs if not run.is_success], runs[-1]
+
+    def again(run, status):
+        tags = {"dagster/parent_run_id": run.run_id, "dagster/root_run_id": run.run_id}
+        world.instance.run_storage.add_run(
+            dg.DagsterRun(
+                job_name="daily_update", run_id=str(uuid.uuid4()), status=status,
+                tags={**run.tags, **tags}, parent_run_id=run.run_id, root_run_id=run.run_id,
+            )
+        )  # fmt: skip
+        return world.verdict("update_success_rate").description
+
+    first, second = failed
+    assert "18 of 19 scheduled updates" in again(first, dg.DagsterRunStatus.STARTED)
+    assert "18 of 19 scheduled updates" in again(second, dg.DagsterRunStatus.FAILURE)
+    assert "19 of 20 scheduled updates" in again(first, dg.DagsterRunStatus.SUCCESS)
+    assert "19 of 20 scheduled updates" in again(good, dg.DagsterRunStatus.FAILURE)
+    since = dt.datetime.now(dt.UTC) - dt.timedelta(1)
+    assert len(health.scheduled_updates(world.instance, since)) == 20
+    updates = [r for r in health.last_runs(world.instance, 99) if r.job == "daily_update"]
+    by = [run.launched_by for run in updates]
+    assert by == ["hand"] * 4 + ["schedule"] * 20
 
 
 def test_every_schedule_that_looks_at_the_archive_counts_as_an_update():
