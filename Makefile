@@ -4,7 +4,7 @@ STAMP := .venv/.installed
 PORT ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up start stop running test test-quick duckdb15 lint bench clean
+.PHONY: help demo up start stop running test test-quick duckdb15 reader lint bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -48,6 +48,16 @@ test-quick: $(STAMP)  ## the tests of the inner loop, in less than two minutes
 	@touch $@
 
 duckdb15: .venv-duckdb15/.installed  ## an older DuckDB beside ours, for the test that it opens the record
+
+.venv-reader/.installed: requirements/reader.txt constraints.txt
+	python3 -m venv .venv-reader
+	@# The oldest pandas that a reader may have; .venv has the newest.
+	@grep -v '^pandas=' constraints.txt > .venv-reader/constraints.txt
+	.venv-reader/bin/python -m pip install -q --disable-pip-version-check \
+		-c .venv-reader/constraints.txt -r requirements/reader.txt 'pandas<2.3'
+	@touch $@
+
+reader: .venv-reader/.installed  ## what only reads the record, for the test that no more is needed
 
 bench: $(STAMP)  ## each benchmark's table, full size (ARGS=--quick: in seconds)
 	@for module in $$(grep -l '__main__' benchmarks/*.py | sed 's|/|.|; s|\.py$$||' | \

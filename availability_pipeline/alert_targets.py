@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Literal, TypedDict
 
+from availability_pipeline import extras
 from availability_pipeline.masking import mask_target
 
 TARGET_SECONDS = 10.0
@@ -42,8 +43,11 @@ def split(text: str) -> tuple[str, ...]:
     """The addresses in a setting, which stand between commas or white space.
 
     Raises:
-        ValueError: something in it is no address Apprise knows; the text masks it.
+        ValueError: something in it is no address Apprise knows; the text masks it. Or Apprise is
+            not installed: what nobody could send must not be taken.
     """
+    if line := extras.missing("alerts"):
+        raise ValueError(line)
     # Apprise's own detection, so that a comma inside an address (`?to=a,b`) stays there.
     from apprise.utils.parse import parse_urls
 

@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from availability_pipeline import PROGRAM, assets, settings
+from availability_pipeline import PROGRAM, assets, extras, settings
 from availability_pipeline.history import history_retention
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline.partitions import DATES_TAG, range_tags, yesterday
@@ -183,8 +183,9 @@ def _yesterday(context: dg.ScheduleEvaluationContext) -> dt.date:
 
 def jobs(configured: Settings) -> list[Job]:
     """The jobs of what is configured."""
-    found: list[Job] = [daily_update, late_arrivals, full_reconcile, slo_checks, draw_report]
-    found.append(history_retention)
+    found: list[Job] = [daily_update, late_arrivals, full_reconcile, slo_checks, history_retention]
+    if not extras.missing("report"):
+        found.append(draw_report)
     if configured.publish_url:
         found.append(publish)
     if configured.backup_dir:
@@ -203,4 +204,5 @@ def schedules(configured: Settings) -> list[dg.ScheduleDefinition]:
 
 def sensors(configured: Settings) -> list[dg.SensorDefinition]:
     """The sensors of what is configured, but for the alerts'."""
-    return [publish_sensor, report_sensor] if configured.publish_url else [report_sensor]
+    found: list[dg.SensorDefinition] = [publish_sensor] if configured.publish_url else []
+    return found if extras.missing("report") else [*found, report_sensor]

@@ -7,10 +7,11 @@ that run it: 1.5 s that no question should cost.
 
 import datetime as dt
 import sys
+from typing import Any
 
 import click
 
-from availability_pipeline import PROGRAM, __version__, files
+from availability_pipeline import PROGRAM, __version__, extras, files
 from availability_pipeline.answers import today_utc
 from availability_pipeline.cli_alerts import alerts
 from availability_pipeline.cli_analytics import validate
@@ -26,7 +27,23 @@ from availability_pipeline.keys import FIRST_DATE
 DATE = Date()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Program(click.Group):
+    """The commands, each of which needs only what it uses."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run one; where the installation lacks what it needs, say so in one line."""
+        try:
+            return super().invoke(ctx)
+        except extras.MissingExtraError as error:
+            line = str(error)
+        except ModuleNotFoundError as error:
+            if not error.name or error.name.startswith("availability_pipeline"):
+                raise
+            line = extras.said(error.name)
+        raise click.ClickException(line)
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name=PROGRAM)
 def cli() -> None:
     """Which Binance USD-M futures files exist in the public archive, for each UTC date.
@@ -100,6 +117,7 @@ def demo(ui: bool, port: int, date: dt.date | None) -> None:
     if date and ui:
         # Its daemon runs by today's clock, and would find the record long out of date.
         raise click.UsageError("--date makes a record of the past; give --no-ui with it")
+    extras.require("demo")
     from availability_pipeline import demo as sample
     from availability_pipeline.sample_archive import DAYS
 

@@ -6,7 +6,7 @@ worth an alert (`alert_rules`).
 
 import click
 
-from availability_pipeline import PROGRAM, alert_targets, settings
+from availability_pipeline import PROGRAM, alert_targets, extras, settings
 from availability_pipeline.cli_output import one_line_errors, print_json, table
 from availability_pipeline.masking import mask_target
 from availability_pipeline.queries import Rows
@@ -27,6 +27,7 @@ def test(as_json: bool) -> None:
 
     Example: binance-availability alerts test
     """
+    extras.require("alerts")
     with one_line_errors():
         urls = [url.get_secret_value() for url in settings.load().alert_urls]
     if not urls:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from availability_pipeline import connections, report_load, settings
+from availability_pipeline import connections, extras, report_load, settings
 from availability_pipeline.cli_output import LocalPath, one_line_errors
 
 
@@ -25,11 +25,12 @@ def report(show: bool, out: Path | None) -> None:
 
     Example: binance-availability report --open
     """
+    extras.require("report")
     # Here, not above: they bring pandas, which no other reading command needs.
     from availability_pipeline import report as drawing
 
     with one_line_errors():
-        s = settings.load()
+        s = settings.load_to_read()
         with connections.reader(s.db, s.db_wait_seconds) as con:
             data = report_load.load(
                 con, threshold=s.slo_completeness, drawn_at=dt.datetime.now(dt.UTC)

@@ -1,18 +1,22 @@
 """The UI and the daemon from the command line: `up`, `start`, `stop`, `running`.
 
-Belongs here: arguments and printing. Does not belong here: the processes (`background`).
+Belongs here: arguments and printing. Does not belong here: the processes (`background`, which is
+imported inside the commands: it needs psutil, which a reader may not have).
 """
 
 import datetime as dt
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from availability_pipeline import background, demo_ui, settings
+from availability_pipeline import settings
 from availability_pipeline.cli_operate import has_history, opened_history
 from availability_pipeline.cli_output import without_beta_warnings
+
+if TYPE_CHECKING:
+    from availability_pipeline.background import Running
 
 _port = click.option(
     "--port",
@@ -24,6 +28,8 @@ _port = click.option(
 
 
 def _one_line(act: Callable[[], Any]) -> Any:
+    from availability_pipeline import background, demo_ui
+
     try:
         return act()
     except (background.BackgroundError, demo_ui.UIError, settings.SettingsError) as error:
@@ -39,6 +45,8 @@ def up(port: int) -> None:
     """
 
     def run() -> None:
+        from availability_pipeline import background
+
         # A bad setting would make every run fail; it is better found here.
         settings.load()
         background.up(background.home(), port, say=click.echo)
@@ -55,6 +63,8 @@ def start(port: int) -> None:
     """
 
     def run() -> str:
+        from availability_pipeline import background
+
         settings.load()
         return background.start(background.home(), port)
 
@@ -67,6 +77,8 @@ def stop() -> None:
 
     Example: binance-availability stop
     """
+    from availability_pipeline import background
+
     click.echo(_one_line(lambda: background.stop(background.home())))
 
 
@@ -80,6 +92,8 @@ def running() -> None:
 
     Example: binance-availability running
     """
+    from availability_pipeline import background
+
     folder = _one_line(background.home)
     found = background.find(folder)
     if found is None and not has_history(folder):
@@ -95,9 +109,9 @@ def running() -> None:
     sys.exit(1 if complaints else 0)
 
 
-def _complaints(found: background.Running | None, ended_at: float | None) -> list[str]:
+def _complaints(found: "Running | None", ended_at: float | None) -> list[str]:
     without_beta_warnings()
-    from availability_pipeline import automation, health
+    from availability_pipeline import automation, demo_ui, health
 
     said = []
     if found and found.pid and not demo_ui.answers(f"{found.address}/server_info"):

@@ -1,8 +1,9 @@
 """Assembly, and nothing else: what `workspace.yaml` loads.
 
-What a setting switches on is defined only where that setting is set: a default installation has
-no asset that can only fail and no sensor that ticks for nothing. So the settings are read when the
-definitions are built; after a change, restart, or reload the code location in the UI.
+What a setting or an extra switches on is defined only where that is set or installed: a default
+installation has no asset that can only fail and no sensor that ticks for nothing. So the settings
+are read when the definitions are built; after a change, restart, or reload the code location in
+the UI.
 """
 
 import warnings
@@ -17,6 +18,7 @@ from availability_pipeline import (
     assets_report,
     automation,
     checks,
+    extras,
     keys,
     settings,
 )
@@ -39,8 +41,9 @@ def build_defs(*, resources: Mapping[str, object] | None = None) -> dg.Definitio
         assets.symbol_listings,
         assets.daily_summary,
         assets.record,
-        assets_report.availability_report,
     ]
+    if not extras.missing("report"):
+        defined.append(assets_report.availability_report)
     if configured.publish_url:
         defined.append(assets_publish.published_availability)
     if configured.backup_dir:

@@ -27,7 +27,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from availability_pipeline import PROGRAM, demo_ui, derived, files, report, settings, store
+from availability_pipeline import PROGRAM, demo_ui, derived, extras, files, report, settings, store
 from availability_pipeline.cli_output import without_beta_warnings
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline.sample_archive import (
@@ -61,6 +61,7 @@ def run(ui: bool = True, port: int = 3000, date: dt.date | None = None) -> int:
         port: loopback port of the UI.
         date: run as if it were this UTC date; by the clock when left out.
     """
+    extras.require("report")
     clock = Clock(dt.datetime.combine(date, NOON, dt.UTC) if date else None)
     # A pipe has no width; the tables need 74 columns.
     console = Console(width=None if Console().is_terminal else 100)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from availability_pipeline import files, outputs, report_html, report_png
+from availability_pipeline import extras, files, outputs, report_html, report_png
 from availability_pipeline.report_data import ReportData
 
 PAGE = "availability.html"
@@ -49,9 +49,11 @@ def write(
         record: the database that was read, which is never written over.
 
     Raises:
+        MissingExtraError: what draws is not installed.
         ProtectedFileError: a file of the report would be one of `outputs`' protected files.
         ReportError: the folder cannot be written.
     """
+    extras.require("report")
     with _refusing(folder):
         files.public_folder(folder)
     dpis = (report_png.FILE_DPI, report_png.SMALL_DPI)[: 2 if small else 1]

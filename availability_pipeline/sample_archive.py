@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from availability_pipeline import PROGRAM
+from availability_pipeline import extras
 from availability_pipeline.keys import UM_KLINES_1M, Dataset
 
 BUCKET = "data.binance.vision"
@@ -149,10 +149,7 @@ class SampleArchive:
             from moto.s3.models import s3_backends
             from moto.server import ThreadedMotoServer
         except ImportError as error:
-            raise SampleArchiveError(
-                f"the sample archive needs moto's S3 server ({error.name} is missing); "
-                f"pip install '{PROGRAM}[demo]'"
-            ) from None
+            raise SampleArchiveError(extras.said(error.name or "moto")) from None
         _quieten()
         self._server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
         self._server.start()

@@ -306,9 +306,10 @@ def _misspelt(environment: Iterable[str]) -> str:
 
 
 def load_to_read() -> Settings:
-    """Settings for a question to the record: without `alert_urls`.
+    """Settings for what sends no alerts: without `alert_urls`.
 
-    Proving those loads all of Apprise's services, 0.4 s of the 0.6 s that a question may take.
+    Proving those loads all of Apprise's services, 0.4 s of the 0.6 s that a question may take; and
+    who only reads the record need not have Apprise.
 
     Raises:
         SettingsError: as `load` does.

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import duckdb
 
-from availability_pipeline import derived, exchange, slo, slo_runs
+from availability_pipeline import derived, slo, slo_runs
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline.schema import holes_sql, settled_at
 from availability_pipeline.settings import Settings
@@ -140,6 +140,8 @@ def exchange_coverage(
 
     Asks the exchange, so it takes no connection: for those seconds no writer need wait.
     """
+    from availability_pipeline import exchange  # urllib3, which a reader need not have
+
     needed = settings.slo_exchange_coverage
     if settings.exchange_info_url is None:
         return slo.exchange_unknown(

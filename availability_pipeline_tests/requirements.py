@@ -22,6 +22,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DUCKDB15 = ROOT / ".venv-duckdb15" / "bin" / "python"
+READER = ROOT / ".venv-reader" / "bin" / "python"
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,11 @@ REQUIREMENTS = {
         "DuckDB 1.5 in an environment of its own",
         "make duckdb15",
         lambda: str(DUCKDB15) if _works(str(DUCKDB15), "-c", "import duckdb") else None,
+    ),
+    "reader": Requirement(
+        "an environment that only reads the record",
+        "make reader",
+        lambda: str(READER) if _works(str(READER), "-c", "import duckdb, pandas, rich") else None,
     ),
     "proc": Requirement("/proc", "Linux only", _file("/proc/self/environ")),
     "dev-full": Requirement("/dev/full", "Linux only", _file("/dev/full")),

@@ -15,6 +15,7 @@ from availability_pipeline import assets, automation, schema, store
 from availability_pipeline.definitions import build_defs
 from availability_pipeline.partitions import daily
 from availability_pipeline.resources import AvailabilityDuckDB
+from availability_pipeline.settings import SettingsError
 from availability_pipeline_tests.helpers import PATIENCE
 
 ASSETS = {
@@ -82,6 +83,23 @@ def test_a_setting_adds_exactly_its_own(monkeypatch, setting, tables, jobs, sche
         ASSETS | tables, JOBS | jobs, SCHEDULES | schedules, SENSORS | sensors
     )  # fmt: skip
     assert all(one.default_status.value == "RUNNING" for one in (*found.schedules, *found.sensors))
+
+
+@pytest.mark.parametrize("module", ["plotly", "matplotlib"])
+def test_without_the_extra_nothing_is_defined_that_could_not_draw(monkeypatch, module):
+    monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    found = build_defs()
+    assert defined(found) == (
+        ASSETS - {"availability_report"}, JOBS - {"draw_report"}, SCHEDULES, set()
+    )  # fmt: skip
+
+
+def test_alerts_that_nobody_could_send_are_an_error_of_the_code_location(monkeypatch):
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    build_defs()
+    monkeypatch.setenv(*ALERTS)
+    with pytest.raises(SettingsError, match=r"pip install 'binance-availability\[alerts\]'"):
+        build_defs()
 
 
 def test_the_update_jobs_take_what_is_tagged_so_that_a_further_dataset_needs_no_change_of_them():

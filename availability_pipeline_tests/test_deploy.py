@@ -1,5 +1,6 @@
 """What runs it for years: service units, agents, containers, an installation without a checkout."""
 
+import datetime as dt
 import importlib.util
 import json
 import os
@@ -8,18 +9,20 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from dagster._daemon.cli import create_dagster_daemon_cli
 from dagster_webserver.cli import create_dagster_webserver_cli
 
-from availability_pipeline import __version__
+from availability_pipeline import __version__, store
 from availability_pipeline.cli import cli
 from availability_pipeline.settings import Settings
 from availability_pipeline_tests.demo_process import free_port, left_of_home
-from availability_pipeline_tests.helpers import PATIENCE, D, days
+from availability_pipeline_tests.helpers import PATIENCE, D, days, flat, make_listing
 from availability_pipeline_tests.requirements import need, skip
 from availability_pipeline_tests.s3 import local_archive
 
@@ -29,6 +32,7 @@ BIN = Path(sys.executable).parent
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 PLISTS = sorted((DEPLOY / "launchd").glob("*.plist"))
 COMPOSE = DEPLOY / "docker" / "compose.yaml"
+READER = ROOT / "requirements" / "reader.txt"
 
 needs_systemd = pytest.mark.requires("systemd")
 
@@ -364,7 +368,11 @@ def installed(tmp_path_factory):
     for name in ("availability_pipeline", "deploy"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     (source / "docs").mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE", "dagster.yaml", "docs/operate.md"):
+    (source / "requirements").mkdir()
+    for name in (
+        *("pyproject.toml", "README.md", "LICENSE", "dagster.yaml"),
+        *("docs/operate.md", "requirements/reader.txt"),
+    ):
         shutil.copy(ROOT / name, source / name)
     prefix = folder / "prefix"
     done = subprocess.run(
@@ -382,6 +390,7 @@ def test_an_installation_brings_what_a_home_needs(installed):
     share = installed / "share" / "binance-availability"
     for name, source in {
         "dagster.yaml": ROOT / "dagster.yaml",
+        "reader.txt": READER,
         "postgres/dagster.yaml": DEPLOY / "postgres" / "dagster.yaml",
         **{f"systemd/{p.name}": p for p in (DEPLOY / "systemd").iterdir()},
         **{f"launchd/{p.name}": p for p in PLISTS},
@@ -462,3 +471,165 @@ def test_an_installation_updates_without_a_checkout(installed, tmp_path):
     done = run("update", "manual")
     assert done.returncode == 1
     assert "set DAGSTER_HOME to a folder with a copy of" in done.stderr
+
+
+# A reader: the package without its dependencies, and what requirements/reader.txt has.
+
+FIRST, LAST = D(2024, 1, 1), D(2024, 1, 10)
+
+READ = [
+    "query snapshot 2024-01-05",
+    "query timeline AUSDT",
+    "query range 2024-01-01 2024-01-05",
+    "query holes",
+    "query revisions --all",
+    "query listings",
+    "query universe 2024-01-02 2024-01-04",
+    "query analytics new-listings 2024-01-04",
+    "query analytics delistings 2024-01-05",
+    "query analytics summary --start 2024-01-01 --end 2024-01-05",
+    "validate --start 2024-01-06 --end 2024-01-10",
+    "slo acknowledge --date 2024-01-05 --symbol AUSDT --reason never",
+    "slo acknowledged",
+    "slo forget --date 2024-01-05 --symbol AUSDT",
+    "slo",
+    "status",
+    "export exported --partition-by month",
+    "backup backups",
+    "backup backups --verify",
+    "restore backups",
+]
+"""Works, in this order."""
+
+LACKING = {
+    "demo --no-ui": "[demo]",
+    "up": "psutil",
+    "start": "psutil",
+    "stop": "psutil",
+    "running": "psutil",
+    "update manual --date 2024-01-05": "dagster",
+    "backfill --start 2024-01-01 --end 2024-01-05": "dagster",
+    "restore backups --repair": "dagster",
+    "report": "[report]",
+    "alerts test": "[alerts]",
+    "export s3://bucket/prefix": "botocore",
+}
+"""Says what it lacks."""
+
+
+@pytest.fixture(scope="module")
+def reading(installed, tmp_path_factory):
+    """Runs the reader's Python beside a record of its own."""
+    python, folder = need("reader"), tmp_path_factory.mktemp("reader")
+    hole = flat(FIRST, LAST)
+    del hole[D(2024, 1, 5)]
+    with store.writer(folder / "record.duckdb") as con:
+        for day, begin in ((1, D(2024, 1, 5)), (2, D(2024, 1, 4))):  # a file that came late
+            files = {"AUSDT": hole, "龙虾USDT": flat(begin, LAST)}
+            at = dt.datetime(2024, 3, day, 2, tzinfo=dt.UTC)
+            store.write_probe(con, make_listing(FIRST, LAST, files), probed_at=at, run_id="run")
+    [library] = installed.glob("lib*/python*/site-packages")
+    ours = ("AVAILABILITY_", "DAGSTER_", "PYTHON")
+    env = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+    env |= {
+        "PYTHONPATH": str(library),
+        "AVAILABILITY_DB": str(folder / "record.duckdb"),
+        # A reader may share the pipeline's settings.
+        "AVAILABILITY_BACKUP_DIR": str(folder / "backups"),
+    }
+
+    def run(*args, **more):
+        return subprocess.run(
+            [python, "-W", "error", *args],
+            cwd=folder, env=env | more, capture_output=True, encoding="utf-8", check=False,
+            timeout=PATIENCE,
+        )  # fmt: skip
+
+    run.program = installed / "bin" / "binance-availability"
+    run.folder = folder
+    return run
+
+
+@pytest.mark.requires("reader")
+def test_each_command_is_one_that_a_reader_has_or_is_told_the_lack_of():
+    def leaves(group, path=()):
+        for name, command in group.commands.items():
+            yield " ".join((*path, name))
+            yield from leaves(command, (*path, name)) if hasattr(command, "commands") else ()
+
+    tried = {" ".join(call.split()[:n]) for call in (*READ, *LACKING) for n in (1, 2, 3)}
+    assert set(leaves(cli)) <= tried
+
+
+@pytest.mark.requires("reader")
+@pytest.mark.parametrize("module", ["dagster", "boto3", "psutil", "plotly", "matplotlib"])
+def test_a_reader_has_no_pipeline(reading, module):
+    done = reading("-c", f"import {module}")
+    assert f"No module named '{module}'" in done.stderr
+
+
+@pytest.mark.requires("reader")
+def test_a_reader_asks_exports_and_backs_up(reading):
+    for call in READ:
+        done = reading(reading.program, *call.split())
+        breached = call == "slo"  # of a record that ends in 2024
+        assert (done.returncode, done.stderr) == (breached, ""), (call, done.stderr)
+        if call.startswith("query"):
+            name = {"AVAILABILITY_DB": str(reading.folder / "record.duckdb")}
+            csv = [*call.split(), "--csv"]
+            theirs = reading(reading.program, *csv).stdout
+            assert theirs == CliRunner().invoke(cli, csv, env=name).stdout, call
+            assert theirs.count("\n") > 1 or "delistings" in call, call
+    with_alerts = reading(reading.program, "backup", AVAILABILITY_ALERT_URLS="json://127.0.0.1:9")
+    assert with_alerts.returncode == 0, with_alerts.stderr
+
+
+@pytest.mark.requires("reader")
+@pytest.mark.parametrize(("call", "lack"), LACKING.items(), ids=LACKING)
+def test_every_other_command_says_in_one_line_what_a_reader_lacks(reading, call, lack):
+    if call.startswith("restore"):
+        assert reading(reading.program, "backup").returncode == 0
+    done = reading(reading.program, *call.split(), DAGSTER_HOME=str(reading.folder))
+    assert done.returncode == 1, done.stdout
+    [line] = done.stderr.splitlines()
+    assert re.fullmatch(r"Error: this needs .+ not installed; pip install \S+", line), line
+    assert lack in line
+
+
+@pytest.mark.requires("reader")
+def test_alerts_that_a_reader_cannot_send_are_refused_in_one_line(reading):
+    done = reading(reading.program, "status", AVAILABILITY_ALERT_URLS="json://127.0.0.1:9")
+    assert done.returncode == 2
+    assert "pip install 'binance-availability[alerts]'" in done.stderr.splitlines()[-1]
+
+
+PYTHON = """
+from availability_pipeline import acknowledgements, queries, validation
+record = queries.open()
+print(record.snapshot("2024-01-05")["symbol"].tolist(), record.holes().dtypes["date"])
+print(record.universe("2024-01-03", "2024-01-04").sum(axis="columns").tolist())
+print(record.timeline("AUSDT")["status"].value_counts().to_dict(), len(record.revisions()))
+print(record.holes()["date"].dt.strftime("%Y-%m-%d").tolist(), len(record.summary()))
+print(validation.ContinuityValidator().check_continuity("2024-01-01", "2024-01-10"))
+with record.connection() as con:
+    print(queries.holes(con).frame()["symbol"].tolist())
+"""
+
+
+@pytest.mark.requires("reader")
+def test_a_readers_python_has_the_same_answers_with_an_earlier_pandas(reading):
+    theirs = reading("-c", PYTHON)
+    assert theirs.returncode == 0, theirs.stderr
+    env = os.environ | {"AVAILABILITY_DB": str(reading.folder / "record.duckdb")}
+    ours = subprocess.run(
+        [sys.executable, "-c", PYTHON], env=env, capture_output=True, text=True, check=True
+    )
+    assert theirs.stdout == ours.stdout
+
+
+def test_a_readers_requirements_have_the_bounds_of_the_package():
+    """But for pandas, of which a reader may have an earlier one."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    bounds = {line.replace("pandas>=3.0", "pandas>=2.2") for line in project["dependencies"]}
+    lines = READER.read_text(encoding="utf-8").splitlines()
+    assert {line for line in lines if not line.startswith("#")} <= bounds

@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parents[1] / "availability_pipeline"
 
 # A module imports only from its own layer and those before it.
 LAYERS = (
-    {"__init__"},
+    {"__init__", "extras"},
     {
         *("keys", "pages", "rows", "verdicts", "slo", "slo_runs", "retention", "masking"),
         *("columns",),

@@ -12,6 +12,7 @@ from availability_pipeline import (
     background,
     demo_ui,
     exchange,
+    extras,
     launch,
     listing,
     pages,
@@ -32,8 +33,8 @@ BASES = {"StoreError", "RefusedProbeError", "QueryError"}
 ERRORS = {
     name
     for module in (
-        acknowledgements, answers, background, demo_ui, exchange, launch, listing, pages, settings,
-        store_errors,
+        acknowledgements, answers, background, demo_ui, exchange, extras, launch, listing, pages,
+        settings, store_errors,
     )
     for name, value in vars(module).items()
     if isinstance(value, type) and issubclass(value, Exception) and name.endswith("Error")
