@@ -4,7 +4,7 @@ STAMP := .venv/.installed
 PORT ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up start stop running test test-quick duckdb15 reader lint bench clean
+.PHONY: help demo up start stop running test test-quick duckdb15 reader lint bench dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -62,6 +62,11 @@ reader: .venv-reader/.installed  ## what only reads the record, for the test tha
 bench: $(STAMP)  ## each benchmark's table, full size (ARGS=--quick: in seconds)
 	@for module in $$(grep -l '__main__' benchmarks/*.py | sed 's|/|.|; s|\.py$$||' | \
 		grep -v archive_server); do $(PY) -m $$module $(ARGS) || exit 1; done
+
+dist: $(STAMP)  ## sdist and wheel in dist/, verified as a package index does
+	rm -rf dist
+	@$(PY) -m build
+	@$(PY) -m twine check --strict dist/*
 
 clean:  ## remove what the targets made, but never the record or the run history
 	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-home

@@ -42,6 +42,7 @@ SLOW = (
     "test_hostile_folder.py",
     "test_postgres.py",
     "test_report_browser.py",
+    "test_deploy.py::test_what_is_built_is_what_a_package_index_takes",
     "test_deploy.py::test_an_installation_brings_what_a_home_needs",
     "test_deploy.py::test_the_former_name_starts_the_same_program",
     "test_deploy.py::test_a_reader_has_no_pipeline",

@@ -359,9 +359,9 @@ def test_both_instances_differ_in_their_storage_only():
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """The wheel as pip builds and installs it, without its dependencies."""
-    folder = tmp_path_factory.mktemp("installed")
+def built(tmp_path_factory):
+    """The folder of sdist and wheel, the wheel built from the sdist."""
+    folder = tmp_path_factory.mktemp("built")
     # A copy: the build writes into its source.
     source = folder / "source"
     source.mkdir()
@@ -371,19 +371,54 @@ def installed(tmp_path_factory):
     (source / "requirements").mkdir()
     for name in (
         *("pyproject.toml", "README.md", "LICENSE", "dagster.yaml"),
-        *("docs/operate.md", "requirements/reader.txt"),
+        *("docs/operate.md", "docs/package.md", "requirements/reader.txt"),
     ):
         shutil.copy(ROOT / name, source / name)
-    prefix = folder / "prefix"
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps",
-         "--ignore-installed", "--no-warn-script-location", "--prefix", prefix, source],
+        [sys.executable, "-m", "build", "--outdir", folder / "dist", source],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    if "No matching distribution found for setuptools" in done.stderr:
+    said = done.stdout + done.stderr
+    if "No matching distribution found for setuptools" in said:
         skip("index")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, said
+    return folder / "dist"
+
+
+@pytest.fixture(scope="module")
+def installed(built, tmp_path_factory):
+    """The wheel as pip installs it, without its dependencies."""
+    prefix = tmp_path_factory.mktemp("installed") / "prefix"
+    [wheel] = built.glob("*.whl")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps",
+         "--ignore-installed", "--no-warn-script-location", "--prefix", prefix, wheel],
+        check=True,
+    )  # fmt: skip
     return prefix
+
+
+def test_what_is_built_is_what_a_package_index_takes(built):
+    files = sorted(built.iterdir())
+    assert [path.name for path in files] == [
+        f"binance_availability-{__version__}-py3-none-any.whl",
+        f"binance_availability-{__version__}.tar.gz",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "twine", "check", "--strict", *files],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("PASSED") == 2
+
+
+def test_an_index_is_shown_a_page_that_needs_nothing_beside_it():
+    """A relative picture or link leads nowhere there."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    page = (ROOT / project["readme"]).read_text(encoding="utf-8")
+    assert [to for to in re.findall(r"\]\(([^)]+)\)", page) if "://" not in to] == []
+    for extra in project["optional-dependencies"].keys() - {"dev"}:
+        assert f"| `{extra}` |" in page, extra
 
 
 def test_an_installation_brings_what_a_home_needs(installed):
