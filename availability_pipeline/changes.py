@@ -98,6 +98,36 @@ FROM events"""  # noqa: S608 - our own text
 
 
 @checked()
+def revisions(
+    con: Connection,
+    since: DateLike | None = None,
+    *,
+    symbol: str | None = None,
+    quote_asset: Texts = None,
+    contract_type: Texts = None,
+) -> Rows:
+    """Every revision of every file, oldest first; all columns of the `revisions` table.
+
+    With those that came on the morning after, as nearly all do; `changes` has what is news.
+
+    Raises:
+        UnknownSymbolError: `symbol` is not recorded.
+        NotProbedError: no date at all was probed.
+        QueryError: no recorded symbol has that quote asset or contract type.
+    """
+    condition, args, notes = chosen(con, symbol, quote_asset, contract_type)
+    found = ask(
+        con,
+        f"""SELECT * FROM revisions
+        WHERE observed_at >= $since{condition} ORDER BY observed_at, symbol, date""",  # noqa: S608
+        {"since": as_date(since) if since is not None else dt.date(1970, 1, 1)} | args,
+    )
+    if not found.rows:
+        require_any(con)
+    return Rows(found.columns, found.rows, notes)
+
+
+@checked()
 def renames(con: Connection) -> Rows:
     """Each settled rename as one event, oldest first.
 

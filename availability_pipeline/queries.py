@@ -27,7 +27,7 @@ from availability_pipeline.answers import (
     UnknownSymbolError,
 )
 from availability_pipeline.arguments import DateLike, checked
-from availability_pipeline.changes import changes, renames
+from availability_pipeline.changes import changes, renames, revisions
 from availability_pipeline.query_dates import (
     Status,
     counts,
@@ -43,7 +43,7 @@ from availability_pipeline.query_listings import (
     new_listings,
     summary,
 )
-from availability_pipeline.query_record import coverage, holes, revisions
+from availability_pipeline.query_record import coverage, holes
 from availability_pipeline.universe import Universe, Unknown, universe, write_universe
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from availability_pipeline.answers import (
     say_unknown,
     unknown_dates,
 )
-from availability_pipeline.arguments import DateLike, as_date, checked
+from availability_pipeline.arguments import checked
 from availability_pipeline.keys import FIRST_DATE, UM_KLINES_1M
 from availability_pipeline.query_dates import missing_dates
 from availability_pipeline.schema import holes_sql
@@ -59,36 +59,6 @@ def _gaps_note(con: Connection) -> tuple[str, ...]:
         return ()
     gaps = unknown_dates(con, first, last)
     return (f"{say_unknown(gaps, first, last)}, so they may hold more holes; {remedy(gaps)}",)
-
-
-@checked()
-def revisions(
-    con: Connection,
-    since: DateLike | None = None,
-    *,
-    symbol: str | None = None,
-    quote_asset: Texts = None,
-    contract_type: Texts = None,
-) -> Rows:
-    """Every revision of every file, oldest first; all columns of the `revisions` table.
-
-    With those that came on the morning after, as nearly all do; `changes` has what is news.
-
-    Raises:
-        UnknownSymbolError: `symbol` is not recorded.
-        NotProbedError: no date at all was probed.
-        QueryError: no recorded symbol has that quote asset or contract type.
-    """
-    condition, args, notes = chosen(con, symbol, quote_asset, contract_type)
-    found = ask(
-        con,
-        f"""SELECT * FROM revisions
-        WHERE observed_at >= $since{condition} ORDER BY observed_at, symbol, date""",  # noqa: S608
-        {"since": as_date(since) if since is not None else dt.date(1970, 1, 1)} | args,
-    )
-    if not found.rows:
-        require_any(con)
-    return Rows(found.columns, found.rows, notes)
 
 
 @checked()
