@@ -169,7 +169,11 @@ def has_history(folder: Path) -> bool:
     """Whether anything ever ran on this home; without importing Dagster."""
     if (folder / "history" / "runs.db").exists():
         return True
-    # PostgreSQL keeps its history elsewhere, and only Dagster knows where.
+    return keeps_history_elsewhere(folder)
+
+
+def keeps_history_elsewhere(folder: Path) -> bool:
+    """Whether `dagster.yaml` names another storage, as PostgreSQL, which only Dagster can ask."""
     config = folder / "dagster.yaml"
     return config.exists() and any(
         line.startswith("storage:") for line in config.read_text(encoding="utf-8").splitlines()

@@ -65,8 +65,8 @@ def _run_probe(
     from availability_pipeline import launch
 
     try:
-        launch.home()
-    except launch.HomeError as error:
+        launch.require_history()
+    except (launch.HomeError, launch.HistoryError) as error:
         raise click.ClickException(str(error)) from None
     with one_line_errors():
         # A database that cannot be written is found before 1,000 requests, not after; and is not
@@ -86,13 +86,16 @@ def _run_probe(
         def progress(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        outcome = launch.run_range(
-            start,
-            end,
-            accept_shrunken=accept_shrunken,
-            new_record=new_record,
-            progress=progress,
-        )
+        try:
+            outcome = launch.run_range(
+                start,
+                end,
+                accept_shrunken=accept_shrunken,
+                new_record=new_record,
+                progress=progress,
+            )
+        except launch.HistoryError as error:  # it was there at the start
+            raise click.ClickException(str(error)) from None
     if not outcome.success:
         raise click.ClickException(printable(f"{outcome.error_line} (run {outcome.run_id})"))
     with one_line_errors(), connections.reader(s.db, s.db_wait_seconds) as con:

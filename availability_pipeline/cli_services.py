@@ -7,12 +7,13 @@ imported inside the commands: it needs psutil, which a reader may not have).
 import datetime as dt
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from availability_pipeline import settings
-from availability_pipeline.cli_operate import has_history, opened_history
+from availability_pipeline.cli_operate import has_history, keeps_history_elsewhere, opened_history
 from availability_pipeline.cli_output import without_beta_warnings
 
 if TYPE_CHECKING:
@@ -36,6 +37,19 @@ def _one_line(act: Callable[[], Any]) -> Any:
         raise click.ClickException(str(error)) from None
 
 
+def _ready() -> Path:
+    """The home, where a bad setting or a database that is down would make everything fail."""
+    from availability_pipeline import background
+
+    settings.load()
+    folder = background.home()
+    if keeps_history_elsewhere(folder) and background.find(folder) is None:
+        without_beta_warnings()
+        with opened_history():
+            pass
+    return folder
+
+
 @click.command("up")
 @_port
 def up(port: int) -> None:
@@ -47,9 +61,7 @@ def up(port: int) -> None:
     def run() -> None:
         from availability_pipeline import background
 
-        # A bad setting would make every run fail; it is better found here.
-        settings.load()
-        background.up(background.home(), port, say=click.echo)
+        background.up(_ready(), port, say=click.echo)
 
     _one_line(run)
 
@@ -65,8 +77,7 @@ def start(port: int) -> None:
     def run() -> str:
         from availability_pipeline import background
 
-        settings.load()
-        return background.start(background.home(), port)
+        return background.start(_ready(), port)
 
     click.echo(_one_line(run))
 

@@ -5,6 +5,7 @@ run something: `import dagster` takes 1.5 s.
 """
 
 import datetime as dt
+import logging
 import os
 import threading
 import time
@@ -24,6 +25,7 @@ from availability_pipeline.archive import Progress
 from availability_pipeline.arguments import DateLike, as_probed_range
 from availability_pipeline.dagster_logs import failure_reason
 from availability_pipeline.definitions import build_defs
+from availability_pipeline.masking import mask
 from availability_pipeline.partitions import DAILY_AVAILABILITY, range_tags
 from availability_pipeline.resources import Clock, Reporter
 from availability_pipeline.vanished import own_tags, watching
@@ -56,6 +58,17 @@ class RunOutcome:
     error_line: str | None
 
 
+def require_history() -> None:
+    """See that a run can be stored, before anything is done for it.
+
+    Raises:
+        HomeError: see `home`.
+        HistoryError: see `history`.
+    """
+    with history(home()):
+        pass
+
+
 def home() -> Path:
     """The folder of `dagster.yaml` and the run history.
 
@@ -81,16 +94,52 @@ def history(folder: Path) -> Iterator[dg.DagsterInstance]:
     Raises:
         HistoryError: they cannot be read.
     """
-    os.environ["DAGSTER_HOME"] = str(folder)
-    try:
-        instance = dg.DagsterInstance.get()
-    except (dg.DagsterError, SQLAlchemyError, OSError) as error:
-        reason = str(error).strip().splitlines()[0][:300]
-        raise HistoryError(
-            f"the run history of {folder} cannot be read ({reason}); see its dagster.yaml"
-        ) from None
-    with instance:
+    instance = _open(folder)
+    with _one_line(folder), instance:
         yield instance
+
+
+def _open(folder: Path) -> dg.DagsterInstance:
+    os.environ["DAGSTER_HOME"] = str(folder)
+    # dagster-postgres logs each of its six attempts, four lines each, before it gives up.
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with _one_line(folder, dg.DagsterError, OSError, ImportError):
+            return dg.DagsterInstance.get()
+    finally:
+        logging.disable(before)
+
+
+@contextmanager
+def _one_line(folder: Path, *also: type[Exception]) -> Iterator[None]:
+    """Say of a storage that cannot be reached why and what to do; of the errors `also`, too."""
+    try:
+        yield
+    except Exception as error:
+        fault = _storage_fault(error) or (error if isinstance(error, also) else None)
+        if fault is None:
+            raise
+        cause, remedy = getattr(fault, "orig", None) or fault, "see its dagster.yaml"
+        if isinstance(fault, dg.DagsterInvalidConfigError) and fault.errors:
+            cause = fault.errors[0].message  # its own text begins with the whole schema
+        if type(cause).__module__.startswith("psycopg"):
+            remedy = "start PostgreSQL, or correct DAGSTER_POSTGRES_URL"
+        reason = mask((str(cause).strip() or type(cause).__name__).splitlines()[0][:300])
+        raise HistoryError(
+            f"the run history of {folder} cannot be read ({reason}); {remedy}"
+        ) from None
+
+
+def _storage_fault(error: BaseException) -> SQLAlchemyError | None:
+    """SQLAlchemy's error in an error or its causes: dagster-postgres raises one of its own from it.
+
+    That package need not be installed, so its class cannot be named.
+    """
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, SQLAlchemyError):
+        seen = seen.__cause__
+    return seen
 
 
 def run_range(
@@ -109,6 +158,7 @@ def run_range(
 
     Raises:
         HomeError: see `home`.
+        HistoryError: see `history`.
         KeyboardInterrupt: the run is canceled. A thread of it may still be there, so end the
             process with `os._exit`.
         ValueError: a date is not one, not of the record, or not over.
@@ -133,6 +183,7 @@ def draw_report(now: dt.datetime | None = None) -> RunOutcome:
 
     Raises:
         HomeError: see `home`.
+        HistoryError: see `history`.
     """
     return _run("draw_report", now=now)
 
@@ -153,7 +204,8 @@ def _run(
     tags: Mapping[str, str] | None = None,
     now: dt.datetime | None = None,
 ) -> RunOutcome:
-    os.environ["DAGSTER_HOME"] = str(home())
+    folder = home()
+    os.environ["DAGSTER_HOME"] = str(folder)
     clock = _StoppedClock(now) if now else Clock()
     job = build_defs(
         resources={"reporter": reporter or Reporter(), "clock": clock}
@@ -180,8 +232,8 @@ def _run(
         except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
             future.set_exception(error)
 
-    instance = dg.DagsterInstance.get()
-    with watching(instance):
+    instance = _open(folder)
+    with _one_line(folder), watching(instance):
         # Beside the main thread, where Python raises KeyboardInterrupt: Dagster, executing in the
         # main thread, would heed it only within a step (not while one waits for its turn in the
         # pool) and call the run failed.

@@ -4,6 +4,8 @@ import datetime as dt
 import json
 import os
 import re
+import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -25,13 +27,24 @@ from dagster._core.scheduler.instigation import (
 from dagster._daemon.types import DaemonHeartbeat
 from dagster._utils.error import SerializableErrorInfo
 
-from availability_pipeline import automation, background, health, logs, schema, settings, slo, store
+from availability_pipeline import (
+    automation,
+    background,
+    health,
+    launch,
+    logs,
+    schema,
+    settings,
+    slo,
+    store,
+)
 from availability_pipeline.cli import cli
 from availability_pipeline.cli_operate import next_step
 from availability_pipeline.keys import FIRST_DATE
 from availability_pipeline.partitions import DAILY_AVAILABILITY
 from availability_pipeline_tests.helpers import PATIENCE, days, flat, make_listing
 
+ROOT = Path(__file__).parents[1]
 NOW = dt.datetime.now(dt.UTC)
 YESTERDAY = NOW.date() - dt.timedelta(1)
 START = YESTERDAY - dt.timedelta(30)
@@ -334,6 +347,74 @@ def test_a_history_that_cannot_be_read_is_one_line(home):
         assert done.exit_code == 1
         assert "cannot be read" in done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+
+def closed_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+def postgresql_is_down(home, monkeypatch):
+    shutil.copy(ROOT / "deploy" / "postgres" / "dagster.yaml", home.folder)
+    url = f"postgresql+psycopg2://ada:s3cret@127.0.0.1:{closed_port()}/history"
+    monkeypatch.setenv("DAGSTER_POSTGRES_URL", url)
+
+
+def says_that_it_is_down(home, stderr):
+    [line] = stderr.splitlines()
+    assert line.startswith(f"Error: the run history of {home.folder} cannot be read (connection")
+    assert line.endswith("; start PostgreSQL, or correct DAGSTER_POSTGRES_URL")
+    assert "s3cret" not in line
+    assert not home.db.exists()
+
+
+def test_a_postgresql_that_is_down_is_one_line(home, monkeypatch):
+    """It was 200 lines of traceback, and `start` waited for three minutes."""
+    postgresql_is_down(home, monkeypatch)
+    done = subprocess.run(
+        [sys.executable, "-m", "availability_pipeline.cli", "start", "--port", str(closed_port())],
+        capture_output=True, text=True, check=False, timeout=PATIENCE,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
+    says_that_it_is_down(home, done.stderr)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["status", "slo", "running", "up", "update manual",
+     "backfill --start 2024-01-01 --end 2024-01-02"],
+)  # fmt: skip
+def test_a_postgresql_that_is_down_is_one_line_for_every_command(home, monkeypatch, command):
+    # The attempts, without the 10 s of pauses between them.
+    monkeypatch.setattr("dagster_postgres.utils.calculate_delay", lambda *_, **__: 0)
+    postgresql_is_down(home, monkeypatch)
+    done = home(*command.split())
+    assert (done.exit_code, done.stdout) == (1, "")
+    says_that_it_is_down(home, done.stderr)
+
+
+def test_a_postgresql_without_an_address_or_driver_is_one_line(home, monkeypatch):
+    shutil.copy(ROOT / "deploy" / "postgres" / "dagster.yaml", home.folder)
+    monkeypatch.delenv("DAGSTER_POSTGRES_URL", raising=False)
+    [line] = home("status").stderr.splitlines()
+    assert "DAGSTER_POSTGRES_URL" in line, line
+    monkeypatch.setenv("DAGSTER_POSTGRES_URL", "postgresql://ada@127.0.0.1:9/history")
+    [line] = home("status").stderr.splitlines()
+    assert "cannot be read (No module named 'psycopg')" in line, line
+
+
+def test_a_history_that_breaks_while_it_is_read_is_one_line(home):
+    with home.instance() as instance:
+        instance.get_runs()
+
+    def ask():
+        with launch.history(home.folder) as instance:
+            (home.folder / "history" / "runs.db").write_bytes(b"not a database" * 1000)
+            instance.get_runs()
+
+    with pytest.raises(launch.HistoryError, match=r"cannot be read \(file is not a database\)"):
+        ask()
 
 
 def test_slo_ends_with_0_when_all_is_kept_and_with_1_on_a_breach(home):
