@@ -22,6 +22,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -29,11 +30,18 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
 from dagster._core.events import JobFailureData
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
+from dagster._core.remote_origin import (
+    ManagedGrpcPythonEnvCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
 from dagster._core.storage.tags import HIDDEN_TAG_PREFIX
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from sqlalchemy.exc import SQLAlchemyError
 
 from availability_pipeline.dagster_logs import failure_reason, say_failed
@@ -45,6 +53,9 @@ WHY = "its process vanished (killed, or the machine went down)"
 HOST_TAG, PID_TAG = f"{HIDDEN_TAG_PREFIX}availability_host", f"{HIDDEN_TAG_PREFIX}availability_pid"
 OLDER = {HOST_TAG: "availability/host", PID_TAG: "availability/pid"}
 """What they were called in 0.1."""
+
+LOCATION = "availability_pipeline.definitions"
+"""What `workspace.yaml` loads, which is also the code location's name."""
 
 SWEEP_SECONDS = 5
 """How often a waiting CLI command looks whether the one before it is dead."""
@@ -231,6 +242,23 @@ class WatchfulInstance(dg.DagsterInstance):
         event = super().report_run_failed(dagster_run, why, job_failure_data)
         say_failed(self, dagster_run, why or failure_reason(event))
         return event
+
+    def create_run_for_job(
+        self, job_def: dg.JobDefinition, *args: Any, **kwargs: Any
+    ) -> dg.DagsterRun:
+        """Called for a run of this process, as a command's; those of daemon and UI have an origin.
+
+        Without one, the UI's *Re-execute* does not know whose job it was, and fails.
+        """
+        kwargs["remote_job_origin"] = kwargs.get("remote_job_origin") or _origin(job_def.name)
+        return super().create_run_for_job(job_def, *args, **kwargs)
+
+
+def _origin(job: str) -> RemoteJobOrigin:
+    """Where daemon and UI find a job of ours: the names that `workspace.yaml` leads to."""
+    module = LoadableTargetOrigin(executable_path=sys.executable, module_name=LOCATION)
+    location = ManagedGrpcPythonEnvCodeLocationOrigin(module, LOCATION)
+    return RemoteJobOrigin(RemoteRepositoryOrigin(location, SINGLETON_REPOSITORY_NAME), job)
 
 
 _DIED = re.compile(r"was terminated by signal (?P<number>\d+) \((?P<name>\w+)\)")

@@ -32,6 +32,9 @@ LAUNCH = """mutation($tags: [ExecutionTag!]) { launchRun(executionParams: {
 TICK = """{ sensorOrError(sensorSelector: {sensorName: "alert_sensor",
   repositoryName: "__repository__", repositoryLocationName: "availability_pipeline.definitions"})
   { ... on Sensor { sensorState { ticks(limit: 1) { timestamp } } } } }"""
+AGAIN = """mutation($id: String!, $strategy: ReexecutionStrategy!) {
+  launchRunReexecution(reexecutionParams: {parentRunId: $id, strategy: $strategy}) {
+    __typename ... on PythonError { message } } }"""
 TERMINATE = """mutation($id: String!) { terminateRun(runId: $id) { __typename } }"""
 
 
@@ -113,6 +116,33 @@ def test_runs_of_every_way_say_their_dates_and_scheduled_ones_go_first(tmp_path)
 )
 def test_a_run_is_launched_with_its_dates(tags, dates):
     assert launch_tags(tags)["dates"] == dates_of(tags) == dates
+
+
+def test_runs_that_a_command_made_can_be_executed_again_in_the_ui(tmp_path):
+    """They failed: a run of a command did not say whose job it was."""
+    shutil.copy(ROOT / "dagster.yaml", tmp_path)
+    with local_archive() as archive:
+        archive.put("BTCUSDT", days(START, END))
+        ui = Ui(tmp_path, archive.endpoint)
+        try:
+            ui.wait(lambda state: state)
+            assert ui.update(AVAILABILITY_S3_ENDPOINT="http://127.0.0.1:9") == 1
+            assert ui.update() == 0
+            failed, good = (run_id for run_id, *_ in runs_of(ui.ask(RUNS)))
+            for run_id, strategy in ((failed, "FROM_FAILURE"), (good, "ALL_STEPS")):
+                answer = ui.ask(AGAIN, id=run_id, strategy=strategy)["launchRunReexecution"]
+                assert answer["__typename"] == "LaunchRunSuccess", answer
+            found = runs_of(
+                ui.wait(
+                    lambda state: state if [r[1] for r in runs_of(state)].count("SUCCESS") == 3
+                    else None,
+                    RUNS,
+                )
+            )  # fmt: skip
+        finally:
+            ui.stop()
+    assert [status for _, status, _, _ in found] == ["FAILURE", *["SUCCESS"] * 3]
+    assert [tags["dates"] for _, _, _, tags in found] == [str(END)] * 4
 
 
 def test_a_run_without_dates_says_none():
