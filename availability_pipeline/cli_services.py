@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from availability_pipeline import settings
+from availability_pipeline import connections, settings
 from availability_pipeline.cli_operate import has_history, keeps_history_elsewhere, opened_history
-from availability_pipeline.cli_output import without_beta_warnings
+from availability_pipeline.cli_output import one_line_errors, without_beta_warnings
 
 if TYPE_CHECKING:
     from availability_pipeline.background import Running
@@ -38,10 +38,15 @@ def _one_line(act: Callable[[], Any]) -> Any:
 
 
 def _ready() -> Path:
-    """The home, where a bad setting or a database that is down would make everything fail."""
+    """The home, where a bad setting or a database that is down would make everything fail.
+
+    So would a record that is left at its former place.
+    """
     from availability_pipeline import background
 
-    settings.load()
+    s = settings.load()
+    with one_line_errors():
+        connections.refuse_left_behind(s.db_path)
     folder = background.home()
     if keeps_history_elsewhere(folder) and background.find(folder) is None:
         without_beta_warnings()

@@ -69,7 +69,7 @@ def writer(path: str | Path, wait_seconds: float = 60) -> Iterator[duckdb.DuckDB
         StoreError: as one of its subclasses; see `store_errors`.
     """
     path = Path(path).expanduser()
-    _refuse_left_behind(path)
+    refuse_left_behind(path)
     try:
         files.private_folder(path.parent)
     except OSError as error:
@@ -108,7 +108,7 @@ def reader(
         StoreError: as one of its subclasses; see `store_errors`.
     """
     path = Path(path).expanduser()
-    _refuse_left_behind(path)
+    refuse_left_behind(path)
     if not _exists(path):
         raise MissingDatabaseError(f"there is no database at {path}; {REMEDY_MISSING}")
     with _connected(path, read_only=True, wait_seconds=wait_seconds, only_in=only_in) as con:
@@ -131,7 +131,7 @@ def require_writable(path: str | Path, wait_seconds: float = 60) -> None:
         ):
             check_schema(con, older_too=True)
         return
-    _refuse_left_behind(path)
+    refuse_left_behind(path)
     folder = next(parent for parent in path.parents if _exists(parent))
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise UnwritableDatabaseError(
@@ -139,8 +139,14 @@ def require_writable(path: str | Path, wait_seconds: float = 60) -> None:
         )
 
 
-def _refuse_left_behind(path: Path) -> None:
-    """A record at the former default path must not become a second one, begun anew unnoticed."""
+def refuse_left_behind(path: Path) -> None:
+    """See that no record of ours stands at the former default path, and none at today's.
+
+    A second one would be begun anew, unnoticed.
+
+    Raises:
+        LostRecordError: it does; the text has the command that carries it over.
+    """
     former = Path(settings.FORMER_DB).expanduser()
     if path != Path(settings.DEFAULT_DB).expanduser() or _exists(path) or not _exists(former):
         return

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from click.testing import CliRunner
 
 from availability_pipeline import backup, connections, export, queries, restore, settings, store
+from availability_pipeline.cli import cli
 from availability_pipeline.destinations import Folder
 from availability_pipeline.retention import Keep
 from availability_pipeline_tests.helpers import D, flat, make_listing
@@ -223,6 +225,15 @@ def test_a_record_at_the_former_default_path_is_carried_over_and_not_begun_anew(
     with store.reader(default) as con:
         assert queries.counts(con, END) == before
     assert not home.exists()
+
+
+@pytest.mark.parametrize("call", ["start", "up", "query holes", "backup b"])
+def test_a_record_at_the_former_default_path_is_named_in_one_line(home, tmp_path, call):
+    env = {"AVAILABILITY_DB": None, "DAGSTER_HOME": str(tmp_path)}
+    done = CliRunner().invoke(cli, call.split(), env=env)
+    assert done.exit_code == 1
+    [line] = done.stderr.splitlines()
+    assert str(home) in line
 
 
 @pytest.mark.parametrize("path_of", ["another", "theirs", "both"])

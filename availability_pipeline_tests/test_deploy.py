@@ -632,6 +632,17 @@ def test_every_other_command_says_in_one_line_what_a_reader_lacks(reading, call,
 
 
 @pytest.mark.requires("reader")
+@pytest.mark.parametrize("call", ["status", "slo"])
+def test_a_run_history_is_not_passed_over_where_dagster_is_missing(reading, tmp_path, call):
+    (tmp_path / "history").mkdir()
+    (tmp_path / "history" / "runs.db").touch()
+    done = reading(reading.program, call, DAGSTER_HOME=str(tmp_path))
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert "dagster is not installed" in line
+
+
+@pytest.mark.requires("reader")
 def test_alerts_that_a_reader_cannot_send_are_refused_in_one_line(reading):
     done = reading(reading.program, "status", AVAILABILITY_ALERT_URLS="json://127.0.0.1:9")
     assert done.returncode == 2
