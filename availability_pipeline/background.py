@@ -9,6 +9,7 @@ after a power cut or a `kill -9` no stale file says "running".
 """
 
 import argparse
+import datetime as dt
 import fcntl
 import io
 import json
@@ -35,6 +36,9 @@ ENDS_WITHIN = 20
 
 RESTARTS, RESTART_SECONDS = 5, 600
 """They are started again so often within so many seconds, as by the systemd units."""
+
+TOUCHED_EVERY = 5
+"""Seconds after which the keeper touches its lock: when it was killed can be told by that."""
 
 LOG_BYTES = 1_000_000
 """Size at which `background.log` becomes `background.log.1`, which replaces the one before."""
@@ -69,7 +73,7 @@ def find(home: Path) -> Running | None:
 
 
 def ended_at(home: Path) -> float | None:
-    """When what was started here ended, or began if it was killed; None if nothing ever was.
+    """When what was started here ended, to `TOUCHED_EVERY` if it was killed; None if nothing was.
 
     The daemon's last sign of life is counted for three minutes, and so outlives the daemon.
     """
@@ -77,6 +81,12 @@ def ended_at(home: Path) -> float | None:
         return (home / LOCK).stat().st_mtime
     except FileNotFoundError:
         return None
+
+
+def outlived(home: Path, sign: dt.datetime | None) -> bool:
+    """Whether the daemon's last sign of life (aware) is from before what was started here ended."""
+    ended = ended_at(home) if find(home) is None else None
+    return ended is not None and sign is not None and sign.timestamp() <= ended + TOUCHED_EVERY
 
 
 def home() -> Path:
@@ -96,7 +106,11 @@ def home() -> Path:
 
 
 def up(
-    home: Path, port: int, log: Path | None = None, say: Callable[[str], None] | None = None
+    home: Path,
+    port: int,
+    log: Path | None = None,
+    say: Callable[[str], None] | None = None,
+    module: str = services.DEFINITIONS,
 ) -> None:
     """Run UI and daemon until SIGINT or SIGTERM comes; start them again when they end.
 
@@ -107,6 +121,7 @@ def up(
         port: loopback port of the UI.
         log: the file that our output goes to, which is kept at a bounded size.
         say: called with one line once the UI answers.
+        module: the definitions.
 
     Raises:
         BackgroundError: something runs on this home already, or they ended again and again.
@@ -121,7 +136,7 @@ def up(
         ends: list[float] = []
         with suppress(KeyboardInterrupt):
             while True:
-                _run_once(lock, port, log, say)
+                _run_once(lock, port, log, say, module)
                 say = None
                 ends = [end for end in ends if time.monotonic() - end < RESTART_SECONDS]
                 if len(ends) >= RESTARTS:
@@ -134,17 +149,21 @@ def up(
 
 
 def _run_once(
-    lock: TextIO, port: int, log: Path | None, say: Callable[[str], None] | None
+    lock: TextIO, port: int, log: Path | None, say: Callable[[str], None] | None, module: str
 ) -> None:
     """Run them until they end by themselves."""
     address = f"http://127.0.0.1:{port}"
     # `services` keeps the lock too: if this process is killed, `stop` still finds it.
-    with demo_ui.running(port, None, (lock.fileno(),)) as process:
+    with demo_ui.running(port, None, (lock.fileno(),), module) as process:
         lock.seek(0)
         lock.truncate()
         lock.write(json.dumps(asdict(Running(os.getpid(), process.pid, address))))
         lock.flush()
+        touched = time.monotonic()
         while process.poll() is None:
+            if time.monotonic() - touched > TOUCHED_EVERY:
+                os.utime(lock.fileno())
+                touched = time.monotonic()
             if say and demo_ui.answers(f"{address}/server_info"):
                 say(f"UI and daemon run: {address} (Ctrl-C ends both)")
                 say = None
@@ -277,10 +296,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -P -m availability_pipeline.background")
     parser.add_argument("--port", type=int, required=True, help="loopback port of the UI")
     parser.add_argument("--log", type=Path, required=True, help="where our output goes")
+    parser.add_argument("--module", default=services.DEFINITIONS, help="the definitions")
     given = parser.parse_args()
     files.keep_private()
     try:
-        up(home(), given.port, given.log)
+        up(home(), given.port, given.log, module=given.module)
     except (BackgroundError, demo_ui.UIError) as error:
         print(f"Error: {error}", file=sys.stderr)  # noqa: T201
         return 1

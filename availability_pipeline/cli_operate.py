@@ -211,11 +211,18 @@ def _running(
     """Daemon, schedules and last runs, as they go into the answer."""
     from dataclasses import asdict
 
-    from availability_pipeline import automation, health
+    from availability_pipeline import automation, background, health
 
     defined = automation.schedules(s)
+    daemon = asdict(health.daemon(instance, now))
+    try:
+        # The history has been opened, so there is a home.
+        outlived = background.outlived(background.home(), daemon["last_heartbeat"])
+    except background.BackgroundError as error:
+        raise click.ClickException(str(error)) from None
+    daemon["running"] &= not outlived
     return {
-        "daemon": asdict(health.daemon(instance, now)),
+        "daemon": daemon,
         "overdue": health.overdue(instance, defined, automation.sensors(s), now),
         "schedules": [asdict(x) for x in health.schedules(instance, defined, now)],
         "runs": [asdict(x) for x in health.last_runs(instance)],

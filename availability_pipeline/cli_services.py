@@ -115,7 +115,7 @@ def running() -> None:
     if found is None and not has_history(folder):
         click.echo("not running")
         sys.exit(1)
-    complaints = _complaints(found, background.ended_at(folder))
+    complaints = _complaints(found, folder)
     if found is None and not complaints:
         click.echo("running: as a service")
     elif found is None:
@@ -125,9 +125,9 @@ def running() -> None:
     sys.exit(1 if complaints else 0)
 
 
-def _complaints(found: "Running | None", ended_at: float | None) -> list[str]:
+def _complaints(found: "Running | None", folder: Path) -> list[str]:
     without_beta_warnings()
-    from availability_pipeline import automation, demo_ui, health
+    from availability_pipeline import automation, background, demo_ui, health
 
     said = []
     if found and found.pid and not demo_ui.answers(f"{found.address}/server_info"):
@@ -141,7 +141,7 @@ def _complaints(found: "Running | None", ended_at: float | None) -> list[str]:
         daemon = health.daemon(instance, now)
         beat = daemon.last_heartbeat
         # A sign from before `stop` is not one of a service.
-        gone = found is None and ended_at and beat and beat.timestamp() <= ended_at
+        gone = background.outlived(folder, beat)
         if gone or (not daemon.running and (found is None or beat)):
             said.append("the daemon gives no sign of life")
         said += health.overdue(

@@ -68,7 +68,10 @@ def serving(log: Path, port: int) -> Iterator[str]:
 
 @contextmanager
 def running(
-    port: int, out: IO[bytes] | None, pass_fds: Sequence[int] = ()
+    port: int,
+    out: IO[bytes] | None,
+    pass_fds: Sequence[int] = (),
+    module: str = services.DEFINITIONS,
 ) -> "Iterator[subprocess.Popen[bytes]]":
     """UI and daemon in a process group of their own, ended with all they started.
 
@@ -76,8 +79,11 @@ def running(
         port: loopback port of the UI.
         out: where it writes; our own output when None.
         pass_fds: open files it keeps.
+        module: the definitions.
     """
-    command = services.python("availability_pipeline.services", "--port", str(port))
+    command = services.python(
+        "availability_pipeline.services", "--port", str(port), "--module", module
+    )
     # Ctrl-C reaches us alone, and we end the whole group.
     process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
         command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True,

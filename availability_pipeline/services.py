@@ -25,6 +25,9 @@ from availability_pipeline import files, settings
 QUIET_WEBSERVER = ("--dagster-log-level", "warning", "--code-server-log-level", "warning")
 QUIET_DAEMON = ("--log-level", "warning", "--code-server-log-level", "warning")
 
+DEFINITIONS = "availability_pipeline.definitions"
+"""The module that webserver and daemon load; the soak (benchmarks/) has one with other times."""
+
 EVERY = 0.5
 """Seconds between two checks that the processes live."""
 
@@ -103,9 +106,9 @@ def python(module: str, *words: str) -> list[str]:
     return [sys.executable, "-P", "-m", module, *words]
 
 
-def commands(port: int) -> dict[str, list[str]]:
+def commands(port: int, module: str = DEFINITIONS) -> dict[str, list[str]]:
     """The command of each process, by its name."""
-    where = ["-m", "availability_pipeline.definitions", "-d", str(settings.CHECKOUT)]
+    where = ["-m", module, "-d", str(settings.CHECKOUT)]
     web = python("availability_pipeline.webserver", "-h", "127.0.0.1", "-p", str(port))
     # The module of the program `dagster-daemon`, which need not lie beside our interpreter.
     daemon = python("dagster._daemon", "run")
@@ -150,8 +153,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return watch([Watched(Path(given[1]).name, given[1:])])
     parser = argparse.ArgumentParser(prog="python -P -m availability_pipeline.services")
     parser.add_argument("--port", type=int, required=True, help="loopback port of the UI")
-    port = parser.parse_args(given).port
-    return watch([Watched(name, command) for name, command in commands(port).items()])
+    parser.add_argument("--module", default=DEFINITIONS, help="the definitions")
+    said = parser.parse_args(given)
+    found = commands(said.port, said.module)
+    return watch([Watched(name, command) for name, command in found.items()])
 
 
 if __name__ == "__main__":

@@ -109,6 +109,28 @@ def test_after_a_kill_of_the_keeper_the_rest_is_seen_and_ended(act):
     assert left_of_home(act.home) == []
 
 
+def heartbeats(home):
+    with closing(sqlite3.connect(home / "history" / "runs.db", timeout=30)) as con:
+        return con.execute("SELECT count(*) FROM daemon_heartbeats").fetchall()[0][0]
+
+
+def test_what_was_killed_whole_does_not_run(act):
+    """As by the kernel or a container's end: its last sign of life was taken for a service's."""
+    assert act("start").returncode == 0
+    wait_for(lambda: heartbeats(act.home))
+    assert act("running").returncode == 0
+    found = background.find(act.home)
+    # Longer than the keeper leaves its lock alone: a sign of life may be younger than the start.
+    lock = act.home / "background.lock"
+    begun = lock.stat().st_mtime
+    wait_for(lambda: lock.stat().st_mtime > begun + 2)
+    os.kill(found.pid, signal.SIGKILL)
+    os.killpg(found.group, signal.SIGKILL)
+    wait_for(lambda: background.find(act.home) is None)
+    done = act("running")
+    assert (done.returncode, done.stdout) == (1, "not running\n")
+
+
 def tree(act):
     """What runs below the keeper, by what it is."""
     found = background.find(act.home)

@@ -153,6 +153,19 @@ def test_status_says_in_words_what_is_not_known_yet(home, begun):
     assert f"Covers    {covers}" in shown
 
 
+def test_a_daemon_whose_last_sign_is_from_before_the_end_of_what_was_started_does_not_run(home):
+    """For three minutes after `stop`, `status` said that it runs."""
+    home.write()
+    home.ran()
+    lock = home.folder / "background.lock"
+    lock.touch()
+    assert "Runs      no: the daemon's last sign of life was" in home("status").stdout
+    assert home.json("status")["daemon"]["running"] is False
+    ended = dt.datetime.now(dt.UTC).timestamp() - 60
+    os.utime(lock, (ended, ended))  # something else, a service, has given signs since
+    assert home.json("status")["daemon"]["running"] is True
+
+
 def test_status_tells_a_running_daemon_from_one_that_stopped(home):
     home.write()
     home.ran(heartbeat=False)
