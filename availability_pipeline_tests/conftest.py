@@ -60,6 +60,7 @@ SLOW = (
     "test_alert_targets.py::test_a_target_that_takes_five_seconds_gets_the_message_once",
     # They live for months, or try again and again.
     "test_simulation.py",
+    "test_soak.py",
     "test_faults.py",
     "test_benchmarks.py::test_a_benchmark_runs_and_prints_its_table",
     "test_model.py::test_thousands_of_random_steps_lead_to_the_answers_of_the_model",

@@ -65,18 +65,21 @@ class LivingArchive:
         """Let time pass until `now`; what happened meanwhile."""
         first = self._next
         while self._next < len(self._events) and self._events[self._next].at <= now:
-            event = self._events[self._next]
+            self.happen(self._events[self._next])
             self._next += 1
-            folder = self.files.setdefault(event.symbol, {})
-            if event.size is None:
-                del folder[event.date]
-                if not folder:  # S3 has no empty folders
-                    del self.files[event.symbol]
-            else:
-                folder[event.date] = File(event.size, event.at)
-            self._keys.pop(event.symbol, None)
         self.now = now
         return self._events[first : self._next]
+
+    def happen(self, event: Event) -> None:
+        """Let it happen now, whatever its time is."""
+        folder = self.files.setdefault(event.symbol, {})
+        if event.size is None:
+            del folder[event.date]
+            if not folder:  # S3 has no empty folders
+                del self.files[event.symbol]
+        else:
+            folder[event.date] = File(event.size, event.at)
+        self._keys.pop(event.symbol, None)
 
     def strike(self, fault: Fault | None, after: int = 0) -> None:
         """Let one of the next answers fail, after so many good ones; None: all is well again.
@@ -97,7 +100,7 @@ class LivingArchive:
     ) -> tuple[AWSResponse, dict[str, Any]]:
         """The answer to a request, as botocore's endpoint would hand it to the client."""
         self.requests += 1
-        status, error, body = 200, {}, self._page_of(params["query_string"])
+        status, error, body = 200, {}, self.page(params["query_string"])
         self._strikes_in -= 1
         if self._strikes_in == -1:
             if self.fault == "503 on a page":
@@ -113,7 +116,8 @@ class LivingArchive:
         answer |= {"Error": error} if error else {"Page": parse_page(body)}
         return AWSResponse(params["url"], status, headers, None), answer
 
-    def _page_of(self, query: dict[str, str]) -> bytes:
+    def page(self, query: dict[str, str]) -> bytes:
+        """The XML of a ListObjectsV2 answer."""
         prefix = query["prefix"]
         token = unquote(query.get("continuation-token", "")).removeprefix("after ")
         most = min(int(query.get("max-keys", "1000")), self._page)

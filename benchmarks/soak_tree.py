@@ -1,0 +1,242 @@
+"""The soak's processes: what `start` starts, seen from outside, and what `running` says of them.
+
+`Tree` starts, finds and kills. `Judge` compares in a thread of its own what `running` and `status`
+say with which processes there are. It knows nothing of heartbeats and ticks: alive is a webserver
+that answers and a daemon, each with a code server.
+"""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from availability_pipeline import demo_ui, services
+
+ROOT = Path(__file__).parent.parent
+MODULE = "benchmarks.soak_definitions"
+DAY, CLOCK = "SOAK_DAY_MINUTES", "SOAK_CLOCK"
+"""Environment: minutes in a day, and the file with the clock's error in seconds."""
+
+EVERY = 2.0
+"""Seconds between two looks at the processes."""
+
+MODULES = {
+    "availability_pipeline.background": "keeper",
+    "availability_pipeline.services": "services",
+    "availability_pipeline.webserver": "webserver",
+    "dagster._daemon": "daemon",
+    "availability_pipeline.alert_targets": "sender of alerts",
+    "availability_pipeline.cli": "command",
+}
+NEEDED = (
+    "webserver", "daemon", "code server of the webserver", "code server of the daemon",
+)  # fmt: skip
+"""What must live so that it does its work."""
+
+LASTING = ("keeper", "services", *NEEDED)
+SHORT = ("run", "sender of alerts")
+"""Kinds that are there for seconds only."""
+
+
+class Tree:
+    """UI and daemon on one home, as `start` starts them, with the soak's definitions.
+
+    Args:
+        home: DAGSTER_HOME.
+        env: of all its processes.
+        port: loopback port of the UI.
+    """
+
+    def __init__(self, home: Path, env: dict[str, str], port: int) -> None:
+        self.home, self.port = home, port
+        self.env = env | {"DAGSTER_HOME": str(home), "PYTHONPATH": str(ROOT)}
+        self.touched = time.monotonic()
+        """When something was last killed or started."""
+
+    def start(self) -> None:
+        """What `start` runs, with another module."""
+        self.touched = time.monotonic()
+        log = self.home / "background.log"
+        with log.open("ab") as out:
+            subprocess.Popen(
+                services.python("availability_pipeline.background", "--port", str(self.port),
+                                "--log", str(log), "--module", MODULE),
+                env=self.env, cwd=self.home, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def popen(self, *words: str) -> "subprocess.Popen[str]":
+        """One of the program's commands, in a shell beside it."""
+        return subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "availability_pipeline.cli", *words],
+            env=self.env, cwd=self.home, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def command(self, *words: str) -> tuple[int, str, str]:
+        """The same, waited for: exit code, output, errors."""
+        process = self.popen(*words)
+        out, errors = process.communicate(timeout=900)
+        return process.returncode, out, errors
+
+    def processes(self) -> dict[str, list[psutil.Process]]:
+        """What lives, by kind."""
+        found: dict[str, list[psutil.Process]] = {}
+        ours: dict[int, tuple[psutil.Process, list[str], int]] = {}
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("DAGSTER_HOME") != str(self.home):
+                    continue
+                if process.status() == psutil.STATUS_ZOMBIE:
+                    continue
+                ours[process.pid] = process, process.cmdline(), process.ppid()
+            except (psutil.Error, OSError):
+                continue
+        for process, words, parent in ours.values():
+            kind = next((MODULES[word] for word in words[:7] if word in MODULES), None)
+            if kind == "services" and "--port" not in words:
+                kind = None
+            if kind is None and "grpc" in words[:8]:
+                owner, seen = parent, set()
+                while owner in ours and owner not in seen:
+                    seen.add(owner)
+                    above = next((MODULES[w] for w in ours[owner][1][:7] if w in MODULES), None)
+                    if above in ("webserver", "daemon"):
+                        kind = f"code server of the {above}"
+                        break
+                    owner = ours[owner][2]
+                else:
+                    kind = "orphaned code server"
+            if kind is None:
+                kind = "run" if any("spawn_main" in word for word in words) else "other"
+            found.setdefault(kind, []).append(process)
+        return found
+
+    def whole(self) -> bool:
+        """Whether it does its work, as far as one sees from outside."""
+        there = self.processes()
+        return all(kind in there for kind in NEEDED) and demo_ui.answers(
+            f"http://127.0.0.1:{self.port}/server_info"
+        )
+
+    def kill(self, *victims: psutil.Process) -> int:
+        """SIGKILL; how many of them were there."""
+        self.touched = time.monotonic()
+        killed = 0
+        for victim in victims:
+            try:
+                victim.kill()
+                killed += 1
+            except psutil.Error:
+                pass
+        return killed
+
+
+@dataclass
+class Judge:
+    """Asks `running` and `status` again and again, and compares.
+
+    Attributes:
+        grace: seconds that it may take to be alive again, or to say that it is not.
+        wrong: what was said, and what was true.
+        answers: how often each answer was given.
+        longest: seconds until it was whole again, at most, after a kill.
+        doubled: looks at which there were two daemons.
+    """
+
+    tree: Tree
+    say: Callable[[str], None]
+    grace: float = 60.0
+    pause: float = 10.0
+    wrong: list[str] = field(default_factory=list)
+    answers: Counter[str] = field(default_factory=Counter)
+    doubled: int = 0
+    refused: int = 0
+
+    def __post_init__(self) -> None:
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._changed = time.monotonic()
+        self._whole = False
+        self.clear_no = threading.Event()
+        """It is not whole, for longer than the grace, and `running` says so."""
+        self._threads = [
+            threading.Thread(target=self._look), threading.Thread(target=self._ask),
+        ]  # fmt: skip
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def steady(self) -> tuple[bool, float]:
+        """Whether it is whole, and for how many seconds this has been so, kills counted."""
+        with self._lock:
+            since = max(self._changed, self.tree.touched)
+            return self._whole, time.monotonic() - since
+
+    def _look(self) -> None:
+        twice = 0
+        while not self._ended.wait(EVERY):
+            whole = self.tree.whole()
+            twice = twice + 1 if len(self.tree.processes().get("daemon", ())) > 1 else 0
+            if twice == 3:  # not one that is ending
+                self.doubled += 1
+                self.say("TWO DAEMONS on one home")
+            with self._lock:
+                if whole != self._whole:
+                    self._whole, self._changed = whole, time.monotonic()
+
+    def _ask(self) -> None:
+        turn = 0
+        while not self._ended.wait(self.pause):
+            turn += 1
+            self.ask("status" if turn % 4 == 0 else "running")
+
+    def ask(self, what: str) -> bool:
+        """Ask once, and judge the answer."""
+        before, since = self.steady()
+        began = time.monotonic()
+        if what == "status":
+            code, out, errors = self.tree.command("status", "--json")
+            answer = json.loads(out) if out.startswith("{") else {}
+            daemon = answer.get("daemon") or {}
+            yes = bool(daemon.get("running")) and not answer.get("overdue")
+            said = f"{answer.get('daemon')} {answer.get('overdue')} {errors[-300:]}"
+        else:
+            code, out, errors = self.tree.command("running")
+            yes, said = code == 0, f"{out.strip()} {errors.strip()[-300:]}"
+            if code not in (0, 1) or "Traceback" in errors:
+                self._note(f"{what} ended with {code}: {said}")
+        after, _ = self.steady()
+        # The same before and after, and all the while.
+        if before == after and self.steady()[1] >= time.monotonic() - began + since - 0.1:
+            certain = since > self.grace
+            if certain and yes != before:
+                state = "whole" if before else "not whole"
+                self._note(f"{what} said {'yes' if yes else 'no'} ({said}) while it had been "
+                           f"{state} for {since:.0f} s: {self._there()}")  # fmt: skip
+            if certain and not before and not yes and what == "running":
+                self.clear_no.set()
+            self.answers[f"{what}: {'yes' if yes else 'no'}{'' if certain else ', meanwhile'}"] += 1
+        return yes
+
+    def _there(self) -> str:
+        return ", ".join(
+            f"{kind} {len(found)}" for kind, found in sorted(self.tree.processes().items())
+        )
+
+    def _note(self, text: str) -> None:
+        self.wrong.append(text)
+        self.say(f"WRONG: {text}")
