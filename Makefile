@@ -32,9 +32,11 @@ stop: $(STAMP)  ## end what `make start` or `make up` started
 running: $(STAMP)  ## say whether it runs, and where; fails (exit 2) if not
 	@$(PY) -P -m availability_pipeline.cli running
 
-lint: $(STAMP)  ## ruff and mypy
+lint: $(STAMP)  ## ruff, mypy and the import contract
 	.venv/bin/ruff check .
+	.venv/bin/ruff format --check --quiet .
 	.venv/bin/mypy
+	.venv/bin/lint-imports --no-logo
 
 test: $(STAMP) lint  ## lint and every test, from a fresh clone too
 	$(PY) -m pytest $(ARGS)

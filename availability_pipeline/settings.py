@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from availability_pipeline import PROGRAM, alert_targets
+from availability_pipeline import PROGRAM
+from availability_pipeline.alerts import delivery
 from availability_pipeline.masking import is_address, mask
 
 # Path style: the bucket's name has dots, so `https://data.binance.vision.s3...` fails TLS.
@@ -244,7 +245,7 @@ class Settings(BaseSettings):
     @field_validator("alert_urls", mode="before")
     @classmethod
     def _alert_urls_are_known(cls, value: object) -> object:
-        return alert_targets.split(value) if isinstance(value, str) else value
+        return delivery.split(value) if isinstance(value, str) else value
 
     @property
     def db_path(self) -> Path:

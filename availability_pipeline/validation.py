@@ -16,11 +16,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from availability_pipeline import derived, queries, settings, slo_runs
-from availability_pipeline.answers import ask, require_any
-from availability_pipeline.arguments import DateLike, as_date, as_range, checked
-from availability_pipeline.keys import FIRST_DATE
-from availability_pipeline.record import Record
+from availability_pipeline import queries, settings
+from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.quality import rules
+from availability_pipeline.queries.answers import ask, require_any
+from availability_pipeline.queries.arguments import DateLike, as_date, as_range, checked
+from availability_pipeline.queries.notebook import Record
+from availability_pipeline.record import derived
 
 
 @checked()
@@ -36,7 +38,7 @@ def default_range(
         ValueError: a date is none, or they stand the wrong way round.
     """
     minutes = settings.load_to_read().slo_freshness_minutes
-    due = slo_runs.due_date(now or dt.datetime.now(dt.UTC), minutes)
+    due = rules.due_date(now or dt.datetime.now(dt.UTC), minutes)
     return as_range(FIRST_DATE if start is None else start, due if end is None else end)
 
 

@@ -8,13 +8,19 @@ import sys
 
 import pytest
 
-from availability_pipeline import background, backup, connections, demo, files, restore, store
-from availability_pipeline.destinations import Folder
-from availability_pipeline.export import Form, export
-from availability_pipeline.retention import Keep
-from availability_pipeline.store_errors import StoreError
-from availability_pipeline_tests.helpers import D, days, flat, make_listing
-from availability_pipeline_tests.s3 import local_archive
+from availability_pipeline import files
+from availability_pipeline.copies import backup, restore
+from availability_pipeline.copies.backup import Keep
+from availability_pipeline.copies.destinations import Folder
+from availability_pipeline.copies.export import Form, export
+from availability_pipeline.demo import run as demo
+from availability_pipeline.errors import StoreError
+from availability_pipeline.orchestration import processes
+from availability_pipeline.record import connection
+from availability_pipeline.record import write as store
+from availability_pipeline.record.connection import writer
+from availability_pipeline_tests.support.helpers import D, days, flat, make_listing
+from availability_pipeline_tests.support.s3 import local_archive
 
 NOW = dt.datetime(2024, 2, 1, tzinfo=dt.UTC)
 KEEP = Keep(7, 4, 12)
@@ -24,7 +30,7 @@ PRECIOUS = "somebody else's, and precious"
 @pytest.fixture
 def record(tmp_path):
     path = tmp_path / "state" / "record.duckdb"
-    with store.writer(path) as con:
+    with writer(path) as con:
         files_ = {"AUSDT": flat(D(2024, 1, 1), D(2024, 1, 9))}
         listing = make_listing(D(2024, 1, 1), D(2024, 1, 9), files_)
         store.write_probe(con, listing, probed_at=NOW, run_id="r")
@@ -50,7 +56,7 @@ def plant(name, victim, kind):
 
 
 def write(record, tmp_path):
-    with connections.writer(record):
+    with connection.writer(record):
         pass
 
 
@@ -68,7 +74,7 @@ def send_out(record, tmp_path):
 
 
 def run_background(record, tmp_path):
-    background.up(tmp_path / "home", 1)
+    processes.up(tmp_path / "home", 1)
 
 
 def run_demo(record, tmp_path):
@@ -81,7 +87,7 @@ LOCKS = {
     "a backup's lock": ("backups/.availability-backup.lock", back_up, StoreError),
     "a restore's lock": ("state/record.duckdb.restoring", put_back, StoreError),
     "an export's lock": ("out/.availability-export.lock", send_out, StoreError),
-    "the background's lock": ("home/background.lock", run_background, background.BackgroundError),
+    "the background's lock": ("home/background.lock", run_background, processes.BackgroundError),
     "the demo's lock": (f"demo-home/{demo.LOCK}", run_demo, demo.DemoError),
 }
 
@@ -123,8 +129,8 @@ def test_a_file_in_the_place_of_the_backgrounds_lock_is_not_emptied(record, tmp_
     lock = tmp_path / "home" / "background.lock"
     lock.parent.mkdir()
     lock.write_text(PRECIOUS)
-    with pytest.raises(background.BackgroundError, match="is not this program's file"):
-        background.up(lock.parent, 1)
+    with pytest.raises(processes.BackgroundError, match="is not this program's file"):
+        processes.up(lock.parent, 1)
     assert lock.read_text() == PRECIOUS
 
 
@@ -168,7 +174,7 @@ def test_an_export_writes_and_removes_nothing_behind_a_link(record, tmp_path):
     (out / "availability").symlink_to(precious)
     [month] = precious.iterdir()
     before = {p.name: p.read_bytes() for p in month.iterdir()}
-    with store.writer(record) as con:
+    with writer(record) as con:
         con.execute("UPDATE daily_availability SET file_size_bytes = 7")
     with pytest.raises(StoreError, match="symbolic link"):
         export(record, Folder(out), Form("csv", by_month=True), now=NOW)
@@ -247,7 +253,7 @@ def test_what_a_service_starts_keeps_its_files_private_and_imports_from_nowhere_
     """Containers have no umask of their own."""
     code = "import sys; open('made', 'w').write(str(sys.flags.safe_path))"
     subprocess.run(
-        [sys.executable, "-P", "-m", "availability_pipeline.services", "--",
+        [sys.executable, "-P", "-m", "availability_pipeline.orchestration.services", "--",
          sys.executable, "-c", code],
         cwd=tmp_path, check=False, capture_output=True, umask=0o022,
     )  # fmt: skip

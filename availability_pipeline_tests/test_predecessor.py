@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from availability_pipeline import launch, store, validation
-from availability_pipeline.cli import cli
-from availability_pipeline_tests.helpers import D, days, flat, make_listing
-from availability_pipeline_tests.s3 import local_archive
+from availability_pipeline import validation
+from availability_pipeline.cli.main import cli
+from availability_pipeline.orchestration import launch
+from availability_pipeline.record import write
+from availability_pipeline.record.connection import writer
+from availability_pipeline_tests.support.helpers import D, days, flat, make_listing
+from availability_pipeline_tests.support.s3 import local_archive
 
 ROOT = Path(__file__).parents[1]
 TESTS = ROOT / "availability_pipeline_tests"
@@ -28,7 +31,6 @@ ROWS = [
 ]
 RUN = [row for row in ROWS if row[2] == "run"]
 NAMED = [row for row in ROWS if row[2] != "run"]
-
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +55,9 @@ def home(tmp_path_factory):
             (YESTERDAY - dt.timedelta(7), YESTERDAY),
         ):
             listing = make_listing(start, end, {"BTCUSDT": flat(start, end, size=3)})
-            with store.writer(folder / "record.duckdb") as con:
+            with writer(folder / "record.duckdb") as con:
                 at = dt.datetime.now(dt.UTC) - dt.timedelta(minutes=5)
-                store.write_probe(con, listing, probed_at=at, run_id="seed")
+                write.write_probe(con, listing, probed_at=at, run_id="seed")
         with pytest.MonkeyPatch.context() as broken:
             broken.setenv("AVAILABILITY_S3_BUCKET", "nowhere")
             assert not launch.run_range(D(2024, 1, 16), D(2024, 1, 16)).success

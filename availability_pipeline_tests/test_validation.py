@@ -4,7 +4,10 @@ import datetime as dt
 
 import pytest
 
-from availability_pipeline import queries, store
+from availability_pipeline import queries
+from availability_pipeline.errors import MissingDatabaseError
+from availability_pipeline.record import write as store
+from availability_pipeline.record.connection import writer
 from availability_pipeline.settings import SettingsError
 from availability_pipeline.validation import (
     CompletenessValidator,
@@ -12,14 +15,14 @@ from availability_pipeline.validation import (
     default_range,
     runs,
 )
-from availability_pipeline_tests.helpers import D, days, flat, make_listing, published
+from availability_pipeline_tests.support.helpers import D, days, flat, make_listing, published
 
 START, END = D(2024, 1, 1), D(2024, 1, 20)
 NOW = dt.datetime(2024, 3, 1, 2, tzinfo=dt.UTC)
 
 
 def write(path, files, *, at=NOW, start=START, end=END):
-    with store.writer(path) as con:
+    with writer(path) as con:
         store.write_probe(
             con, make_listing(start, end, files), probed_at=at, run_id="run", accept_shrunken=True
         )
@@ -92,7 +95,7 @@ def test_a_date_that_is_only_pending_is_told_apart(path):
 def test_a_validator_holds_no_lock_and_answers_no_more_once_closed(path):
     validator = ContinuityValidator()
     validator.check_continuity(START, END)
-    with store.writer(path, wait_seconds=0):
+    with writer(path, wait_seconds=0):
         pass
     validator.close()
     validator.close()
@@ -112,7 +115,7 @@ def test_the_snippets_of_the_operations_guide_run_as_they_stand(path):
 
 
 def test_a_missing_database_and_a_bad_setting_are_one_line(tmp_path, monkeypatch):
-    with pytest.raises(store.MissingDatabaseError, match="there is no database"):
+    with pytest.raises(MissingDatabaseError, match="there is no database"):
         ContinuityValidator(tmp_path / "none.duckdb").check_continuity(START, END)
     monkeypatch.setenv("AVAILABILITY_SETTLE_DAYS", "0")
     with pytest.raises(SettingsError, match="AVAILABILITY_SETTLE_DAYS"):

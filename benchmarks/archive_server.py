@@ -27,7 +27,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote
 from xml.sax.saxutils import escape
 
-from availability_pipeline.keys import UM_KLINES_1M
+from availability_pipeline.archive.datasets import UM_KLINES_1M
 from benchmarks.synthetic import SymbolFiles, Synthetic, build
 
 BUCKET = "data.binance.vision"

@@ -16,8 +16,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from availability_pipeline import backup, derived, destinations, export, restore, retention, store
-from availability_pipeline.assets_publish import PUBLISHED
+from availability_pipeline.copies import backup, destinations, export, restore
+from availability_pipeline.orchestration.assets import PUBLISHED
+from availability_pipeline.record import derived, write
+from availability_pipeline.record.connection import writer
 from benchmarks import synthetic
 from benchmarks.common import Row, parser, show, timed
 from benchmarks.store import fill, probed_at
@@ -61,7 +63,7 @@ def main() -> None:
     repeats = options.repeat or (1 if options.quick else 3)
     archive = synthetic.build(symbols)
     now = probed_at(archive.until)
-    keep = retention.Keep()
+    keep = backup.Keep()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         record, backups = folder / "record.duckdb", folder / "backups"
@@ -104,9 +106,9 @@ def main() -> None:
             Row("publish, the first time", f"{first}", f"{len(files)} files, all tables by month")
         )
         start = archive.until - dt.timedelta(19)
-        with store.writer(record) as con:
+        with writer(record) as con:
             late = archive.listing(start, archive.until)
-            store.write_probe(con, late, probed_at=now + dt.timedelta(hours=6), run_id="late")
+            write.write_probe(con, late, probed_at=now + dt.timedelta(hours=6), run_id="late")
             derived.refresh_listings(con)
             derived.refresh_summary(con)
         done: list[export.Exported] = []

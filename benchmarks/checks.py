@@ -14,11 +14,14 @@ from pathlib import Path
 
 import dagster as dg
 
-from availability_pipeline import derived, settings, standing, store
-from availability_pipeline.definitions import build_defs
-from availability_pipeline.keys import FIRST_DATE
-from availability_pipeline.partitions import DAILY_AVAILABILITY
-from availability_pipeline.resources import AvailabilityDuckDB
+from availability_pipeline import settings
+from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.orchestration.code_location import build_defs
+from availability_pipeline.orchestration.partitions import DAILY_AVAILABILITY
+from availability_pipeline.orchestration.resources import AvailabilityDuckDB
+from availability_pipeline.quality import checks as standing
+from availability_pipeline.record import derived
+from availability_pipeline.record.connection import reader, writer
 from benchmarks import synthetic
 from benchmarks.common import Row, parser, show, timed
 from benchmarks.store import fill, probed_at
@@ -46,17 +49,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "record.duckdb"
         rows = fill(path, archive)
-        with store.reader(path) as con:
+        with reader(path) as con:
             for name, check in standing.ALL.items():
                 time = timed(lambda check=check: check(con, clock.now(), limits), repeats)
                 table.append(Row(f"{name}, its numbers and rule", str(time)))
-        with store.writer(path) as con:
+        with writer(path) as con:
             con.execute("DELETE FROM meta WHERE key LIKE 'derived.%'")
-        with store.reader(path) as con:
+        with reader(path) as con:
             checks = list(standing.ALL.values())
             time = timed(lambda: [c(con, clock.now(), limits) for c in checks], repeats)
             table.append(Row("all of them before the derived tables are refreshed", str(time)))
-        with store.writer(path) as con:
+        with writer(path) as con:
             derived.refresh_listings(con)
             derived.refresh_summary(con)
 

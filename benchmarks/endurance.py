@@ -30,9 +30,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from availability_pipeline import derived, queries, store
-from availability_pipeline.archive import NOTHING_RECORDED, Listing, Progress, Recorded
-from availability_pipeline.keys import FIRST_DATE
+from availability_pipeline import queries
+from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.archive.listing import NOTHING_RECORDED, Listing, Progress, Recorded
+from availability_pipeline.record import derived, write
+from availability_pipeline.record.connection import reader, writer
 from benchmarks import synthetic
 from benchmarks.common import Row, parser, show
 
@@ -148,7 +150,7 @@ def rss() -> float:
 def refresh(path: Path) -> None:
     """The derived tables, each in a transaction of its own as the assets do it."""
     for work in (derived.refresh_listings, derived.refresh_summary):
-        with store.writer(path) as con:
+        with writer(path) as con:
             work(con)
 
 
@@ -163,7 +165,7 @@ def ask(path: Path, day: dt.date) -> dict[str, float]:
     for name, work in asked.items():
         times = []
         for _ in range(3):
-            with store.reader(path) as con:
+            with reader(path) as con:
                 before = time.process_time()
                 work(con)
                 times.append((time.process_time() - before) * 1000)
@@ -178,8 +180,8 @@ def live(
     clock = [dt.datetime.combine(start, dt.time(0), tzinfo=dt.UTC)]
     archive = SimulatedArchive(synthetic.build(symbols, end), lambda: clock[0])
     listing = archive.list_range(FIRST_DATE, start - 2 * DAY)
-    with store.writer(path) as con:
-        store.write_probe(con, listing, probed_at=clock[0], run_id="backfill")
+    with writer(path) as con:
+        write.write_probe(con, listing, probed_at=clock[0], run_id="backfill")
     refresh(path)
     points: list[Point] = []
     spent: dict[str, list[float]] = {}
@@ -187,7 +189,7 @@ def live(
     wal_path = path.with_name(path.name + ".wal")
 
     def note(day: dt.date) -> None:
-        with store.reader(path) as con:
+        with reader(path) as con:
             [(rows, revisions)] = con.execute(
                 "SELECT (SELECT count(*) FROM daily_availability), (SELECT count(*) FROM revisions)"
             ).fetchall()
@@ -204,12 +206,12 @@ def live(
     note(start)
     for kind, at, first, yesterday in ticks(start, end, sample):
         clock[0] = at
-        with store.reader(path) as con:
-            recorded = store.recorded(con)
+        with reader(path) as con:
+            recorded = write.recorded(con)
         listing = archive.list_range(first, yesterday, recorded=recorded)
         before = time.process_time()
-        with store.writer(path) as con:
-            store.write_probe(con, listing, probed_at=at, run_id=f"{at:%Y-%m-%d %H}")
+        with writer(path) as con:
+            write.write_probe(con, listing, probed_at=at, run_id=f"{at:%Y-%m-%d %H}")
             wal = max(wal, wal_path.stat().st_size / 1e6 if wal_path.exists() else 0)
         spent.setdefault(kind, []).append((time.process_time() - before) * 1000)
         runs += 1
@@ -233,7 +235,7 @@ def live(
 
 def torn(path: Path) -> int:
     """Dates whose rows are not one probe of every symbol, or later ones of some: must be none."""
-    with store.reader(path) as con:
+    with reader(path) as con:
         [(found,)] = con.execute(
             """SELECT count(*) FROM (
                 SELECT date FROM daily_availability d FULL JOIN probes p USING (date)
@@ -252,8 +254,8 @@ def fresh(
     """Size and questions of a database that was written at once with the same files."""
     other = path.with_name("fresh.duckdb")
     listing = archive.list_range(FIRST_DATE, now.date() - DAY)
-    with store.writer(other) as con:
-        store.write_probe(con, listing, probed_at=now, run_id="fresh")
+    with writer(other) as con:
+        write.write_probe(con, listing, probed_at=now, run_id="fresh")
     refresh(other)
     return {"megabytes": other.stat().st_size / 1e6, **ask(other, day)}
 

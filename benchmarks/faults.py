@@ -34,8 +34,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from availability_pipeline import derived, store
-from availability_pipeline.archive import Listing
+from availability_pipeline.archive.listing import Listing
+from availability_pipeline.errors import FullDiskError, StoreBusyError, StoreError
+from availability_pipeline.record import derived
+from availability_pipeline.record import write as store
+from availability_pipeline.record.connection import reader, writer
 from benchmarks import archive_server, synthetic
 from benchmarks.common import Row, parser, show
 
@@ -88,13 +91,13 @@ def write(path: Path, look: int, say: Callable[[str], None] = lambda _: None) ->
     """One run's writes, as the assets make them: three times the file is opened and closed."""
     listing = listing_of(look)
     say("open")
-    with store.writer(path, 20) as con:
+    with writer(path, 20) as con:
         say("write")
         store.write_probe(con, listing, probed_at=time_of(look), run_id=str(look))
         say(f"close {look}")
     for refresh in (derived.refresh_listings, derived.refresh_summary):
         say("derive")
-        with store.writer(path, 20) as con:
+        with writer(path, 20) as con:
             refresh(con)
 
 
@@ -122,15 +125,13 @@ def sizes_after(look: int) -> npt.NDArray[np.int64]:
 @cache
 def revisions_after(look: int) -> dict[str, int]:
     """How many revisions each look so far has made."""
-    counts = {
-        str(n): int((sizes_after(n) != sizes_after(n - 1)).sum()) for n in range(1, look + 1)
-    }
+    counts = {str(n): int((sizes_after(n) != sizes_after(n - 1)).sum()) for n in range(1, look + 1)}
     return {run: count for run, count in counts.items() if count}
 
 
 def inspect(path: Path) -> int:
     """The last look the database holds; AssertionError when it holds anything but whole looks."""
-    with store.reader(path, 20) as con:
+    with reader(path, 20) as con:
         [(last,)] = con.execute("SELECT max(run_id::INTEGER) FROM probes").fetchall()
         got = con.execute(
             "SELECT file_size_bytes FROM daily_availability WHERE available ORDER BY date, symbol"
@@ -207,7 +208,7 @@ def kill_in_the_store(folder: Path, kills: int, seed: int = 1) -> Found:
             write(path, now + 1)  # the next run
             last = inspect(path)
             assert last == now + 1
-        except (AssertionError, store.StoreError, duckdb.Error) as error:
+        except (AssertionError, StoreError, duckdb.Error) as error:
             found.lost.append(f"{type(error).__name__}: {error}"[:300])
             print(found.lost[-1], file=sys.stderr, flush=True)
             path.unlink()
@@ -251,7 +252,7 @@ def fill_disk(disk: Path | None, folder: Path, free_kb: list[int]) -> Found:
                 assert now in (look - 1, look)
                 write(path, now + 1)
                 assert inspect(path) == now + 1
-            except (AssertionError, store.StoreError, duckdb.Error) as error:
+            except (AssertionError, StoreError, duckdb.Error) as error:
                 found.lost.append(f"{free} kB, look {look}: {type(error).__name__}: {error}"[:300])
     return found
 
@@ -266,9 +267,9 @@ def _write_limited(disk: Path | None, path: Path, look: int, free: int) -> str:
         resource.setrlimit(resource.RLIMIT_FSIZE, (free, before[1]))
     try:
         write(path, look)
-    except store.FullDiskError as error:
+    except FullDiskError as error:
         return "refused in one line" if "\n" not in str(error) else f"long: {error}"
-    except (store.StoreError, duckdb.Error) as error:
+    except (StoreError, duckdb.Error) as error:
         return f"{type(error).__name__}: {error}"[:200]
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -281,12 +282,12 @@ def _without_rights(path: Path, pipe: Connection) -> None:
         os.setgid(NOBODY)
         os.setuid(NOBODY)
     said = []
-    for opened in (store.reader, store.writer):
+    for opened in (reader, writer):
         try:
             with opened(path, 1) as con:
                 con.execute("SELECT count(*) FROM availability").fetchall()
             said.append("fine")
-        except store.StoreError as error:
+        except StoreError as error:
             said.append(f"{type(error).__name__}: {error}")
     pipe.send(said)
 
@@ -340,12 +341,12 @@ def stranger(folder: Path, times: int) -> Found:
         process = context.Process(target=_hold, args=(path, there))
         process.start()
         here.recv()
-        for opened in (store.reader, store.writer):
+        for opened in (reader, writer):
             found.tried += 1
             try:
                 with opened(path, 0.5):
                     found.lost.append("opened a file that another process writes")
-            except store.StoreBusyError as error:
+            except StoreBusyError as error:
                 found.how["refused in one line"] += "\n" not in str(error)
         process.kill()
         process.join()
@@ -403,7 +404,7 @@ def kill_through_dagster(folder: Path, kills: int, seed: int = 2) -> Found:
 
 
 def _torn(path: Path, begin: dt.date, until: dt.date) -> list[str]:
-    with store.reader(path, 60) as con:
+    with reader(path, 60) as con:
         torn = con.execute(
             """SELECT date FROM probes p LEFT JOIN daily_availability d USING (date)
             GROUP BY date, p.symbols, p.available, p.probed_at

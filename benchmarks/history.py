@@ -18,12 +18,12 @@ from pathlib import Path
 
 import dagster as dg
 
-from availability_pipeline.cli_output import without_beta_warnings
-from availability_pipeline.definitions import build_defs
-from availability_pipeline.history import prune
-from availability_pipeline.keys import FIRST_DATE
-from availability_pipeline.partitions import DAILY_AVAILABILITY, range_tags
-from availability_pipeline.resources import AvailabilityDuckDB
+from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.orchestration.beta import without_beta_warnings
+from availability_pipeline.orchestration.code_location import build_defs
+from availability_pipeline.orchestration.instance.retention import prune
+from availability_pipeline.orchestration.partitions import DAILY_AVAILABILITY, range_tags
+from availability_pipeline.orchestration.resources import AvailabilityDuckDB
 from benchmarks import synthetic
 from benchmarks.common import Row, parser, show
 from benchmarks.endurance import LOOKBACK, SimulatedArchive
@@ -110,9 +110,7 @@ def main() -> None:
                 run("late")
                 prune(instance, cut)
                 sizes.append(size(home))
-            materialised = len(
-                instance.get_materialized_partitions(DAILY_AVAILABILITY)
-            )
+            materialised = len(instance.get_materialized_partitions(DAILY_AVAILABILITY))
             kept = len(instance.get_runs())
     dates = (until - first).days + 1
     rows += [

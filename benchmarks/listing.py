@@ -28,10 +28,11 @@ import urllib3
 from botocore import UNSIGNED
 from botocore.config import Config
 
-from availability_pipeline import client, listing, settings
-from availability_pipeline.client import make_client
-from availability_pipeline.keys import DOWNLOAD_HOST, FIRST_DATE, UM_KLINES_1M
-from availability_pipeline.listing import S3Archive
+from availability_pipeline import settings
+from availability_pipeline.archive import _client, listing
+from availability_pipeline.archive._client import make_client
+from availability_pipeline.archive.datasets import DOWNLOAD_HOST, FIRST_DATE, UM_KLINES_1M
+from availability_pipeline.archive.listing import S3Archive
 from benchmarks import archive_server, synthetic
 from benchmarks.common import Row, Timing, cores, parser, pin, show, timed
 
@@ -133,8 +134,8 @@ def parts(url: str, until: dt.date) -> list[Row]:
     ours = S3Archive.from_settings(settings.Settings(s3_endpoint=url, s3_concurrency=1))
     ours.list_range(FIRST_DATE, until)
     with ExitStack() as patches:
-        watch(patches, client._Sender, "__call__", "fetching")  # noqa: SLF001
-        watch(patches, client, "parse_page", "pages")
+        watch(patches, _client._Sender, "__call__", "fetching")  # noqa: SLF001
+        watch(patches, _client, "parse_page", "pages")
         watch(patches, ours._client, "list_objects_v2", "requests")  # noqa: SLF001
         watch(patches, S3Archive, "_list_symbol", "symbols")
         watch(patches, listing, "frame_of", "the frame")

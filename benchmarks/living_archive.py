@@ -18,10 +18,10 @@ from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ConnectionClosedError
 
 from availability_pipeline import settings
-from availability_pipeline.client import make_client
-from availability_pipeline.keys import UM_KLINES_1M
-from availability_pipeline.listing import S3Archive
-from availability_pipeline.pages import parse_page
+from availability_pipeline.archive._client import make_client
+from availability_pipeline.archive._pages import parse_page
+from availability_pipeline.archive.datasets import UM_KLINES_1M
+from availability_pipeline.archive.listing import S3Archive
 
 Fault = Literal["503 on a page", "connection lost", "page cut off", "nothing", "a tenth"]
 
@@ -95,9 +95,7 @@ class LivingArchive:
         # One at a time: the same faults hit the same pages in each run.
         return S3Archive(client, "data.binance.vision", concurrency=1)
 
-    def _respond(
-        self, params: dict[str, Any], **_: object
-    ) -> tuple[AWSResponse, dict[str, Any]]:
+    def _respond(self, params: dict[str, Any], **_: object) -> tuple[AWSResponse, dict[str, Any]]:
         """The answer to a request, as botocore's endpoint would hand it to the client."""
         self.requests += 1
         status, error, body = 200, {}, self.page(params["query_string"])

@@ -26,7 +26,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from availability_pipeline import store
+from availability_pipeline.errors import StoreError
+from availability_pipeline.record.connection import reader
 from benchmarks import archive_server, synthetic
 from benchmarks.common import Row, parser, show
 
@@ -53,10 +54,10 @@ def _reader(path: Path, day: dt.date) -> None:
     while not stop:
         before = time.perf_counter()
         try:
-            with store.reader(path, 60) as con:
+            with reader(path, 60) as con:
                 con.execute("SELECT * FROM availability WHERE date = ?", [day]).fetchall()
                 torn += len(con.execute(TORN).fetchall())
-        except store.StoreError as error:
+        except StoreError as error:
             errors.append(str(error))
         latencies.append(time.perf_counter() - before)
         time.sleep(0.05)  # a person or a dashboard, not a loop that never lets go
@@ -88,7 +89,7 @@ def _statuses(home: Path) -> dict[str, str]:
 
 def measure(launch: int, symbols: int, readers: int) -> dict[str, Any]:
     """Launch, wait for all, count."""
-    from availability_pipeline_tests.test_daemon import Ui
+    from availability_pipeline_tests.support.ui import Ui
 
     until = synthetic.yesterday()
     begin = until - dt.timedelta(DAYS)

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from availability_pipeline.keys import FIRST_DATE
+from availability_pipeline.archive.datasets import FIRST_DATE
 from benchmarks import archive_server, synthetic
 from benchmarks.common import Row, parser, show
 
@@ -33,9 +33,9 @@ def _child(start: dt.date, end: dt.date, launched: float) -> None:
     """One run, in this process; prints its parts in seconds as JSON."""
     parts = {"start": time.time() - launched}
     before = time.perf_counter()
-    launch = importlib.import_module("availability_pipeline.launch")
-    assets = importlib.import_module("availability_pipeline.assets")
-    listing = importlib.import_module("availability_pipeline.listing")
+    launch = importlib.import_module("availability_pipeline.orchestration.launch")
+    assets = importlib.import_module("availability_pipeline.orchestration.assets")
+    listing = importlib.import_module("availability_pipeline.archive.listing")
     parts["import"] = time.perf_counter() - before
 
     def measured(part: str, work: Callable[..., Any]) -> Callable[..., Any]:

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import duckdb
 
-from availability_pipeline import queries, store
+from availability_pipeline import queries
+from availability_pipeline.record.connection import reader
 from benchmarks import synthetic
 from benchmarks.common import Row, parser, show
 from benchmarks.store import fill
@@ -98,7 +99,7 @@ def main() -> None:
 
         first = "SELECT symbol FROM rows WHERE available GROUP BY symbol HAVING {} ORDER BY symbol"
         table: list[Row] = []
-        with store.reader(ours) as con:
+        with reader(ours) as con:
             questions: list[tuple[str, str, tuple[object, ...], float, Callable[[], object]]] = [
                 ("snapshot", "snapshot", (until,), 5, beside(
                     "SELECT symbol, file_size_bytes, last_modified FROM rows "

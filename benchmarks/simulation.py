@@ -24,13 +24,17 @@ from typing import Any
 import dagster as dg
 import duckdb
 
-from availability_pipeline import automation, derived, queries, settings, slo_runs, store
-from availability_pipeline import standing as checks
-from availability_pipeline.archive import ArchiveError
-from availability_pipeline.definitions import build_defs
-from availability_pipeline.keys import FIRST_DATE
-from availability_pipeline.partitions import range_tags
-from availability_pipeline.resources import AvailabilityDuckDB
+from availability_pipeline import queries, settings
+from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.archive.listing import ArchiveError
+from availability_pipeline.errors import RefusedProbeError
+from availability_pipeline.orchestration import schedules
+from availability_pipeline.orchestration.code_location import build_defs
+from availability_pipeline.orchestration.partitions import range_tags
+from availability_pipeline.orchestration.resources import AvailabilityDuckDB
+from availability_pipeline.quality import checks, rules
+from availability_pipeline.record import derived, write
+from availability_pipeline.record.connection import writer
 from benchmarks import life as script
 from benchmarks.common import Row, show
 from benchmarks.life import DAY, Life, at
@@ -159,7 +163,7 @@ PROBING = ("daily_update_schedule", "late_arrivals_schedule", "full_reconcile_sc
 def ticks(day: int) -> Iterator[tuple[dt.datetime, dg.ScheduleDefinition]]:
     """The day's ticks of the probes and the checks, in order, read off their cron lines."""
     found = []
-    for schedule in automation.schedules(settings.load()):
+    for schedule in schedules.schedules(settings.load()):
         if schedule.name not in (*PROBING, "slo_schedule"):
             continue
         minute, hours, _, _, weekdays = str(schedule.cron_schedule).split()
@@ -189,7 +193,7 @@ class Simulation:
         self.settings = settings.Settings(db=str(self.path))
         self.rng = random.Random(seed + 1)
         self.days, self.every = days, through_dagster
-        self.scheduled: list[slo_runs.UpdateRun] = []
+        self.scheduled: list[rules.UpdateRun] = []
         self.outcome = Outcome(self.life)
         # Opening and closing the file is a third of the time of so small a write.
         self._open = contextlib.ExitStack()
@@ -221,7 +225,7 @@ class Simulation:
     def con(self) -> duckdb.DuckDBPyConnection:
         """The record, open for writing."""
         if self._con is None:
-            self._con = self._open.enter_context(store.writer(self.path))
+            self._con = self._open.enter_context(writer(self.path))
         return self._con
 
     def at(self, time: dt.datetime) -> None:
@@ -251,7 +255,7 @@ class Simulation:
             self.clock.time -= DAY
         done = self.run(schedule.name, dt.date.fromisoformat(first), dt.date.fromisoformat(last))
         run_id = str(len(self.scheduled))
-        self.scheduled.append(slo_runs.UpdateRun(run_id, schedule.name, time, done))
+        self.scheduled.append(rules.UpdateRun(run_id, schedule.name, time, done))
         self.clock.time = time
         self.world.strike(None)
         if schedule.name == "daily_update_schedule":
@@ -279,14 +283,14 @@ class Simulation:
 
     def _directly(self, what: str, start: dt.date, end: dt.date) -> bool:
         try:
-            listing = self.s3.list_range(start, end, recorded=store.recorded(self.con))
-            store.write_probe(
+            listing = self.s3.list_range(start, end, recorded=write.recorded(self.con))
+            write.write_probe(
                 self.con, listing, probed_at=self.clock.time, run_id=what, max_clock_skew_minutes=60
             )
         except ArchiveError as error:
             self.outcome.runs[f"failed: {type(error).__name__.removesuffix('Error')}"] += 1
             return False
-        except store.RefusedProbeError as error:
+        except RefusedProbeError as error:
             self.outcome.runs[f"refused: {type(error).__name__.removesuffix('Error')}"] += 1
             return False
         return True
@@ -316,12 +320,12 @@ class Simulation:
         if len(standing) > 1:  # continuity alone does not need them
             derived.refresh_listings(self.con)
             derived.refresh_summary(self.con)
-        due = slo_runs.due_date(now, self.settings.slo_freshness_minutes)
+        due = rules.due_date(now, self.settings.slo_freshness_minutes)
         verdicts = {name: checks.ALL[name](self.con, now, self.settings) for name in standing}
-        verdicts["freshness"] = slo_runs.freshness(
+        verdicts["freshness"] = rules.freshness(
             self.model.first.get(due), now, self.settings.slo_freshness_minutes
         )
-        verdicts["update_success_rate"] = slo_runs.update_success_rate(
+        verdicts["update_success_rate"] = rules.update_success_rate(
             self.scheduled, now, self.settings.slo_success_rate
         )
         true = {
@@ -352,7 +356,7 @@ class Simulation:
 
     def _fails_often(self, now: dt.datetime) -> bool:
         recent = [bool(r.succeeded) for r in self.scheduled if r.launched_at >= now - 30 * DAY]
-        enough = len(recent) >= slo_runs.MIN_RUNS
+        enough = len(recent) >= rules.MIN_RUNS
         return enough and sum(recent) < self.settings.slo_success_rate * len(recent)
 
     def _fingerprint(self) -> tuple[Any, ...]:

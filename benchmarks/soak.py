@@ -34,10 +34,10 @@ from typing import Any
 import dagster as dg
 from dagster._core.scheduler.instigation import InstigatorStatus, InstigatorType
 
-from availability_pipeline import connections
-from availability_pipeline.cli_output import without_beta_warnings
-from availability_pipeline.keys import FIRST_DATE
-from availability_pipeline_tests.receiver import Receiver, receiving
+from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.orchestration.beta import without_beta_warnings
+from availability_pipeline.record import connection
+from availability_pipeline_tests.support.receiver import Receiver, receiving
 from benchmarks import soak_archive
 from benchmarks.common import Row, show
 from benchmarks.soak_tree import CLOCK, DAY, LASTING, SHORT, Judge, Tree
@@ -459,7 +459,7 @@ def _last_events(instance: dg.DagsterInstance) -> list[int]:
 def record_wrong(path: Path, archive: soak_archive.Archive) -> list[str]:
     """Where the record differs from the archive: files, statuses, dates that are torn."""
     wrong = []
-    with connections.reader(path, 60) as con:
+    with connection.reader(path, 60) as con:
         rows = con.execute(
             "SELECT date, symbol, status, file_size_bytes, last_modified FROM availability"
         ).fetchall()
@@ -473,9 +473,7 @@ def record_wrong(path: Path, archive: soak_archive.Archive) -> list[str]:
     for date, symbol, status, size, modified in rows:
         file = files.get((date, symbol))
         settled = dt.datetime.combine(date, dt.time(), dt.UTC) + dt.timedelta(SETTLE_DAYS + 1)
-        expected = (
-            "available" if file else "absent" if probed[date] >= settled else "pending"
-        )
+        expected = "available" if file else "absent" if probed[date] >= settled else "pending"
         same = file is None or (file.size, file.modified) == (size, modified)
         if status != expected or not same:
             wrong.append(f"{date} {symbol}: {status} {size} {modified}, truly {expected} {file}")
@@ -500,9 +498,7 @@ def alerts_wrong(instance: dg.DagsterInstance, targets: list[Receiver]) -> list[
         if list(dict.fromkeys(other)) != list(dict.fromkeys(first))
     ]
     told = [_told(*message) for message in dict.fromkeys(first)]
-    statuses = {
-        run.run_id: (run.job_name, run.status.value) for run in instance.get_runs()
-    }
+    statuses = {run.run_id: (run.job_name, run.status.value) for run in instance.get_runs()}
     ends = {
         record.event_log_entry.run_id: record.storage_id
         for kind in ENDS

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import dagster as dg
 
-from availability_pipeline import automation, settings
-from availability_pipeline.definitions import build_defs
-from availability_pipeline.resources import Clock
+from availability_pipeline import settings
+from availability_pipeline.orchestration import schedules
+from availability_pipeline.orchestration.code_location import build_defs
+from availability_pipeline.orchestration.resources import Clock
 from benchmarks.soak_tree import CLOCK, DAY
 
 
@@ -63,9 +64,9 @@ def sped_up(real: dg.ScheduleDefinition, cron: str) -> dg.ScheduleDefinition:
 
 
 _DECORATED = (
-    automation.daily_update_schedule,
-    automation.late_arrivals_schedule,
-    automation.full_reconcile_schedule,
+    schedules.daily_update_schedule,
+    schedules.late_arrivals_schedule,
+    schedules.full_reconcile_schedule,
 )
 
 
@@ -76,7 +77,7 @@ def _build() -> dg.Definitions:
         assets=ours.assets,
         asset_checks=ours.asset_checks,
         jobs=ours.jobs,
-        schedules=[sped_up(one, times[one.name]) for one in automation.schedules(settings.load())],
+        schedules=[sped_up(one, times[one.name]) for one in schedules.schedules(settings.load())],
         sensors=ours.sensors,
         resources=ours.resources,
         executor=ours.executor,

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import psutil
 
-from availability_pipeline import demo_ui, services
+from availability_pipeline.orchestration import processes as demo_ui
+from availability_pipeline.orchestration import services
 
 ROOT = Path(__file__).parent.parent
 MODULE = "benchmarks.soak_definitions"
@@ -28,11 +29,11 @@ EVERY = 2.0
 """Seconds between two looks at the processes."""
 
 MODULES = {
-    "availability_pipeline.background": "keeper",
-    "availability_pipeline.services": "services",
-    "availability_pipeline.webserver": "webserver",
+    "availability_pipeline.orchestration.processes": "keeper",
+    "availability_pipeline.orchestration.services": "services",
+    "availability_pipeline.orchestration.instance.webserver": "webserver",
     "dagster._daemon": "daemon",
-    "availability_pipeline.alert_targets": "sender of alerts",
+    "availability_pipeline.alerts.delivery": "sender of alerts",
     "availability_pipeline.cli": "command",
 }
 NEEDED = (
@@ -66,7 +67,7 @@ class Tree:
         log = self.home / "background.log"
         with log.open("ab") as out:
             subprocess.Popen(
-                services.python("availability_pipeline.background", "--port", str(self.port),
+                services.python(demo_ui.__name__, "--port", str(self.port),
                                 "--log", str(log), "--module", MODULE),
                 env=self.env, cwd=self.home, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                 start_new_session=True,

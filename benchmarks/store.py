@@ -22,8 +22,10 @@ from typing import Any
 
 import duckdb
 
-from availability_pipeline import derived, store
-from availability_pipeline.keys import FIRST_DATE
+from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.record import derived
+from availability_pipeline.record import write as store
+from availability_pipeline.record.connection import writer
 from benchmarks import synthetic
 from benchmarks.common import Row, parser, show, timed
 
@@ -36,9 +38,9 @@ def probed_at(until: dt.date) -> dt.datetime:
 def fill(path: Path, archive: synthetic.Synthetic) -> int:
     """Store all history of a synthetic archive; returns the rows."""
     listing = archive.listing(FIRST_DATE, archive.until)
-    with store.writer(path) as con:
+    with writer(path) as con:
         result = store.write_probe(con, listing, probed_at=probed_at(archive.until), run_id="all")
-    with store.writer(path) as con:
+    with writer(path) as con:
         derived.refresh_listings(con)
         derived.refresh_summary(con)
     return result.rows
@@ -52,11 +54,11 @@ def _ours(symbols: int, folder: Path) -> dict[str, Any]:
     at = probed_at(until)
 
     def write_all() -> None:
-        with store.writer(path) as con:
+        with writer(path) as con:
             found["rows"] = store.write_probe(con, full, probed_at=at, run_id="all").rows
 
     def refresh() -> None:
-        with store.writer(path) as con:
+        with writer(path) as con:
             derived.refresh_listings(con)
             derived.refresh_summary(con)
 
@@ -70,7 +72,7 @@ def _ours(symbols: int, folder: Path) -> dict[str, Any]:
 
     def write_day() -> None:
         # Opening the file and closing it, which writes a checkpoint, is part of it: each run does.
-        with store.writer(path) as con:
+        with writer(path) as con:
             start = time.perf_counter()
             store.write_probe(
                 con, day, probed_at=at + dt.timedelta(minutes=next(later)), run_id="day"
@@ -82,7 +84,7 @@ def _ours(symbols: int, folder: Path) -> dict[str, Any]:
     again = at + dt.timedelta(days=1)
 
     def write_again() -> None:
-        with store.writer(path) as con:
+        with writer(path) as con:
             store.write_probe(con, full, probed_at=again, run_id="again")
 
     found["again"] = timed(write_again).wall

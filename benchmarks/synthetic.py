@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from availability_pipeline.archive import Listing
-from availability_pipeline.keys import FIRST_FILE_DATE
+from availability_pipeline.archive.datasets import FIRST_FILE_DATE
+from availability_pipeline.archive.listing import Listing
 
 _EPOCH = dt.date(1970, 1, 1).toordinal()
 _FIRST = FIRST_FILE_DATE.toordinal()

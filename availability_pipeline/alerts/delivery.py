@@ -1,0 +1,192 @@
+"""Alert targets: reading them from the setting, and handing messages to Apprise.
+
+Belongs here: everything that knows Apprise. Does not belong here: what is worth a message
+(`alert_rules`), Dagster (`alerts`).
+
+Messages are sent by a child process (this module run as a program) that is killed when its time
+is up: a target that hangs, or drips one byte a second for ever, would otherwise keep a thread of
+the code server, and in the end all of them. Apprise's own timeout leaves such threads behind.
+Addresses reach the child through a pipe, never as arguments, and its stderr is discarded, because
+libraries write addresses there.
+"""
+
+import functools
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import Literal, TypedDict
+
+from availability_pipeline import extras
+from availability_pipeline.masking import mask_target
+
+TARGET_SECONDS = 10.0
+"""How long one target may take for one message; mail servers greet slowly."""
+
+BUDGET_SECONDS = 30.0
+"""How long one delivery may take in all; Dagster ends a sensor's evaluation after 60 s."""
+
+Kind = Literal["failure", "success", "info"]
+
+Sending = tuple[str, str, Kind, Sequence[int]]
+"""Title, body, kind, and positions among the addresses to send it to."""
+
+
+def split(text: str) -> tuple[str, ...]:
+    """The addresses in a setting, which stand between commas or white space.
+
+    Raises:
+        ValueError: something in it is no address Apprise knows; the text masks it. Or Apprise is
+            not installed: what nobody could send must not be taken.
+    """
+    if line := extras.missing("alerts"):
+        raise ValueError(line)
+    # Apprise's own detection, so that a comma inside an address (`?to=a,b`) stays there.
+    from apprise.utils.parse import parse_urls
+
+    urls = tuple(url.rstrip(" ,;\t\r\n") for url in parse_urls(text))  # type: ignore[no-untyped-call]
+    left = text
+    for url in urls:
+        left = left.replace(url, " ", 1)
+    if re.sub(r"[\s,;]", "", left):
+        raise ValueError("there is text before the first address; give addresses only")
+    for number, url in enumerate(urls, 1):
+        if not _known(url):
+            raise ValueError(
+                f"entry {number} of {len(urls)} ({mask_target(url)}) is no address that Apprise "
+                "can use; see docs/alerts.md for examples"
+            )
+    return urls
+
+
+@functools.lru_cache(maxsize=32)  # the first look loads all of Apprise's services, 0.4 s
+def _known(url: str) -> bool:
+    import apprise
+
+    with _silenced():
+        return apprise.Apprise.instantiate(url) is not None
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Apprise logs what it cannot read, and masks only some of it."""
+    logger = logging.getLogger("apprise")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+class _Order(TypedDict):
+    """What the child is told through its stdin."""
+
+    urls: list[str]
+    messages: list[tuple[str, str, Kind, list[int]]]
+    seconds: float
+    budget: float
+
+
+def deliver(
+    urls: Sequence[str],
+    messages: Sequence[Sending],
+    *,
+    budget_seconds: float = BUDGET_SECONDS,
+    target_seconds: float = TARGET_SECONDS,
+) -> list[frozenset[int]]:
+    """Send messages; never raises for a target's sake and never takes longer than the budget.
+
+    Args:
+        urls: Apprise addresses.
+        messages: what to send, and to which positions in `urls`.
+        budget_seconds: after this all that was not delivered counts as failed.
+        target_seconds: the same for one message to one target.
+
+    Returns:
+        For each message the positions in `urls` that took it. A target that failed one message
+        is not tried again in this call, so that messages keep their order.
+    """
+    taken: list[frozenset[int]] = [frozenset() for _ in messages]
+    order = _Order(
+        urls=list(urls),
+        messages=[(title, body, kind, list(to)) for title, body, kind, to in messages],
+        seconds=target_seconds,
+        budget=budget_seconds,
+    )
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "availability_pipeline.alerts.delivery"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError:  # no memory or process left: nothing was delivered
+        return taken
+    with process:
+        try:
+            # What it printed before it was killed was delivered.
+            out, _ = process.communicate(json.dumps(order).encode(), timeout=budget_seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # some services start programs of their own
+            out, _ = process.communicate()
+    for line in out.decode("utf-8", "replace").splitlines():
+        if found := re.fullmatch(r"taken (\d+) (\d+)", line):
+            number, position = map(int, found.groups())
+            taken[number] |= {position}
+    return taken
+
+
+def _send_all(order: _Order) -> Iterator[tuple[int, int]]:
+    """In the child: (number of the message, position of the target) of each that was taken."""
+    import apprise
+
+    logging.getLogger("apprise").disabled = True
+    targets = [apprise.Apprise(url) for url in order["urls"]]
+    for service in (service for target in targets for service in target):
+        # Apprise gives up after 4 s and calls it a failure, while the target may well have taken
+        # the message: sent again, it would arrive twice.
+        for limit in ("socket_connect_timeout", "socket_read_timeout"):
+            if (getattr(service, limit, None) or 0) < order["seconds"]:
+                setattr(service, limit, order["seconds"])
+    usable = set(range(len(targets)))
+    pool = ThreadPoolExecutor(max_workers=max(1, len(targets)))
+    # The parent kills us at the end of its budget; begin nothing that it would cut off.
+    deadline = time.monotonic() + order["budget"] - order["seconds"] - 4
+    for number, (title, body, kind, positions) in enumerate(order["messages"]):
+        if number and time.monotonic() > deadline:
+            return
+        calls = {
+            pool.submit(
+                targets[position].notify,
+                body=body,
+                title=title,
+                notify_type=apprise.NotifyType(kind),
+                body_format=apprise.NotifyFormat.TEXT,
+            ): position
+            for position in usable.intersection(positions)
+        }
+        # A second more than the target has, so that one that used all of it is not sent it again.
+        done = wait(calls, timeout=order["seconds"] + 1).done
+        took = {calls[c] for c in done if c.exception() is None and c.result()}
+        usable -= set(calls.values()) - took
+        yield from ((number, position) for position in sorted(took))
+
+
+def _main() -> None:
+    for number, position in _send_all(json.load(sys.stdin)):
+        sys.stdout.write(f"taken {number} {position}\n")
+        sys.stdout.flush()
+    # Not sys.exit: it would wait for the threads of hanging targets.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    _main()

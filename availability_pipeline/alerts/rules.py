@@ -1,0 +1,321 @@
+"""What alerts are about: events of runs and checks, what is in trouble, messages.
+
+Belongs here: the values, which live in a sensor's cursor as JSON. Does not belong here: what is
+worth an alert (`alert_rules`), the words (`alert_texts`).
+"""
+
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from availability_pipeline import PROGRAM
+from availability_pipeline.masking import mask
+
+MAX_SPANS = 100
+"""Dates in trouble are remembered one by one up to here, then as one range from first to last."""
+
+
+class Model(BaseModel):
+    """Values of this module; they live in a sensor's cursor as JSON."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Span(Model):
+    """Dates from `start` to `end`, both included."""
+
+    start: dt.date
+    end: dt.date
+
+    def __str__(self) -> str:
+        """As people write it."""
+        if self == ALWAYS:
+            return "all dates"
+        return str(self.start) if self.start == self.end else f"{self.start} to {self.end}"
+
+    @property
+    def days(self) -> int:
+        """How many."""
+        return (self.end - self.start).days + 1
+
+    def covers(self, other: "Span") -> bool:
+        """Whether all dates of `other` are in it."""
+        return self.start <= other.start and other.end <= self.end
+
+
+ALWAYS = Span(start=dt.date.min, end=dt.date.max)
+"""The span of what is not about certain dates."""
+
+
+def merge_spans(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """The same dates in as few spans as possible, at most MAX_SPANS."""
+    merged: list[Span] = []
+    for span in sorted(spans, key=lambda s: (s.start, s.end)):
+        last = merged[-1] if merged else None
+        # ordinals: date.max has no day after it
+        if last and span.start.toordinal() <= last.end.toordinal() + 1:
+            merged[-1] = Span(start=last.start, end=max(last.end, span.end))
+        else:
+            merged.append(span)
+    if len(merged) > MAX_SPANS:
+        return (Span(start=merged[0].start, end=merged[-1].end),)
+    return tuple(merged)
+
+
+class RunFailed(Model):
+    """A run ended as failed; `step` is None where none had begun.
+
+    `moving` says that the job looks at a window which moves on by a day each day.
+    """
+
+    run_id: str
+    name: str
+    span: Span
+    step: str | None
+    error: str
+    moving: bool = False
+
+
+class RunSucceeded(Model):
+    """A run ended well; `steps` are those it ran."""
+
+    run_id: str
+    name: str
+    span: Span
+    steps: frozenset[str]
+
+
+class CheckFailed(Model):
+    """A check failed as an ERROR, on these dates (or on ALWAYS)."""
+
+    run_id: str
+    name: str
+    spans: tuple[Span, ...]
+    observed: str
+    recovery: str
+
+
+class CheckPassed(Model):
+    """A check passed for a span."""
+
+    run_id: str
+    name: str
+    span: Span
+
+
+Event = RunFailed | RunSucceeded | CheckFailed | CheckPassed
+
+
+class Trouble(Model):
+    """A span that failed, and at which step of the run; `moving` as in RunFailed."""
+
+    span: Span
+    step: str | None = None
+    moving: bool = False
+
+
+class Problem(Model):
+    """A job or check that is not well: what failed, and what of it was announced."""
+
+    troubles: tuple[Trouble, ...]
+    failures: int = 0
+    held: int = 0
+    held_dates: tuple[Span, ...] = ()
+    last: RunFailed | CheckFailed
+    announced_at: dt.datetime | None = None
+
+
+class Message(Model):
+    """What is sent; `failure` or `success` decides its colour where a service has one."""
+
+    title: str
+    body: str
+    failure: bool
+
+
+Problems = Mapping[str, Problem]
+"""By "job NAME" or "check NAME"."""
+
+
+HOLD = dt.timedelta(hours=1)
+"""After a message on a failure, the same job's or check's next failures wait this long."""
+
+MAX_PROBLEMS = 50
+"""Jobs and checks in trouble that are remembered; the oldest are forgotten first."""
+
+
+def decide(
+    problems: Problems, events: Iterable[Event], now: dt.datetime
+) -> tuple[dict[str, Problem], list[Message]]:
+    """Take in what happened, oldest first; say what is to be announced.
+
+    Args:
+        problems: what the last call returned.
+        events: each once.
+        now: aware.
+    """
+    state = dict(problems)
+    messages: list[Message] = []
+    for event in events:
+        match event:
+            case RunFailed():
+                trouble = Trouble(span=event.span, step=event.step, moving=event.moving)
+                _fail(state, f"job {event.name}", event, [trouble])
+            case CheckFailed():
+                key = f"check {event.name}"
+                known = [t.span for t in state[key].troubles] if key in state else []
+                new = [s for s in event.spans if not any(k.covers(s) for k in known)]
+                if new:
+                    _fail(state, key, event, [Trouble(span=span) for span in new])
+            case RunSucceeded():
+                for key in [k for k in state if k.startswith("job ")]:
+                    _recover(state, key, event, messages)
+            case CheckPassed():
+                if f"check {event.name}" in state:
+                    _recover(state, f"check {event.name}", event, messages)
+    for key, problem in state.items():
+        at = problem.announced_at
+        # A clock that went backwards must not hold anything for years.
+        if problem.held and (at is None or not dt.timedelta(0) <= now - at < HOLD):
+            messages.append(failure_message(problem))
+            state[key] = problem.model_copy(
+                update={"held": 0, "held_dates": (), "announced_at": now}
+            )
+    return dict(list(state.items())[-MAX_PROBLEMS:]), messages
+
+
+def _fail(
+    state: dict[str, Problem],
+    key: str,
+    event: RunFailed | CheckFailed,
+    troubles: Sequence[Trouble],
+) -> None:
+    before = state.pop(key, None) or Problem(troubles=(), last=event)
+    state[key] = before.model_copy(
+        update={
+            "troubles": _bounded([*before.troubles, *troubles]),
+            "failures": before.failures + 1,
+            "held": before.held + 1,
+            "held_dates": merge_spans([*before.held_dates, *(t.span for t in troubles)]),
+            "last": event,
+        }
+    )
+
+
+def _recover(
+    state: dict[str, Problem],
+    key: str,
+    event: RunSucceeded | CheckPassed,
+    messages: list[Message],
+) -> None:
+    problem = state[key]
+    left = tuple(t for t in problem.troubles if not _is_over(t, key, event))
+    if left:
+        state[key] = problem.model_copy(update={"troubles": left})
+        return
+    del state[key]
+    if problem.announced_at is None:  # it failed and recovered between two looks
+        messages.append(failure_message(problem))
+    messages.append(recovery_message(problem, event))
+
+
+def _is_over(trouble: Trouble, key: str, event: RunSucceeded | CheckPassed) -> bool:
+    failed, good = trouble.span, event.span
+    if isinstance(event, CheckPassed):
+        return good.covers(failed)
+    same_job = key == f"job {event.name}"
+    if trouble.step is None:
+        # It never began. A run without dates says nothing about another job.
+        return good.covers(failed) and (same_job or good != ALWAYS)
+    if trouble.step not in event.steps:
+        return False
+    # The next look of a window that moves on will do, if it begins where the failed one had not
+    # yet ended: its first date is never probed again before Sunday.
+    next_look = trouble.moving and same_job and good.start <= failed.end <= good.end
+    return next_look or good.covers(failed)
+
+
+def _bounded(troubles: Sequence[Trouble]) -> tuple[Trouble, ...]:
+    unique = tuple(dict.fromkeys(troubles))
+    if len(unique) <= MAX_SPANS:
+        return unique
+    hull = Span(start=min(t.span.start for t in unique), end=max(t.span.end for t in unique))
+    return tuple({t.step: t.model_copy(update={"span": hull}) for t in unique}.values())
+
+
+MAX_LINE = 500
+"""Characters of an error in a message."""
+
+
+def dates_text(spans: Iterable[Span], limit: int = 5) -> str:
+    """Spans as text: merged, and no more than `limit` of them."""
+    merged = merge_spans(spans)
+    more = f" and {len(merged) - limit} more" if len(merged) > limit else ""
+    return ", ".join(str(span) for span in merged[:limit]) + more
+
+
+def one_line(text: str) -> str:
+    """The first line of an error, bounded, with the secrets in its addresses hidden."""
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    line = mask(line)
+    return line if len(line) <= MAX_LINE else line[: MAX_LINE - 1] + "…"
+
+
+def failure_message(problem: Problem) -> Message:
+    """That a job or check fails, with what was held back since the last message on it."""
+    last, dates = problem.last, dates_text(problem.held_dates)
+    about = "" if problem.held_dates == (ALWAYS,) else f": {dates_text(problem.held_dates, 2)}"
+    if isinstance(last, RunFailed):
+        times = "" if problem.held == 1 else f" {problem.held} times"
+        return Message(
+            title=f"{last.name} failed{times}{about}",
+            body=_lines(
+                what=f"{problem.held} failed runs" if times else "a run failed",
+                dates=dates,
+                error=one_line(last.error),
+                do=_remedy(last.name, problem.held_dates),
+                run=last.run_id,
+            ),
+            failure=True,
+        )
+    return Message(
+        title=f"check {last.name} failed{about}",
+        body=_lines(
+            what=f"the check found {last.observed}",
+            dates=dates,
+            do=one_line(last.recovery) or "See the check in the Dagster UI.",
+            run=last.run_id,
+        ),
+        failure=True,
+    )
+
+
+def _remedy(name: str, spans: Sequence[Span]) -> str:
+    if ALWAYS in spans:
+        return f"The next run of {name} tries again; the run's log is in the Dagster UI."
+    start, end = spans[0].start, spans[-1].end
+    command = (
+        f"update manual --date {start}" if start == end else f"backfill --start {start} --end {end}"
+    )
+    return f"Nothing: the next scheduled run repairs it. By hand: {PROGRAM} {command}"
+
+
+def recovery_message(problem: Problem, event: RunSucceeded | CheckPassed) -> Message:
+    """That all of its failures are over, `event` being the last."""
+    name = problem.last.name
+    failures = f"{problem.failures} failure{'s' if problem.failures > 1 else ''}"
+    if isinstance(event, CheckPassed):
+        title, what = f"check {name} recovered", f"it passes again, after {failures}"
+    else:
+        title = f"{name} recovered"
+        what = f"{event.name} succeeded, after {failures}"
+    dates = "" if event.span == ALWAYS else str(event.span)
+    return Message(
+        title=title, body=_lines(what=what, dates=dates, do="Nothing.", run=event.run_id),
+        failure=False,
+    )  # fmt: skip
+
+
+def _lines(**parts: str) -> str:
+    return "\n".join(f"{name.capitalize()}: {text}" for name, text in parts.items() if text)

@@ -1,0 +1,470 @@
+"""What a listing of the archive is: the protocol, its result, its errors.
+
+Belongs here: what assets and tests need to know of any archive. Does not belong here: how S3 is
+asked (`listing`).
+
+    ArchiveError            anything that makes a listing no fact
+    ├── DiscoveryError      the symbol folders could not be listed
+    └── ListingError        some symbols could not be listed; `failures` has symbol -> reason
+
+The truth rule: a listing is whole or it raises. Nothing partial is ever returned.
+"""
+
+import contextlib
+import datetime as dt
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+
+from availability_pipeline.archive._client import make_client
+from availability_pipeline.archive._pages import MalformedPageError, Names, Page, instants
+from availability_pipeline.archive.datasets import UM_KLINES_1M, Dataset, unsettled
+from availability_pipeline.masking import printable
+from availability_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+Progress = Callable[[int, int], None]
+
+
+class ArchiveError(Exception):
+    """The archive could not be listed; nothing was returned and nothing may be written."""
+
+
+class DiscoveryError(ArchiveError):
+    """The symbol folders could not be listed."""
+
+
+class ListingError(ArchiveError):
+    """One or more symbols could not be listed.
+
+    Attributes:
+        failures: symbol -> reason.
+        total: symbols that were to be listed.
+        start, end: first and last date asked for.
+    """
+
+    def __init__(
+        self, failures: Mapping[str, str], total: int, start: dt.date, end: dt.date
+    ) -> None:
+        self.failures, self.total, self.start, self.end = dict(failures), total, start, end
+        first = "; ".join(f"{s}: {r}" for s, r in sorted(failures.items())[:3])
+        more = f" and {len(failures) - 3} more" if len(failures) > 3 else ""
+        dates = f"{start}" if start == end else f"{start} to {end}"
+        super().__init__(
+            f"listing {dates} failed for {len(failures)} of {total} symbols ({first}{more}); "
+            "nothing was written, the next scheduled run repairs it"
+        )
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What the record holds before a listing: it decides which symbols need more than the range.
+
+    A symbol that is listed for the first time is unknown on every date probed before. A listing
+    costs the same whatever its dates, so it is listed over all of them at once; and so is every
+    symbol of the same name but for its `SETTLED` suffixes, for on a relisting the files of the
+    one move to the other.
+
+    Attributes:
+        symbols: symbols with a row on each probed date; all others count as new.
+        first, last: first and last probed date; None while no date was probed.
+    """
+
+    symbols: frozenset[str] = frozenset()
+    first: dt.date | None = None
+    last: dt.date | None = None
+
+    def span(self, start: dt.date, end: dt.date) -> tuple[dt.date, dt.date]:
+        """First and last date of the range and the record together."""
+        return min(start, self.first or start), max(end, self.last or end)
+
+    def behind(self, listed: Iterable[str], start: dt.date, end: dt.date) -> frozenset[str]:
+        """Of the listed symbols those that a listing of `start` to `end` would not suffice for."""
+        if self.span(start, end) == (start, end):
+            return frozenset()
+        names = list(listed)
+        stems = {unsettled(name) for name in names if name not in self.symbols}
+        return frozenset(name for name in names if unsettled(name) in stems)
+
+
+NOTHING_RECORDED = Recorded()
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A whole listing of a range of dates.
+
+    Attributes:
+        start, end: first and last date, both included.
+        symbols: every symbol with a folder, sorted.
+        files: one row per file: `symbol` (category), `date` (datetime64, midnight),
+            `file_size_bytes` (int64), `last_modified` (datetime64, UTC).
+        requests: LIST requests made.
+        passed_over: names that match no grammar -> how often; never more than 100 names.
+        server_time: latest `Date` header of the answers (UTC), or None without one.
+        widened: symbols that were listed over more dates than the range (see `Recorded`); of the
+            others `files` has the range only.
+        widened_start, widened_end: the dates of those, both included.
+    """
+
+    start: dt.date
+    end: dt.date
+    symbols: tuple[str, ...]
+    files: pd.DataFrame
+    requests: int
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+    server_time: dt.datetime | None = None
+    widened: frozenset[str] = frozenset()
+    widened_start: dt.date | None = None
+    widened_end: dt.date | None = None
+
+
+class Archive(Protocol):
+    """What the assets need of an archive; `S3Archive` is it, tests bring their own."""
+
+    def list_range(
+        self,
+        start: dt.date,
+        end: dt.date,
+        progress: Progress | None = None,
+        recorded: Recorded = NOTHING_RECORDED,
+    ) -> Listing:
+        """All files of the dates from `start` to `end`, both included.
+
+        And of the symbols that are `recorded.behind` all files of all probed dates.
+        """
+
+
+class Window:
+    """The dates of a listing, and where in them a key is.
+
+    Args:
+        start, end: first and last date.
+        origin: the date that offsets count from; `start` by default.
+    """
+
+    def __init__(self, start: dt.date, end: dt.date, origin: dt.date | None = None) -> None:
+        self._shift = (start - (origin or start)).days
+        self.days = [start + dt.timedelta(n) for n in range((end - start).days + 1)]
+        self._endings = [f"{day.isoformat()}.zip".encode() for day in self.days]
+        self._places = {ending.decode(): n for n, ending in enumerate(self._endings)}
+
+    def offsets(self, keys: Names, prefix: str) -> npt.NDArray[np.int64]:
+        """Of each key its offset into the dates, -1 for one that is not among them."""
+        if keys and (first := self._places.get(keys[0][len(prefix) :])) is not None:
+            # Hardly any page has a hole, and to compare all at once costs 7 us for 500 names
+            # where looking each up costs 50.
+            expected = prefix.encode().join([b"", *self._endings[first : first + len(keys)]])
+            if keys.joined() == expected:
+                return np.arange(first, first + len(keys)) + self._shift
+        at = len(prefix)
+        found = np.array([self._places.get(key[at:], -1) for key in keys], "int64")
+        return np.where(found < 0, -1, found + self._shift)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """One page's files, as arrays: a million strings kept to the end cost time and memory.
+
+    Attributes:
+        days: offsets into the window's dates.
+        sizes: bytes.
+        times: datetime64[us], UTC.
+    """
+
+    days: npt.NDArray[np.int64]
+    sizes: npt.NDArray[np.int64]
+    times: npt.NDArray[np.datetime64]
+
+
+def frame_of(
+    symbols: tuple[str, ...], found: Mapping[str, list[Rows]], days: list[dt.date]
+) -> pd.DataFrame:
+    """The rows of all symbols as `Listing.files` has them."""
+    pages = [(code, page) for code, symbol in enumerate(symbols) for page in found[symbol]]
+    codes = np.repeat([code for code, _ in pages], [page.days.size for _, page in pages])
+    offsets = np.concatenate([page.days for _, page in pages])
+    times = np.concatenate([page.times for _, page in pages])
+    return pd.DataFrame(
+        {
+            "symbol": pd.Categorical.from_codes(codes, categories=pd.Index(symbols)),
+            "date": pd.to_datetime(pd.Series(days)).to_numpy()[offsets],
+            "file_size_bytes": np.concatenate([page.sizes for _, page in pages]),
+            "last_modified": pd.DatetimeIndex(times, tz="UTC"),
+        }
+    )
+
+
+GIVE_UP_AFTER = 20
+"""Failed symbols after which the rest is not asked: the run is lost and the archive in trouble."""
+
+PAGE_SIZE = 1000
+
+MOST_FOLDER_PAGES = 100
+"""Pages of symbol folders after which discovery gives up: 100,000 of them, with 1,057 in 2026."""
+
+PROGRESS_SECONDS = 0.1
+"""How often progress is told: who tells it shares the interpreter with those who list."""
+
+# What one bad answer can raise; anything else is a bug of ours and keeps its traceback.
+REQUEST_ERRORS = (ClientError, BotoCoreError, ResponseParserError, MalformedPageError)
+
+
+class S3Archive:
+    """The archive behind an S3 client.
+
+    Args:
+        client: from `make_client`; tests may stub it.
+        bucket: bucket to list.
+        dataset: branch of the archive.
+        concurrency: listings in flight.
+    """
+
+    def __init__(
+        self,
+        client: "S3Client",
+        bucket: str,
+        dataset: Dataset = UM_KLINES_1M,
+        concurrency: int = 32,
+    ) -> None:
+        self._client, self._bucket = client, bucket
+        self._dataset, self._concurrency = dataset, concurrency
+        self._lock = threading.Lock()
+        self._requests = 0
+        self._server_dates: set[str] = set()
+        self._passed_over: Counter[str] = Counter()
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "S3Archive":
+        """An archive as the settings say."""
+        return cls(make_client(settings), settings.s3_bucket, concurrency=settings.s3_concurrency)
+
+    def discover(self) -> tuple[str, ...]:
+        """All symbols with a folder, sorted; two requests for about 1,000.
+
+        Raises:
+            DiscoveryError: when a page fails, or when no symbol is there at all.
+        """
+        symbols: list[str] = []
+        try:
+            for page in self._pages(MOST_FOLDER_PAGES, Prefix=self._dataset.prefix, Delimiter="/"):
+                for folder in page.folders:
+                    symbol = self._dataset.parse_folder(folder)
+                    if symbol is None:
+                        self._pass_over(folder)
+                    else:
+                        symbols.append(symbol)
+        except REQUEST_ERRORS as error:
+            raise DiscoveryError(
+                f"cannot list s3://{self._bucket}/{self._dataset.prefix} at "
+                f"{self._client.meta.endpoint_url}: {reason(error)}"
+            ) from error
+        if not symbols:
+            raise DiscoveryError(
+                f"s3://{self._bucket}/{self._dataset.prefix} at "
+                f"{self._client.meta.endpoint_url} lists no symbol at all: that is no archive; "
+                "check AVAILABILITY_S3_BUCKET and AVAILABILITY_S3_ENDPOINT"
+            )
+        return tuple(sorted(symbols))
+
+    def list_range(
+        self,
+        start: dt.date,
+        end: dt.date,
+        progress: Progress | None = None,
+        recorded: Recorded = NOTHING_RECORDED,
+    ) -> Listing:
+        """All files of the dates from `start` to `end`: one listing per symbol.
+
+        Args:
+            start: first date.
+            end: last date, included.
+            progress: called with (symbols done, symbols in all) from the calling thread.
+            recorded: what is recorded; symbols behind it are listed over all its dates.
+
+        Raises:
+            DiscoveryError: the symbols could not be listed.
+            ListingError: at least one symbol could not be listed wholly.
+        """
+        self._requests, self._server_dates, self._passed_over = 0, set(), Counter()
+        symbols = self.discover()
+        behind = recorded.behind(symbols, start, end)
+        first, last = recorded.span(start, end) if behind else (start, end)
+        narrow, wide = Window(start, end, first), Window(first, last)
+        found: dict[str, list[Rows]] = {}
+        failures: dict[str, str] = {}
+        todo: SimpleQueue[str] = SimpleQueue()
+        for symbol in symbols:
+            todo.put(symbol)
+        stop = threading.Event()
+
+        def work() -> None:
+            try:
+                while not stop.is_set():
+                    symbol = todo.get_nowait()
+                    try:
+                        window = wide if symbol in behind else narrow
+                        found[symbol] = self._list_symbol(symbol, window)
+                    except REQUEST_ERRORS as error:
+                        failures[symbol] = reason(error)
+                        if len(failures) >= GIVE_UP_AFTER:
+                            stop.set()
+            except Empty:
+                pass
+            except BaseException:
+                stop.set()
+                raise
+
+        with ThreadPoolExecutor(self._concurrency, thread_name_prefix="listing") as pool:
+            # Each worker takes one symbol after another: a future per symbol costs more than this.
+            workers = [pool.submit(work) for _ in range(min(self._concurrency, len(symbols)))]
+            try:
+                busy = True
+                while busy:
+                    busy = bool(wait(workers, PROGRESS_SECONDS).not_done)
+                    if progress:
+                        progress(len(found) + len(failures), len(symbols))
+            finally:
+                # Ctrl-C, too: what is queued is dropped, what is in flight ends by itself.
+                stop.set()
+            for worker in workers:
+                worker.result()  # a bug of ours keeps its traceback
+        if failures:
+            raise ListingError(failures, len(symbols), start, end)
+        return Listing(
+            start=start,
+            end=end,
+            symbols=symbols,
+            files=frame_of(symbols, found, wide.days),
+            requests=self._requests,
+            passed_over=dict(self._passed_over),
+            server_time=self._latest_server_time(),
+            widened=behind,
+            widened_start=first,
+            widened_end=last,
+        )
+
+    def _list_symbol(self, symbol: str, window: Window) -> list[Rows]:
+        """Files of one symbol, page by page; stops at the first that reaches beyond the window."""
+        found: list[Rows] = []
+        prefix = self._dataset.file_prefix(symbol)
+        stop = self._dataset.checksum_key(symbol, window.days[-1])
+        # Each date is two entries: the file, and its CHECKSUM folded into a common prefix, which
+        # halves the XML. One more tells us that the window is over.
+        size = min(PAGE_SIZE, 2 * len(window.days) + 1)
+        pages = self._pages(
+            # A page holds up to 1,000 entries, 500 dates; S3 may send fewer, but not for ever.
+            10 + len(window.days) // 20,
+            Prefix=prefix,
+            # The day before's sibling sorts after its file and before our first.
+            StartAfter=self._dataset.checksum_key(symbol, window.days[0] - dt.timedelta(1)),
+            Delimiter=".CHECKSUM",
+            MaxKeys=size,
+        )
+        for page in pages:
+            days = window.offsets(page.keys, prefix)
+            there = days >= 0
+            if there.all():
+                found.append(Rows(days, page.sizes, page.last_modified))
+            else:
+                found.append(Rows(days[there], page.sizes[there], page.last_modified[there]))
+                for n in np.flatnonzero(~there).tolist():
+                    key = page.keys[n]
+                    if key <= stop and self._dataset.parse_key(key) is None:
+                        self._pass_over(key)
+            if page.keys and page.keys[-1] > stop:
+                break
+        return found
+
+    def _pages(self, most: int, **request: Any) -> Iterator[Page]:
+        """Pages of one listing, in order, and no more than `most`.
+
+        Raises:
+            MalformedPageError: on a foreign or repeated entry, a repeated token, no progress, or
+                more pages than can be.
+        """
+        prefix, token = request["Prefix"], None
+        last = request.get("StartAfter", "")
+        tokens: set[str] = set()
+        for _ in range(most):
+            extra: dict[str, Any] = {"ContinuationToken": token} if token else {}
+            answer: Any = self._client.list_objects_v2(Bucket=self._bucket, **request, **extra)
+            self._note(answer)
+            page: Page = answer.get("Page") or _stubbed_page(answer)
+            names = [*page.keys[:1], *page.keys[-1:], *page.folders[:1], *page.folders[-1:]]
+            for name in names:
+                # A page is sorted (see `parse_page`), so its ends vouch for all between them.
+                if not name.startswith(prefix):
+                    raise MalformedPageError(f"{name[:120]!r} is not under {prefix!r}")
+            if (page.keys and page.keys[0] <= last) or (names and min(names) < last):
+                raise MalformedPageError(f"{min(names)[:120]!r} comes after {last[:120]!r}")
+            yield page
+            if page.next_token is None:
+                return
+            if not names:
+                raise MalformedPageError("a page is empty and yet claims that more follow")
+            if page.next_token in tokens:
+                raise MalformedPageError("a continuation token repeats")
+            tokens.add(page.next_token)
+            token, last = page.next_token, max(names)
+        raise MalformedPageError(f"after {most} pages there is still no end")
+
+    def _note(self, answer: Any) -> None:
+        headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        with self._lock:
+            self._requests += 1
+            # One text a second, so that few are left to parse at the end.
+            self._server_dates.add(headers.get("date", ""))
+
+    def _latest_server_time(self) -> dt.datetime | None:
+        times: list[dt.datetime] = []
+        for date in self._server_dates:
+            with contextlib.suppress(ValueError, OverflowError):
+                times.append(parsedate_to_datetime(date).astimezone(dt.UTC))
+        return max(times, default=None)
+
+    def _pass_over(self, name: str) -> None:
+        name = printable(name)[:200]
+        with self._lock:
+            if len(self._passed_over) < 100 or name in self._passed_over:
+                self._passed_over[name] += 1
+
+
+def reason(error: Exception) -> str:
+    """One line that says why a request failed, without the stack of library names."""
+    if isinstance(error, ClientError):
+        detail = error.response.get("Error", {})
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "?")
+        text = f"HTTP {status} {detail.get('Code', '')}: {detail.get('Message', '')}".strip()
+    else:
+        text = f"{type(error).__name__.removesuffix('Error')}: {error}"
+    return printable(text)[:300]
+
+
+def _stubbed_page(answer: Any) -> Page:
+    """The page of an answer that did not come over HTTP (botocore's Stubber)."""
+    contents = answer.get("Contents", [])
+    truncated = answer.get("IsTruncated")
+    if truncated is None:
+        raise MalformedPageError("IsTruncated is missing")
+    times = [c["LastModified"].astimezone(dt.UTC) for c in contents]
+    return Page(
+        keys=Names.of([c["Key"] for c in contents]),
+        sizes=np.array([c["Size"] for c in contents], "int64"),
+        last_modified=instants([f"{time:%Y-%m-%dT%H:%M:%S.%fZ}".encode() for time in times]),
+        folders=Names.of([p["Prefix"] for p in answer.get("CommonPrefixes", [])]),
+        next_token=answer["NextContinuationToken"] if truncated else None,
+    )

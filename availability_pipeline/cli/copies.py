@@ -1,0 +1,221 @@
+"""Keeping the record safe, and handing it on: `backup`, `restore`, `export`.
+
+Belongs here: arguments and what is said. Does not belong here: files (`backup`, `restore`,
+`export`), when it happens by itself (`automation`).
+"""
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from availability_pipeline import PROGRAM, settings
+from availability_pipeline.cli._output import LocalPath, one_line_errors, text_argument
+from availability_pipeline.copies import backup as backups
+from availability_pipeline.copies import backup as retention
+from availability_pipeline.copies import restore as restoring
+from availability_pipeline.errors import BackupError
+from availability_pipeline.queries.answers import today_utc
+from availability_pipeline.record.schema import SCHEMA_VERSION
+
+
+def _keep_option(unit: str) -> Callable[..., Any]:
+    return click.option(
+        f"--keep-{unit}",
+        type=click.IntRange(0, retention.MAX_KEPT),
+        help=f"Keep the last backup of so many {unit} periods; "
+        f"AVAILABILITY_BACKUP_KEEP_{unit.upper()} when left out.",
+    )
+
+
+@click.command()
+@click.argument("dest", required=False, type=LocalPath(path_type=Path))
+@_keep_option("daily")
+@_keep_option("weekly")
+@_keep_option("monthly")
+@click.option("--verify", is_flag=True, help="Prove the backups in DEST, or the file DEST; no new.")
+def backup(
+    dest: Path | None,
+    keep_daily: int | None,
+    keep_weekly: int | None,
+    keep_monthly: int | None,
+    verify: bool,
+) -> None:
+    """Copy the record into the folder DEST, while the pipeline runs.
+
+    The copy is proved before it gets its name; then older backups go, except the last of each
+    day, week and month. DEST is AVAILABILITY_BACKUP_DIR when left out.
+
+    Example: binance-availability backup /var/backups/availability
+    """
+    with one_line_errors():
+        s = settings.load_to_read()
+    dest = dest or (Path(s.backup_dir) if s.backup_dir else None)
+    if dest is None:
+        raise click.UsageError("say where: give DEST, or set AVAILABILITY_BACKUP_DIR")
+    dest = dest.expanduser()
+    if verify:
+        if (keep_daily, keep_weekly, keep_monthly) != (None, None, None):
+            raise click.UsageError("--verify removes nothing; leave the --keep options out")
+        _verify(dest)
+        return
+
+    def chosen(given: int | None, default: int) -> int:
+        return default if given is None else given
+
+    keep = retention.Keep(
+        chosen(keep_daily, s.backup_keep_daily),
+        chosen(keep_weekly, s.backup_keep_weekly),
+        chosen(keep_monthly, s.backup_keep_monthly),
+    )
+    with one_line_errors():
+        made = backups.make(
+            s.db_path, dest, now=dt.datetime.now(dt.UTC), keep=keep, wait_seconds=s.db_wait_seconds
+        )
+    click.echo(f"{made.path}: {_summary(made.manifest)}")
+    for path in made.removed:
+        click.echo(f"removed {path}")
+    _warn_of_the_future(made.future)
+
+
+def _warn_of_the_future(paths: Sequence[Path]) -> None:
+    for path in paths:
+        click.echo(
+            f"warning: {path} is dated in the future: this clock is wrong, or was when it was "
+            "made. It is kept, and takes the place of no other",
+            err=True,
+        )
+
+
+def _verify(dest: Path) -> None:
+    bad = 0
+    with one_line_errors():
+        paths = backups.backups(dest) if dest.is_dir() else [dest]
+        for path in paths:
+            try:
+                click.echo(f"{path}: good, {_summary(backups.verify(path))}")
+            except BackupError as error:
+                if len(paths) == 1:
+                    raise
+                bad += 1
+                click.echo(f"Error: {error}", err=True)
+    if bad:
+        raise click.ClickException(f"{bad} of {len(paths)} backups in {dest} are not good")
+
+
+@click.command()
+@click.argument("src", type=LocalPath(path_type=Path))
+@click.option("--repair", is_flag=True, help="Then look again at the dates it lacks, in one run.")
+def restore(src: Path, repair: bool) -> None:
+    """Put a backup in the record's place: the file SRC, or the newest good one of a folder.
+
+    It is proved first. The replaced database stays beside the restored one.
+
+    Example: binance-availability restore /var/backups/availability --repair
+    """
+    with one_line_errors():
+        s = settings.load_to_read()
+        path, manifest, passed_over = backups.newest_good(src.expanduser())
+        now = dt.datetime.now(dt.UTC)
+        beside = backups.backups(src.expanduser()) if src.expanduser().is_dir() else [path]
+        _warn_of_the_future(backups.dated_in_the_future(beside, now))
+        for line in passed_over:
+            click.echo(f"passed over: {line}", err=True)
+        replaced = restoring.put_back(
+            path,
+            manifest,
+            s.db_path,
+            now=now,
+            wait_seconds=s.db_wait_seconds,
+        )
+        click.echo(f"restored {path} to {s.db_path}: {_summary(manifest)}")
+        click.echo(
+            "its hash says that it is whole, not who made it: see docs/security.md if the folder "
+            "is not yours alone"
+        )
+        if replaced:
+            click.echo(f"the replaced database is kept as {replaced}")
+        if manifest.schema_version < SCHEMA_VERSION:
+            click.echo(
+                f"it has schema version {manifest.schema_version}: the next update or backfill "
+                f"migrates it to {SCHEMA_VERSION}, until then questions are refused"
+            )
+        lacks = restoring.outstanding(s.db_path, today_utc(), s.db_wait_seconds)
+    click.echo(
+        "Dagster's history may name partitions that this file does not hold: the check "
+        "store_matches_dagster compares them"
+    )
+    yesterday = today_utc() - dt.timedelta(1)
+    if lacks.start is None:
+        click.echo(f"nothing is to be probed again: every date up to {yesterday} is settled")
+        return
+    click.echo(
+        f"to be probed again: {lacks.start} to {yesterday} ({lacks.unknown} dates never "
+        f"probed, {lacks.unsettled} not settled when probed last)"
+    )
+    if repair:
+        # Not before: it is the command's only part that needs Dagster.
+        from availability_pipeline.cli.probe import run_probe
+
+        run_probe(lacks.start, yesterday)
+    else:
+        click.echo(f"do it with: {PROGRAM} backfill --start {lacks.start} --end {yesterday}")
+
+
+@click.command()
+@click.argument("dest")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["parquet", "csv"]),
+    default="parquet",
+    show_default=True,
+    help="Parquet with zstd, or CSV in UTF-8 with times in UTC.",
+)
+@click.option(
+    "--partition-by",
+    type=click.Choice(["month"]),
+    help="One file a month in Hive's layout (month=2024-01), instead of one file.",
+)
+@click.option("--all", "everything", is_flag=True, help="Also revisions, symbols and probes.")
+@click.option(
+    "--versioned",
+    is_flag=True,
+    help="Names with the content's hash: who follows manifest.json never sees a mixed set.",
+)
+def export(
+    dest: str, kind: Literal["parquet", "csv"], partition_by: str | None, everything: bool,
+    versioned: bool,
+) -> None:  # fmt: skip
+    """Write availability, symbol listings and daily summary as files to DEST.
+
+    DEST is a folder, a file:// or an s3://bucket/prefix URL; boto3 finds the credentials. Files
+    whose rows have not changed are left alone; manifest.json, written last, names them all.
+
+    Example: binance-availability export s3://my-bucket/availability --partition-by month
+    """
+    from availability_pipeline.copies import destinations
+    from availability_pipeline.copies import export as exporting
+
+    form = exporting.Form(kind, partition_by == "month", everything, versioned)
+    with one_line_errors():
+        s = settings.load_to_read()
+        to = destinations.destination(text_argument(dest))
+        done = exporting.export(
+            s.db_path, to, form, now=dt.datetime.now(dt.UTC), wait_seconds=s.db_wait_seconds
+        )
+    files = done.manifest.files
+    click.echo(
+        f"{to}: {done.manifest.rows['availability']:,} rows up to {done.manifest.last_date or '-'}"
+        f" in {len(files)} files, {sum(f.bytes for f in files):,} bytes; "
+        f"{len(done.written)} written, {len(done.unchanged)} unchanged, {len(done.removed)} removed"
+    )
+
+
+def _summary(manifest: backups.Manifest) -> str:
+    return (
+        f"{manifest.rows:,} rows, {manifest.first_date or 'no date'} to "
+        f"{manifest.last_date or 'no date'}, made {manifest.created_at:%Y-%m-%d %H:%M:%S} UTC"
+    )

@@ -1,0 +1,148 @@
+"""The program `binance-availability`, and the commands that run something.
+
+Belongs here: `update`, `backfill`, `demo`. Does not belong here: questions (`cli_query`), looking
+after it (`cli_operate`), printing (`cli_output`). Dagster is imported only inside the commands
+that run it: 1.5 s that no question should cost.
+"""
+
+import datetime as dt
+import sys
+from typing import Any
+
+import click
+
+from availability_pipeline import PROGRAM, __version__, extras, files
+from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.cli._output import Date, checked_output, utf8_streams
+from availability_pipeline.cli.alerts import alerts
+from availability_pipeline.cli.copies import backup, export, restore
+from availability_pipeline.cli.operate import slo_command, status
+from availability_pipeline.cli.probe import INTERRUPTED, end_at_once, run_probe
+from availability_pipeline.cli.query import query, validate
+from availability_pipeline.cli.report import report
+from availability_pipeline.cli.services import COMMANDS as SERVICES
+from availability_pipeline.queries.answers import today_utc
+
+DATE = Date()
+
+
+class Program(click.Group):
+    """The commands, each of which needs only what it uses."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run one; where the installation lacks what it needs, say so in one line."""
+        try:
+            return super().invoke(ctx)
+        except extras.MissingExtraError as error:
+            line = str(error)
+        except ModuleNotFoundError as error:
+            if not error.name or error.name.startswith("availability_pipeline"):
+                raise
+            line = extras.said(error.name)
+        raise click.ClickException(line)
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name=PROGRAM)
+def cli() -> None:
+    """Which Binance USD-M futures files exist in the public archive, for each UTC date.
+
+    Example: binance-availability query snapshot 2024-01-15
+    """
+
+
+@cli.group()
+def update() -> None:
+    """Look at the archive for a date.
+
+    Example: binance-availability update manual --date 2024-01-15
+    """
+
+
+@update.command("manual")
+@click.option("--date", type=DATE, help="UTC date; yesterday when left out.")
+def update_manual(date: dt.date | None) -> None:
+    """Probe one date through Dagster and write it.
+
+    Example: binance-availability update manual --date 2024-01-15
+    """
+    day = date or today_utc() - dt.timedelta(1)
+    run_probe(day, day, accept_shrunken=False)
+
+
+@cli.command()
+@click.option("--start", type=DATE, required=True, help="First UTC date.")
+@click.option("--end", type=DATE, required=True, help="Last UTC date, included.")
+@click.option(
+    "--accept-shrunken",
+    is_flag=True,
+    help="Write even if the archive lists far less than is recorded.",
+)
+@click.option(
+    "--new-record",
+    is_flag=True,
+    help="Begin a new record where Dagster has materialised partitions of one that is not in "
+    "AVAILABILITY_DB.",
+)
+def backfill(start: dt.date, end: dt.date, accept_shrunken: bool, new_record: bool) -> None:
+    """Probe a range of dates through Dagster, in one run and one transaction.
+
+    Example: binance-availability backfill --start 2019-09-25 --end 2024-01-15
+    """
+    if end < start:
+        raise click.UsageError(f"--end {end} is before --start {start}; swap them")
+    run_probe(start, end, accept_shrunken=accept_shrunken, new_record=new_record)
+
+
+@cli.command()
+@click.option("--ui/--no-ui", default=True, help="Open the Dagster UI afterwards, or end.")
+@click.option(
+    "--port",
+    default=3000,
+    show_default=True,
+    type=click.IntRange(1, 65535),
+    help="Loopback port of the UI.",
+)
+@click.option(
+    "--date",
+    type=DATE,
+    help="Run as if it were this UTC date: the same record on any day. Needs --no-ui.",
+)
+def demo(ui: bool, port: int, date: dt.date | None) -> None:
+    """Run everything on a sample archive: no network, nothing kept.
+
+    Example: binance-availability demo --no-ui --date 2026-11-24
+    """
+    if date and ui:
+        # Its daemon runs by today's clock, and would find the record long out of date.
+        raise click.UsageError("--date makes a record of the past; give --no-ui with it")
+    extras.require("demo")
+    from availability_pipeline.demo import run as sample
+    from availability_pipeline.demo.archive import DAYS
+
+    first = FIRST_DATE + dt.timedelta(DAYS)
+    if date and date < first:
+        raise click.UsageError(f"--date {date} is too early; the first with a sample is {first}")
+    code = sample.run(ui=ui, port=port, date=date)
+    if code == INTERRUPTED:
+        end_at_once()
+    sys.exit(code)
+
+
+for _command in (
+    *(query, validate, report, status, slo_command, backup, restore, export, alerts),
+    *SERVICES,
+):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """Entry point: UTF-8 output; a closed pipe ends quietly, a full disk with one line."""
+    utf8_streams()
+    files.keep_private()
+    with checked_output():
+        cli(prog_name=PROGRAM)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,408 @@
+"""How `status` and `slo` look on a terminal.
+
+Belongs here: answers to lines of text. Does not belong here: what the answers are (`cli_operate`).
+"""
+
+import datetime as dt
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import click
+
+from availability_pipeline import PROGRAM, logs, queries, settings
+from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.cli._output import count, one_line_errors, print_json
+from availability_pipeline.cli.acknowledge import acknowledge, acknowledged, forget
+from availability_pipeline.errors import MissingDatabaseError, StoreError
+from availability_pipeline.masking import mask, printable
+from availability_pipeline.quality import checks, rules
+from availability_pipeline.quality.rules import Verdict, naming_the_file
+from availability_pipeline.queries.answers import require_any, today_utc
+from availability_pipeline.record import connection
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+Row = TypeVar("Row")
+
+
+def shown(name: str, verdict: Verdict) -> dict[str, Any]:
+    """A verdict as fields: `outcome` is ok, warn, breach or unknown."""
+    return {
+        "name": name,
+        "outcome": verdict.outcome,
+        "passed": verdict.passed,
+        "severity": verdict.severity,
+        "observed": verdict.observed,
+        "threshold": verdict.threshold,
+        "count": verdict.count,
+        "sample": list(verdict.sample),
+        "sample_truncated": verdict.sample_truncated,
+        "offenders": [dict(one) for one in verdict.offenders],
+        "acknowledged": verdict.acknowledged,
+        "note": verdict.note,
+        "recovery": "" if verdict.passed else verdict.recovery,
+    }
+
+
+def print_status(answer: Mapping[str, Any], now: dt.datetime) -> None:
+    """The answer of `status` as people read it."""
+    lines = [("Runs", _runs_text(answer, now))]
+    if "dates" in answer:
+        lines += [
+            ("Covers", _covers_text(answer)),
+            ("", f"{answer['symbols']:,} symbols, {answer['available']:,} files; "
+                 f"{answer['pending']:,} pending, {count(answer['holes'], 'hole')}, "
+                 f"{count(answer['unknown_dates'], 'date')} unknown"),
+        ]  # fmt: skip
+    lines += [("Database", answer["database"]), ("Log", answer["log"])]
+    for label, text in lines:
+        click.echo(printable(f"{label:<10}{text}"))
+    if answer["history"]:
+        _section("Schedules", answer["schedules"], _schedule_line)
+        _section("Last runs", answer["runs"], _run_line)
+    if answer["errors"]:
+        _section("Last errors in the log, of seven days", answer["errors"], mask)
+    if answer["slo"]:
+        click.echo("\nService levels")
+        click.echo("\n".join(map(printable, verdict_lines(answer["slo"]))))
+    click.echo(f"\nNext      {printable(answer['next'])}")
+
+
+def _covers_text(answer: Mapping[str, Any]) -> str:
+    if not answer["dates"]:
+        return "nothing yet: no date was probed"
+    settled = answer["settled_to"]
+    said = f"settled up to {settled}" if settled else "none of them settled yet"
+    return f"{answer['first_date']} to {answer['last_date']}, {said}"
+
+
+def _runs_text(answer: Mapping[str, Any], now: dt.datetime) -> str:
+    if not answer["history"]:
+        return "no, it never ran here"
+    daemon = answer["daemon"]
+    last = daemon["last_heartbeat"]
+    if last is None:
+        return "no: the daemon has never been started; runs were started by hand"
+    ago = int((now - last).total_seconds())
+    text = f"{ago} s ago" if ago < 120 else f"at {last:%Y-%m-%d %H:%M} UTC"
+    overdue = answer.get("overdue", ()) if daemon["running"] else ()
+    well = daemon["running"] and not overdue
+    says = f"{'yes' if well else 'no'}: the daemon's last sign of life was {text}"
+    but = (f"but {line}" for line in overdue)
+    return "; ".join([says, *but, *(mask(error) for error in daemon["errors"])])
+
+
+def _section(title: str, rows: Sequence[Row], line: Callable[[Row], str]) -> None:
+    click.echo(f"\n{title}")
+    for row in rows:
+        click.echo(f"  {printable(line(row))}")
+    if not rows:
+        click.echo("  none")
+
+
+def _schedule_line(row: dict[str, Any]) -> str:
+    last = "never"
+    if row["last_tick"]:
+        last = f"{row['last_tick']:%Y-%m-%d %H:%M} {row['last_outcome']}"
+    following = f"{row['next_tick']:%Y-%m-%d %H:%M}" if row["next_tick"] else "-"
+    error = f"  {mask(row['error'])}" if row["error"] else ""
+    switch = "on " if row["on"] else "off"
+    return f"{row['name']:<27} {switch}  last {last:<24}  next {following}{error}"
+
+
+def _run_line(row: dict[str, Any]) -> str:
+    took = f"{row['seconds']:,.0f} s" if row["seconds"] is not None else ""
+    error = f"  {mask(row['error'])}" if row["error"] else ""
+    return (
+        f"{row['launched_at']:%Y-%m-%d %H:%M}  {row['job']:<18} by {row['launched_by']:<9} "
+        f"{row['status']:<9} {took:>7}{error}"
+    ).rstrip()
+
+
+def verdict_lines(rows: Sequence[dict[str, Any]], *, hints: bool = False) -> list[str]:
+    """A line a verdict: outcome, name, what was found; with `hints` what to do below it."""
+    lines = []
+    for row in rows:
+        named = "; ".join(row["sample"][:3])
+        if row["count"] > len(row["sample"][:3]):
+            named += f"; {row['count']} in all" if named else f"{row['count']} in all"
+        if row["passed"]:
+            named = ""
+        accepted = f"{row['acknowledged']} acknowledged" if row["acknowledged"] else ""
+        note = ", ".join(part for part in (row["note"], accepted) if part)
+        said = f"{named} ({note})" if named and note else named or note
+        mark = {"warn": "warning", "breach": "BREACH"}.get(row["outcome"], row["outcome"])
+        lines.append(f"  {mark:<8} {row['name']:<22} {said}".rstrip())
+        if hints and row["recovery"]:
+            lines.append(f"{'':34}{row['recovery']}")
+    return lines
+
+
+START = "`make up` in the checkout, or your service"
+NEVER = f"Never ran here: there is no run history in DAGSTER_HOME. Start it with {START}."
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="JSON, UTF-8.")
+def status(as_json: bool) -> None:
+    """Does it run, what is covered, do the service levels hold, and what to do next.
+
+    Reads only, and works while an update is writing.
+
+    Example: binance-availability status
+    """
+    with one_line_errors():
+        s = settings.load()
+    now = dt.datetime.now(dt.UTC)
+    error: StoreError | None = None
+    verdicts: dict[str, Verdict] = {}
+    stored: set[dt.date] = set()
+    with opened_history() as instance:
+        answer: dict[str, Any] = {"database": str(s.db_path), "log": str(settings.log_path(s))}
+        answer["history"] = instance is not None
+        try:
+            with connection.reader(s.db, s.db_wait_seconds) as con:
+                answer |= queries.coverage(con, today_utc())
+                verdicts = _judge_record(con, now, s)
+                stored = checks.stored_dates(con)
+        except MissingDatabaseError as missing:
+            error = missing if instance else None
+        except StoreError as broken:
+            error = broken
+        if instance:
+            answer |= _running(instance, now, s)
+            if "dates" in answer:
+                verdicts |= _judge_runs(instance, stored, now, s)
+    # Older ones are history; three are enough to see a pattern.
+    errors = logs.tail_errors(settings.log_path(s), 3)
+    week_ago = f"{now - dt.timedelta(7):%Y-%m-%d}"
+    answer["errors"] = [line for line in errors if line >= week_ago]
+    answer["slo"] = [shown(name, verdict) for name, verdict in verdicts.items()]
+    step = next_step(answer, verdicts, error)
+    answer["next"] = step.text
+    answer["next_step"] = {"kind": step.kind, "check": step.check, "command": step.command}
+    if as_json:
+        print_json(answer)
+    else:
+        print_status(answer, now)
+    if error:
+        raise click.ClickException(str(error))
+
+
+@click.group("slo", invoke_without_command=True)
+@click.option(
+    "--days",
+    default=rules.SUCCESS_DAYS,
+    show_default=True,
+    type=click.IntRange(1, 366),
+    help="Days over which the success rate of scheduled updates is taken.",
+)
+@click.option("--json", "as_json", is_flag=True, help="JSON, UTF-8.")
+@click.pass_context
+def slo_command(ctx: click.Context, days: int, as_json: bool) -> None:
+    """The success rate of the scheduled updates, and whether each service level holds.
+
+    Exit code 1 if one is breached, or if nothing can be measured: there is no record, or no date
+    was probed. Without a run history the levels of the record alone are judged. A warning, or a
+    success rate that is not known yet, is no breach.
+
+    Example: binance-availability slo --days 30
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    with one_line_errors():
+        s = settings.load()
+        now = dt.datetime.now(dt.UTC)
+        with opened_history() as instance:
+            with connection.reader(s.db, s.db_wait_seconds) as con:
+                require_any(con)
+                verdicts = _judge_record(con, now, s)
+                settled = checks.last_settled(con)
+                stored = checks.stored_dates(con)
+            if instance:
+                runs = _judge_runs(instance, stored, now, s, days)
+            else:
+                rate = rules.update_success_rate([], now, s.slo_success_rate, days)
+                runs = {"update_success_rate": rate}
+            verdicts = runs | verdicts
+            history = instance is not None
+        if s.exchange_info_url:
+            verdicts["exchange_coverage"] = checks.exchange_coverage(*settled, s)
+    broken = [name for name, verdict in verdicts.items() if verdict.breached]
+    rate = verdicts["update_success_rate"]
+    answer: dict[str, Any] = {
+        "history": history,
+        "days": days,
+        "success_rate": rate.observed,
+        "slo": [shown(name, verdict) for name, verdict in verdicts.items()],
+        "breached": broken,
+    }
+    lines = [f"Success rate: {rate.note}"]
+    if rate.observed is not None:
+        lines = [f"Success rate: {rate.observed:.1%} ({rate.note})"]
+    if not history:
+        answer["next"] = NEVER
+        lines.append(NEVER)
+    lines += ["", *verdict_lines(answer["slo"], hints=True)]
+    lines += ["", f"Breached: {', '.join(broken)}" if broken else "No service level is breached."]
+    _say(answer, as_json, "\n".join(lines))
+    if broken:
+        sys.exit(1)
+
+
+for _command in (acknowledge, acknowledged, forget):
+    slo_command.add_command(_command)
+
+
+@contextmanager
+def opened_history() -> "Iterator[dg.DagsterInstance | None]":
+    """Dagster's records in the home, for reading; None where nothing ever ran."""
+    folder = settings.dagster_home()
+    if folder is None or not has_history(folder):
+        yield None  # without the 1.5 s of importing Dagster
+        return
+    with warnings.catch_warnings():
+        # What Dagster calls beta is chosen knowingly, and no news to whoever asks for the status.
+        warnings.simplefilter("ignore")
+        from availability_pipeline.orchestration import launch
+
+        try:
+            with launch.history(folder) as instance:
+                yield instance
+        except launch.HistoryError as error:
+            raise click.ClickException(str(error)) from None
+
+
+def has_history(folder: Path) -> bool:
+    """Whether anything ever ran on this home; without importing Dagster."""
+    if (folder / "history" / "runs.db").exists():
+        return True
+    return keeps_history_elsewhere(folder)
+
+
+def keeps_history_elsewhere(folder: Path) -> bool:
+    """Whether `dagster.yaml` names another storage, as PostgreSQL, which only Dagster can ask."""
+    config = folder / "dagster.yaml"
+    return config.exists() and any(
+        line.startswith("storage:") for line in config.read_text(encoding="utf-8").splitlines()
+    )
+
+
+def _judge_record(con: Any, now: dt.datetime, s: settings.Settings) -> dict[str, Verdict]:
+    return {
+        name: naming_the_file(name, check(con, now, s), s.db_path)
+        for name, check in checks.ALL.items()
+    }
+
+
+def _judge_runs(
+    instance: "dg.DagsterInstance",
+    stored: set[dt.date],
+    now: dt.datetime,
+    s: settings.Settings,
+    days: int = rules.SUCCESS_DAYS,
+) -> dict[str, Verdict]:
+    from availability_pipeline.orchestration import runs as health
+
+    writing = health.others_running(instance, "")
+    found = {
+        "update_success_rate": health.update_success_rate(instance, now, s, days),
+        "freshness": health.freshness(instance, now, s),
+        "store_matches_dagster": health.store_matches_dagster(instance, stored, writing=writing),
+    }
+    return {name: naming_the_file(name, verdict, s.db_path) for name, verdict in found.items()}
+
+
+def _running(
+    instance: "dg.DagsterInstance", now: dt.datetime, s: settings.Settings
+) -> dict[str, Any]:
+    """Daemon, schedules and last runs, as they go into the answer."""
+    from dataclasses import asdict
+
+    from availability_pipeline.orchestration import processes, schedules
+    from availability_pipeline.orchestration import runs as health
+
+    defined = schedules.schedules(s)
+    daemon = asdict(health.daemon(instance, now))
+    try:
+        # The history has been opened, so there is a home.
+        outlived = processes.outlived(processes.home(), daemon["last_heartbeat"])
+    except processes.BackgroundError as error:
+        raise click.ClickException(str(error)) from None
+    daemon["running"] &= not outlived
+    return {
+        "daemon": daemon,
+        "overdue": health.overdue(instance, defined, schedules.sensors(s), now),
+        "schedules": [asdict(x) for x in health.schedules(instance, defined, now)],
+        "runs": [asdict(x) for x in health.last_runs(instance)],
+    }
+
+
+@dataclass(frozen=True)
+class Step:
+    """The one thing to do next.
+
+    Attributes:
+        kind: why, in a word.
+        text: why and what to do, one line.
+        command: what to run, where one command does it.
+        check: the breached one, where it is one.
+    """
+
+    kind: Literal[
+        "record_error", "never_ran", "daemon_down", "overdue", "schedules_off", "unknown_dates",
+        "breach", "last_run_failed", "nothing",
+    ]  # fmt: skip
+    text: str
+    command: str | None = None
+    check: str | None = None
+
+
+def next_step(
+    answer: Mapping[str, Any], verdicts: Mapping[str, Verdict], error: StoreError | None = None
+) -> Step:
+    """The one thing to do next: what keeps the rest from mending itself comes first."""
+    if error:
+        return Step("record_error", str(error))
+    if not answer["history"]:
+        return Step("never_ran", NEVER)
+    if not answer["daemon"]["running"]:
+        text = f"Nothing runs by itself: the daemon is down. Start it: {START}."
+        return Step("daemon_down", text)
+    if answer.get("overdue"):
+        found = answer["overdue"][0]
+        text = f"Nothing runs by itself: {found}. Stop it and start it: {START}."
+        return Step("overdue", text)
+    off = [s["name"] for s in answer["schedules"] if not s["on"] and not s["optional"]]
+    if off:
+        text = f"Switched off: {', '.join(off)}. In the UI under Automation, switch on."
+        return Step("schedules_off", text)
+    if answer.get("unknown_dates"):
+        yesterday = today_utc() - dt.timedelta(1)
+        command = f"{PROGRAM} backfill --start {FIRST_DATE} --end {yesterday}"
+        text = f"{answer['unknown_dates']} dates were never probed: `{command}`."
+        return Step("unknown_dates", text, command)
+    for name, verdict in verdicts.items():
+        if verdict.breached:
+            return Step("breach", f"{name}: {verdict.text}", check=name)
+    if answer["runs"] and answer["runs"][0]["status"] == "failure":
+        command = f"{PROGRAM} update manual"
+        text = "The last run failed. The next scheduled one probes its dates again; at once: "
+        return Step("last_run_failed", f"{text}`{command}`.", command)
+    return Step(
+        "nothing",
+        "Nothing: it runs, every date up to yesterday was probed, no service level is broken.",
+    )
+
+
+def _say(answer: Mapping[str, Any], as_json: bool, text: str) -> None:
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(text)

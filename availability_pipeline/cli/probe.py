@@ -1,0 +1,106 @@
+"""A probe from the command line: progress on the terminal, the run in Dagster's history.
+
+Belongs here: what `update`, `backfill` and `restore --repair` share. Does not belong here: their
+options. Dagster is imported when a probe begins, not before.
+"""
+
+import datetime as dt
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import click
+
+from availability_pipeline import queries, settings
+from availability_pipeline.cli._output import one_line_errors
+from availability_pipeline.masking import printable
+from availability_pipeline.orchestration.beta import without_beta_warnings
+from availability_pipeline.record import connection
+
+INTERRUPTED = 130
+"""The exit code of a command that was ended by Ctrl-C or SIGTERM."""
+
+
+def run_probe(
+    start: dt.date, end: dt.date, *, accept_shrunken: bool = False, new_record: bool = False
+) -> None:
+    """Probe all dates from `start` to `end` through Dagster, and say what was found."""
+    with interruptible():
+        _run_probe(start, end, accept_shrunken=accept_shrunken, new_record=new_record)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the program with one line and exit 130, whatever it is doing.
+
+    Nothing is half written: each write is one transaction.
+    """
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # as nohup, or a shell's `&`, wants it
+            signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        end_at_once()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def end_at_once() -> NoReturn:
+    """End with 130 and wait for no thread: those of a run may wait for the archive for long."""
+    sys.stdout.flush()
+    os._exit(INTERRUPTED)
+
+
+def _run_probe(start: dt.date, end: dt.date, *, accept_shrunken: bool, new_record: bool) -> None:
+    with one_line_errors():
+        s = settings.load()
+    without_beta_warnings()
+    from availability_pipeline.orchestration import launch
+
+    try:
+        launch.require_history()
+    except (launch.HomeError, launch.HistoryError) as error:
+        raise click.ClickException(str(error)) from None
+    with one_line_errors():
+        # A database that cannot be written is found before 1,000 requests, not after; and is not
+        # made before there is something to write.
+        connection.require_writable(s.db, s.db_wait_seconds)
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+    what = f"{start}" if start == end else f"{start} to {end}"
+    bar = Progress(
+        "{task.description}", BarColumn(), MofNCompleteColumn(), "symbols", TimeElapsedColumn(),
+        console=Console(stderr=True),
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task(f"listing {what}", total=None)
+
+        def progress(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        try:
+            outcome = launch.run_range(
+                start,
+                end,
+                accept_shrunken=accept_shrunken,
+                new_record=new_record,
+                progress=progress,
+            )
+        except launch.HistoryError as error:  # it was there at the start
+            raise click.ClickException(str(error)) from None
+    if not outcome.success:
+        raise click.ClickException(printable(f"{outcome.error_line} (run {outcome.run_id})"))
+    with one_line_errors(), connection.reader(s.db, s.db_wait_seconds) as con:
+        last = queries.counts(con, end)
+    click.echo(
+        f"{what} written by run {outcome.run_id[:8]}; on {end}: {last['available']} available, "
+        f"{last['pending']} pending, {last['absent']} absent"
+    )

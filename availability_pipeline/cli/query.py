@@ -1,0 +1,389 @@
+"""The questions: `query` and what is under it.
+
+Belongs here: arguments, and which function of `queries` answers. Does not belong here: SQL,
+printing (`cli_output`), counts and listings of dates (`cli_analytics`), Dagster.
+"""
+
+import datetime as dt
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from availability_pipeline import PROGRAM, queries, validation
+from availability_pipeline.cli._output import (
+    Date,
+    LocalPath,
+    count,
+    filter_options,
+    form_options,
+    in_order,
+    one_line_errors,
+    print_json,
+    print_notes,
+    print_rows,
+    print_symbols,
+    record,
+    table,
+    text_argument,
+)
+
+DATE = Date()
+Types = Sequence[str] | None
+
+
+@click.group()
+def query() -> None:
+    """Ask the record. These commands read only, and work while an update is writing.
+
+    Example: binance-availability query timeline BTCUSDT --json
+    """
+
+
+@query.command()
+@click.argument("date", type=DATE)
+@click.option(
+    "--status",
+    type=click.Choice(["available", "pending", "absent"]),
+    default="available",
+    show_default=True,
+    help="The symbols with this status.",
+)
+@filter_options
+@form_options
+def snapshot(
+    date: dt.date,
+    status: queries.Status,
+    quote_asset: Types,
+    contract_type: Types,
+    form: str | None,
+) -> None:
+    """The files of one UTC date, by symbol.
+
+    Example: binance-availability query snapshot 2024-01-15 --json
+    """
+    with record() as con:
+        found = queries.snapshot(
+            con, date, status=status, quote_asset=quote_asset, contract_type=contract_type
+        )
+        by_status = queries.counts(con, date)
+    of_all = ", ".join(f"{n} {name}" for name, n in by_status.items())
+    if form and not found.rows and status == "available" and by_status["pending"]:
+        print_notes([f"{date}: {of_all}; pending means probed too early to say"])
+    shown = f"{count(len(found.rows), 'symbol')} shown; " if quote_asset or contract_type else ""
+    print_rows(found, form or "table", f"{date}: {shown}{of_all}")
+
+
+@query.command()
+@click.argument("symbol")
+@click.option("--start", type=DATE, help="First UTC date; the first recorded when left out.")
+@click.option("--end", type=DATE, help="Last UTC date; the last recorded when left out.")
+@click.option(
+    "--status",
+    type=click.Choice(["available", "pending", "absent", "unknown"]),
+    help="Only the dates with this status.",
+)
+@form_options
+def timeline(
+    symbol: str,
+    start: dt.date | None,
+    end: dt.date | None,
+    status: str | None,
+    form: str | None,
+) -> None:
+    """One symbol's dates with their status; dates never probed are `unknown`.
+
+    Example: binance-availability query timeline SOLUSDT --json
+    """
+    in_order(start, end, "--start --end")
+    symbol = text_argument(symbol)
+    with record() as con:
+        found = queries.timeline(con, symbol, start, end, status=status)
+    name = symbol.upper() if found.notes else symbol
+    print_rows(found, form or "table", f"{name}: {count(len(found.rows), 'date')}")
+
+
+@query.command("range")
+@click.argument("start", type=DATE)
+@click.argument("end", type=DATE)
+@filter_options
+@form_options
+def range_(
+    start: dt.date,
+    end: dt.date,
+    quote_asset: Types,
+    contract_type: Types,
+    form: str | None,
+) -> None:
+    """Symbols with at least one file from START to END, both included.
+
+    Example: binance-availability query range 2024-01-01 2024-01-31 --json
+    """
+    in_order(start, end)
+    with record() as con:
+        found = queries.symbols_in_range(
+            con, start, end, quote_asset=quote_asset, contract_type=contract_type
+        )
+    title = f"{start} to {end}: {count(len(found), 'symbol')} with a file"
+    print_symbols(found, form or "table", title)
+
+
+@query.command()
+@click.argument("symbol", required=False)
+@filter_options
+@form_options
+def holes(symbol: str | None, quote_asset: Types, contract_type: Types, form: str | None) -> None:
+    """Confirmed absences between a symbol's first and last file.
+
+    Example: binance-availability query holes SOLUSDT
+    """
+    with record() as con:
+        found = queries.holes(
+            con,
+            text_argument(symbol) if symbol else None,
+            quote_asset=quote_asset,
+            contract_type=contract_type,
+        )
+    print_rows(found, form or "table", count(len(found.rows), "hole"))
+
+
+@query.command()
+@click.option(
+    "--since",
+    type=Date(today_too=True),
+    help="Only what was seen on this UTC date or later; today is one of them.",
+)
+@click.option(
+    "--all",
+    "every",
+    is_flag=True,
+    help="Every file by itself, also those that came in the usual time.",
+)
+@filter_options
+@form_options
+def revisions(
+    since: dt.date | None,
+    every: bool,
+    quote_asset: Types,
+    contract_type: Types,
+    form: str | None,
+) -> None:
+    """Files that appeared late, were replaced, vanished, or moved to a settled name.
+
+    Example: binance-availability query revisions --since 2024-01-15
+    """
+    answer = queries.revisions if every else queries.changes
+    with record() as con:
+        found = answer(con, since, quote_asset=quote_asset, contract_type=contract_type)
+    print_rows(found, form or "table", count(len(found.rows), "revision"))
+
+
+@query.command()
+@click.argument("symbol", required=False)
+@filter_options
+@form_options
+def listings(
+    symbol: str | None, quote_asset: Types, contract_type: Types, form: str | None
+) -> None:
+    """First and last file, holes and state of each symbol.
+
+    Example: binance-availability query listings --quote USDC
+    """
+    with record() as con:
+        found = queries.listings(
+            con,
+            text_argument(symbol) if symbol else None,
+            quote_asset=quote_asset,
+            contract_type=contract_type,
+        )
+    print_rows(found, form or "table", count(len(found.rows), "symbol"))
+
+
+@query.command()
+@click.argument("start", type=DATE)
+@click.argument("end", type=DATE)
+@click.option(
+    "--out",
+    type=LocalPath(path_type=Path, dir_okay=False),
+    help="Write the matrix here: Parquet, or CSV when it ends in .csv.",
+)
+@click.option(
+    "--mark-unknown",
+    is_flag=True,
+    help="Leave dates that were never probed empty instead of refusing the range.",
+)
+@filter_options
+@form_options
+def universe(
+    start: dt.date,
+    end: dt.date,
+    out: Path | None,
+    mark_unknown: bool,
+    quote_asset: Types,
+    contract_type: Types,
+    form: str | None,
+) -> None:
+    """Which symbol had a file on which date: a matrix for backtests.
+
+    Symbols delisted since are in it. A cell is true, false (confirmed absence) or empty (pending).
+    Without --out, --json or --csv only each date's count is printed.
+
+    Example: binance-availability query universe 2024-01-01 2024-01-31 --out u.parquet
+    """
+    in_order(start, end)
+    if out and form:
+        raise click.UsageError("give --out FILE, --json or --csv, not two of them")
+    unknown: queries.Unknown = "mark" if mark_unknown else "refuse"
+    with record() as con:
+        if out:
+            notes = queries.write_universe(
+                con, out, start, end,
+                quote_asset=quote_asset, contract_type=contract_type, unknown=unknown,
+            )  # fmt: skip
+            print_notes(notes)
+            click.echo(f"{out}: {(end - start).days + 1} dates, {start} to {end}")
+            return
+        found = queries.universe(
+            con, start, end,
+            quote_asset=quote_asset, contract_type=contract_type, unknown=unknown,
+        )  # fmt: skip
+    if form:
+        print_rows(found, form, "")
+        return
+    members = [(row[0], sum(cell is True for cell in row[1:])) for row in found.rows]
+    symbols = count(len(found.columns) - 1, "symbol")
+    title = f"{start} to {end}: {symbols}; --out FILE writes the matrix"
+    print_rows(queries.Rows(("date", "members"), members, found.notes), "table", title)
+
+
+@click.group()
+def analytics() -> None:
+    """New listings, delistings, and the counts of each date.
+
+    Example: binance-availability query analytics summary --days 7
+    """
+
+
+@analytics.command("new-listings")
+@click.argument("date", type=DATE)
+@filter_options
+@form_options
+def new_listings(date: dt.date, quote_asset: Types, contract_type: Types, form: str | None) -> None:
+    """Symbols whose first file is that date's.
+
+    Example: binance-availability query analytics new-listings 2024-01-15 --json
+    """
+    with record() as con:
+        found = queries.new_listings(
+            con, date, quote_asset=quote_asset, contract_type=contract_type
+        )
+        pending = queries.counts(con, date)["pending"]
+    if pending:
+        print_notes([f"{date} is pending for {pending} symbols: the list may still grow"])
+    print_symbols(found, form or "table", f"{date}: {count(len(found), 'new listing')}")
+
+
+@analytics.command()
+@click.argument("date", type=DATE)
+@filter_options
+@form_options
+def delistings(date: dt.date, quote_asset: Types, contract_type: Types, form: str | None) -> None:
+    """Symbols whose last file is that of the day before.
+
+    A date not published yet, or a hole, is no delisting: it takes three confirmed absences, so
+    the newest dates have none.
+
+    Example: binance-availability query analytics delistings 2024-01-15 --json
+    """
+    with record() as con:
+        found = queries.delistings(con, date, quote_asset=quote_asset, contract_type=contract_type)
+        confirmed = queries.delistings_confirmed(con, date)
+    if not confirmed:
+        print_notes([f"{date} has too few confirmed dates after it: the list may still grow"])
+    print_symbols(found, form or "table", f"{date}: {count(len(found), 'delisting')}")
+
+
+@analytics.command()
+@click.option("--days", type=click.IntRange(1, 10_000), help="The last dates up to yesterday.")
+@click.option("--start", type=DATE, help="First UTC date; the first recorded when left out.")
+@click.option("--end", type=DATE, help="Last UTC date; the last recorded when left out.")
+@filter_options
+@form_options
+def summary(
+    days: int | None,
+    start: dt.date | None,
+    end: dt.date | None,
+    quote_asset: Types,
+    contract_type: Types,
+    form: str | None,
+) -> None:
+    """How many symbols each date has, and how many are pending.
+
+    Example: binance-availability query analytics summary --days 7 --json
+    """
+    if days and (start or end):
+        raise click.UsageError("give --days or a range, not both")
+    in_order(start, end, "--start --end")
+    with record() as con:
+        found = queries.summary(
+            con, days, start=start, end=end, quote_asset=quote_asset, contract_type=contract_type
+        )
+    print_rows(found, form or "table", count(len(found.rows), "date"))
+
+
+@click.command()
+@click.option("--start", type=DATE, help="First UTC date; 2019-09-25 when left out.")
+@click.option("--end", type=DATE, help="Last UTC date; the newest that is due when left out.")
+@click.option("--json", "as_json", is_flag=True, help="JSON, UTF-8.")
+def validate(start: dt.date | None, end: dt.date | None, as_json: bool) -> None:
+    """Dates never probed, and dates short of files; exit 1 if there are any.
+
+    Short is a date with fewer of its expected symbols than AVAILABILITY_SLO_COMPLETENESS. What is
+    only pending is shown, but is not wrong.
+
+    Example: binance-availability validate --start 2024-01-01 --end 2024-01-31
+    """
+    in_order(start, end, "--start --end")
+    with one_line_errors():
+        first, last = validation.default_range(start, end)
+        with validation.ContinuityValidator() as continuity:
+            missing = continuity.check_continuity(first, last)
+        with validation.CompletenessValidator() as completeness:
+            short = completeness.get_short_dates(first, last)
+    wrong = [one for one in short if not one.pending]
+    pending = len(short) - len(wrong)
+    passed = not missing and not wrong
+    if as_json:
+        print_json(
+            {
+                "start": first, "end": last, "passed": passed, "missing_dates": missing,
+                "short_dates": [
+                    {"date": one.date, "expected": one.expected, "available": one.available,
+                     "pending": one.pending}
+                    for one in short
+                ],
+            }
+        )  # fmt: skip
+    else:
+        if missing:
+            rows = [(a, b, (b - a).days + 1) for a, b in validation.runs(missing)]
+            table(queries.Rows(("from", "to", "dates"), rows), "Dates never probed")
+        if short:
+            cells = [(o.date, o.expected, o.available, o.pending, f"{o.share:.1%}") for o in short]
+            columns = ("date", "expected", "available", "pending", "share")
+            table(queries.Rows(columns, cells), "Dates short of files")
+        verdict = "whole" if passed else "NOT whole"
+        click.echo(
+            f"{first} to {last} is {verdict}: {count(len(missing), 'date')} never probed, "
+            f"{len(wrong)} short of files, {pending} pending"
+        )
+        if missing:
+            click.echo(
+                f"To look at them: {PROGRAM} backfill --start {missing[0]} --end {missing[-1]}"
+            )
+    if not passed:
+        sys.exit(1)
+
+
+query.add_command(analytics)

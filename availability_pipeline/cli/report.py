@@ -1,0 +1,48 @@
+"""`report`: the pictures and the page, without Dagster.
+
+Belongs here: arguments, and what is said. Does not belong here: drawing (`report`).
+"""
+
+import datetime as dt
+import webbrowser
+from pathlib import Path
+
+import click
+
+from availability_pipeline import extras, settings
+from availability_pipeline.cli._output import LocalPath, one_line_errors
+from availability_pipeline.record import connection
+from availability_pipeline.report import data as report_load
+
+
+@click.command("report")
+@click.option("--open", "show", is_flag=True, help="Open the page in the browser.")
+@click.option(
+    "--out",
+    type=LocalPath(file_okay=False, path_type=Path),
+    help="Folder to write to; AVAILABILITY_REPORT_DIR when left out.",
+)
+def report(show: bool, out: Path | None) -> None:
+    """Draw the record: one HTML page that opens offline, and four PNG pictures.
+
+    Example: binance-availability report --open
+    """
+    extras.require("report")
+    # Here, not above: they bring pandas, which no other reading command needs.
+    from availability_pipeline.report import draw as drawing
+
+    with one_line_errors():
+        s = settings.load_to_read()
+        with connection.reader(s.db, s.db_wait_seconds) as con:
+            data = report_load.load(
+                con, threshold=s.slo_completeness, drawn_at=dt.datetime.now(dt.UTC)
+            )
+        try:
+            written = drawing.write(data, out or s.report_path, record=s.db_path)
+        except drawing.ReportError as error:
+            raise click.ClickException(str(error)) from None
+    for path in (written.page, *written.pictures.values()):
+        click.echo(path.resolve())
+    # A machine without a browser has the path above.
+    if show and not webbrowser.open(written.page.resolve().as_uri()):
+        click.echo("no browser was found here; open the page above in one", err=True)

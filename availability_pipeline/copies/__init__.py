@@ -1,0 +1,3 @@
+"""Copies of the record elsewhere: backups, restoring them, exports, and their destinations."""
+
+__all__ = ["backup", "destinations", "export", "restore"]

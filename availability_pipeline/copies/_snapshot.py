@@ -1,0 +1,124 @@
+"""A copy of the record at one moment, taken while the pipeline runs.
+
+Belongs here: copying the file so that the copy is whole, and what is asked of a copy before it is
+trusted. Does not belong here: where copies are kept (`backup`) or what is made of them (`export`).
+
+The file is copied as it is, with its write-ahead log, under the read lock, and the log is folded
+into the copy afterwards. On 2.6 million rows that holds a writer up for 0.05 s; DuckDB's own
+`COPY FROM DATABASE` makes a file 3 % smaller and holds it up for 0.6 s.
+"""
+
+import datetime as dt
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from availability_pipeline.errors import DamagedDatabaseError
+from availability_pipeline.record import apart, connection, storage_format
+from availability_pipeline.record.connection import LOG_SUFFIXES, with_suffix
+from availability_pipeline.record.schema import TABLE, get_meta
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a database of ours holds: rows of each table, first and last date, last look."""
+
+    schema_version: int
+    tables: dict[str, int]
+    first_date: dt.date | None
+    last_date: dt.date | None
+    last_probe: dt.datetime | None
+
+
+def take(source: Path, target: Path, wait_seconds: float) -> None:
+    """Copy the record to `target` as one file, flushed to the disk.
+
+    The copy has our storage version (`storage_format`) also where the record does not have it yet.
+
+    Raises:
+        StoreError: `source` cannot be read; see `store_errors`.
+        OSError: `target` cannot be written.
+        duckdb.Error: the log cannot be folded into the copy, for want of room perhaps.
+    """
+    with connection.reader(source, wait_seconds, older_too=True):
+        apart.copy(
+            [
+                (with_suffix(source, suffix), with_suffix(target, suffix))
+                for suffix in ("", *LOG_SUFFIXES)
+                if with_suffix(source, suffix).exists()
+            ]
+        )
+    with duckdb.connect(str(target)) as con:
+        con.execute("CHECKPOINT")
+        newer = storage_format.is_newer(con)
+    if newer:
+        anew = with_suffix(target, ".anew")
+        try:
+            with duckdb.connect(str(target), read_only=True) as con:
+                storage_format.write_anew(con, anew)
+            anew.replace(target)
+        finally:
+            anew.unlink(missing_ok=True)
+    sync(target)
+
+
+def examine(path: Path) -> Contents:
+    """Read a database of ours whole, so that a damaged block is met, and verify its rows unique.
+
+    Raises:
+        StoreError: it is damaged, foreign, newer than this package, or has a row twice.
+    """
+    # Whatever its catalog says, nothing but the file itself is read (`schema.require_ours`).
+    with connection.reader(path, 0, older_too=True, only_in=()) as con:
+        try:
+            return _contents(con, path)
+        except duckdb.CatalogException as error:
+            reason = str(error).splitlines()[0]
+            raise DamagedDatabaseError(f"{path} is not whole ({reason})") from None
+
+
+def _contents(con: duckdb.DuckDBPyConnection, path: Path) -> Contents:
+    names = con.execute(
+        "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database() "
+        "AND NOT temporary ORDER BY table_name"
+    ).fetchall()
+    tables: dict[str, int] = {}
+    for (name,) in names:
+        quoted = '"' + name.replace('"', '""') + '"'
+        # The hash of whole rows reads each column; a count alone would read none of them.
+        [(rows, _)] = con.execute(
+            f"SELECT count(*), bit_xor(hash(t)) FROM {quoted} t"  # noqa: S608 - from the catalog
+        ).fetchall()
+        tables[name] = rows
+    [(pairs, view)] = con.execute(
+        """SELECT (SELECT count(DISTINCT (date, symbol)) FROM daily_availability),
+            (SELECT count(status) FROM availability)"""
+    ).fetchall()
+    if not tables[TABLE] == pairs == view:
+        raise DamagedDatabaseError(
+            f"{path} has {tables[TABLE]} rows for {pairs} pairs of date and symbol; "
+            "restore an earlier backup, or backfill into a new file"
+        )
+    [(first, last, probe)] = con.execute(
+        "SELECT min(date), max(date), max(probed_at) FROM probes"
+    ).fetchall()
+    version = int(get_meta(con, "schema_version") or 0)
+    return Contents(version, tables, first, last, probe and probe.astimezone(dt.UTC))
+
+
+def sha256(path: Path) -> str:
+    """Of the content, in hex, of a file that nobody has open in DuckDB; else see `apart`."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Flush a file, or a folder's names, to the disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

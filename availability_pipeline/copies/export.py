@@ -1,0 +1,339 @@
+"""The record as Parquet or CSV files with a manifest, for programs that do not speak DuckDB.
+
+Belongs here: which files there are, what is in them, and in what order they change. Does not
+belong here: where they go (`destinations`), when (`automation`).
+
+The files are made from a copy of the record (`snapshot`), so a writer waits for 0.05 s and not
+for the export. A file whose rows are unchanged is left alone: of the months of a daily update one
+or two are written again. `manifest.json` is replaced last. With `versioned` names no file is ever
+changed, and the files of the manifest before stay until the next export: who follows the manifest
+sees the old set or the new one, on S3 too.
+"""
+
+import datetime as dt
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import duckdb
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from availability_pipeline import __version__
+from availability_pipeline.copies import _snapshot
+from availability_pipeline.copies.destinations import Destination, Stored
+from availability_pipeline.errors import ExportError
+from availability_pipeline.record import connection, derived
+from availability_pipeline.record.schema import SCHEMA_VERSION
+
+MANIFEST = "manifest.json"
+
+_CLAIM = ".availability-export.claim"
+"""Names that an export is about to use for the first time: after a kill, the next one knows that
+these files are ours although no manifest names them."""
+
+ORDER = {
+    "availability": "date, symbol",
+    "symbol_listings": "symbol",
+    "daily_summary": "date",
+    "revisions": "observed_at, date, symbol",
+    "symbols": "symbol",
+    "probes": "date",
+    "acknowledgements": "date, symbol NULLS FIRST",
+}
+"""Table -> how its rows are sorted; the first three are always exported."""
+
+_OURS = re.compile(
+    rf"(?:(?:{'|'.join(ORDER)})/month=\d{{4}}-\d{{2}}/)?(?:{'|'.join(ORDER)})"
+    r"(-[0-9a-f]{16})?\.(?:parquet|csv)"
+)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the files are like.
+
+    Args:
+        format: Parquet with zstd, or CSV in UTF-8 with times in ISO 8601, UTC.
+        by_month: `availability` as one file a month, in Hive's layout, or as one file.
+        everything: all tables, or availability, symbol listings and daily summary only.
+        versioned: names that carry their content's hash, so that no file ever changes.
+    """
+
+    format: Literal["parquet", "csv"] = "parquet"
+    by_month: bool = False
+    everything: bool = False
+    versioned: bool = False
+
+
+class File(BaseModel):
+    """One file of the manifest.
+
+    `content` tells whether its rows have changed since, `etag` what S3 answered to its upload.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    table: str
+    rows: int
+    first_date: dt.date | None
+    last_date: dt.date | None
+    bytes: int
+    sha256: str
+    content: str
+    etag: str | None = None
+
+
+class Manifest(BaseModel):
+    """`manifest.json`: the set of files, and what they were made from."""
+
+    model_config = ConfigDict(frozen=True)
+
+    created_at: AwareDatetime
+    package_version: str
+    schema_version: int
+    format: str
+    rows: dict[str, int]
+    first_date: dt.date | None
+    last_date: dt.date | None
+    last_probe: AwareDatetime | None
+    files: list[File]
+    superseded: list[str]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export did: names of the files written, left alone and removed."""
+
+    manifest: Manifest
+    written: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """The rows of one file to be, and what tells that they have changed."""
+
+    table: str
+    relation: str
+    month: dt.date | None
+    rows: int
+    first_date: dt.date | None
+    last_date: dt.date | None
+    content: str
+
+    def name(self, form: Form, sha256: str) -> str:
+        folder = f"{self.table}/month={self.month:%Y-%m}/" if self.month else ""
+        version = f"-{sha256[:16]}" if form.versioned else ""
+        return f"{folder}{self.table}{version}.{form.format}"
+
+
+def export(
+    source: Path, to: Destination, form: Form, *, now: dt.datetime, wait_seconds: float = 60
+) -> Exported:
+    """Write the record's files to a destination, the manifest last.
+
+    Args:
+        source: the database; it may be in use.
+        to: from `destinations.destination`.
+        form: what the files are like.
+        now: aware; noted in the manifest.
+        wait_seconds: how long to wait for a writer.
+
+    Raises:
+        StoreError: the record cannot be read.
+        ExportError: the destination refuses, or holds somebody else's manifest.
+    """
+    try:
+        with to.staging() as staging:
+            return _export(source, to, form, staging, now=now, wait_seconds=wait_seconds)
+    except OSError as error:
+        raise ExportError(
+            f"{to}: {error.strerror}; choose another destination, or make room and give "
+            "permission there"
+        ) from None
+    except duckdb.Error as error:
+        raise ExportError(f"cannot export to {to}: {str(error).splitlines()[0][:300]}") from None
+
+
+def read_manifest(to: Destination) -> Manifest | None:
+    """The destination's manifest, or None where there is none yet.
+
+    Raises:
+        ExportError: the destination refuses, or its manifest is somebody else's.
+    """
+    return _read_manifest(to)[0]
+
+
+def _read_manifest(to: Destination) -> tuple[Manifest | None, Stored | None]:
+    found = to.read(MANIFEST)
+    if found is None:
+        return None, None
+    try:
+        return Manifest.model_validate_json(found[0]), found[1]
+    except ValidationError:
+        raise ExportError(
+            f"{to} holds a {MANIFEST} that is not ours; choose another destination"
+        ) from None
+
+
+def _export(
+    source: Path, to: Destination, form: Form, staging: Path, *, now: dt.datetime,
+    wait_seconds: float,
+) -> Exported:  # fmt: skip
+    old, manifest_there = _read_manifest(to)
+    there = to.stored()
+    before = {(f.table, f.content): f for f in old.files} if old else {}
+    files: list[File] = []
+    written: list[str] = []
+    copy = staging / "record.duckdb"
+    _snapshot.take(source, copy, wait_seconds)
+    with connection.reader(copy, 0, only_in=[staging]) as con:
+        pieces = list(_pieces(con, form))
+        claimed = _claim(to, pieces, form, old, there, source, staging)
+        for piece in pieces:
+            known = before.get((piece.table, piece.content))
+            if (
+                known
+                and known.path == piece.name(form, known.sha256)
+                and to.holds(known.path, Stored(known.bytes, known.etag), known.sha256)
+            ):
+                files.append(known)
+                continue
+            staged = staging / f"file.{form.format}"
+            _write(con, piece, form, staged)
+            sha256 = _snapshot.sha256(staged)
+            name = piece.name(form, sha256)
+            put = to.put(name, staged, there.get(name))
+            file = File(
+                path=name,
+                table=piece.table,
+                rows=piece.rows,
+                first_date=piece.first_date,
+                last_date=piece.last_date,
+                bytes=put.bytes,
+                sha256=sha256,
+                content=piece.content,
+                etag=put.version,
+            )
+            files.append(file)
+            written.append(file.path)
+        [(first, last, probe)] = con.execute(
+            "SELECT min(date), max(date), max(probed_at) FROM probes"
+        ).fetchall()
+    now_there = {f.path for f in files}
+    replaced = {f.path for f in old.files} - now_there if old else set()
+    manifest = Manifest(
+        created_at=now.astimezone(dt.UTC).replace(microsecond=0),
+        package_version=__version__,
+        schema_version=SCHEMA_VERSION,
+        format=form.format,
+        rows={t: sum(f.rows for f in files if f.table == t) for t in _tables(form)},
+        first_date=first,
+        last_date=last,
+        last_probe=probe and probe.astimezone(dt.UTC),
+        files=files,
+        superseded=sorted(replaced) if form.versioned else [],
+    )
+    staged = staging / "manifest"
+    staged.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    to.put(MANIFEST, staged, manifest_there)
+    if claimed:
+        to.remove([_CLAIM])
+    # Only what is named like ours: what a manifest named, and versions no manifest names any more.
+    named = replaced | set(old.superseded if old else ())
+    gone = sorted(
+        name
+        for name in there
+        if (match := _OURS.fullmatch(name))
+        and (name in named or (form.versioned and match[1] and _has_hash(to, name, match[1])))
+        and name not in now_there | set(manifest.superseded)
+    )
+    to.remove(gone)
+    unchanged = tuple(f.path for f in files if f.path not in written)
+    return Exported(manifest, tuple(written), unchanged, tuple(gone))
+
+
+def _claim(
+    to: Destination, pieces: list[_Piece], form: Form, old: Manifest | None,
+    there: Mapping[str, Stored], source: Path, staging: Path,
+) -> bool:  # fmt: skip
+    """Refuse names that are somebody else's; claim those that no manifest of ours names yet.
+
+    Versioned names carry the hash of the content: who has them has our files.
+
+    Raises:
+        ExportError: a file of that name is there, and neither a manifest nor a claim has it.
+        ProtectedFileError: it is the record, a backup or Dagster's.
+    """
+    names = [] if form.versioned else [piece.name(form, "") for piece in pieces]
+    to.refuse_protected([*names, MANIFEST], source)
+    named = {f.path for f in old.files} | set(old.superseded) if old else set()
+    new = [name for name in names if name not in named]
+    if not new:
+        return False
+    found = to.read(_CLAIM)
+    claimed = set(found[0].decode("utf-8", "replace").splitlines()) if found else set()
+    if foreign := sorted(name for name in new if name in there and name not in claimed):
+        raise ExportError(
+            f"{to} holds {', '.join(foreign[:3])}, which no manifest of ours names; choose "
+            "another destination, or move it away"
+        )
+    if not claimed.issuperset(new):
+        staged = staging / "claim"
+        staged.write_text("\n".join([*new, ""]), encoding="utf-8")
+        to.put(_CLAIM, staged, found[1] if found else None)
+    return True
+
+
+def _has_hash(to: Destination, name: str, named: str) -> bool:
+    """Whether a file that no manifest names is one of ours, left by an export that was killed."""
+    found = to.read(name)
+    return found is not None and hashlib.sha256(found[0]).hexdigest()[:16] == named[1:]
+
+
+def _tables(form: Form) -> list[str]:
+    return list(ORDER) if form.everything else list(ORDER)[:3]
+
+
+def _pieces(con: duckdb.DuckDBPyConnection, form: Form) -> Iterator[_Piece]:
+    # Rows that hash alike under one version of DuckDB and of this package make the same file.
+    versions = f"{form.format}-{__version__}-{SCHEMA_VERSION}-{duckdb.__version__}"
+    relations = {
+        "symbol_listings": derived.listings_relation(con),
+        "daily_summary": derived.summary_relation(con),
+    }
+    for table in _tables(form):
+        relation = relations.get(table, table)
+        dated = table in ("availability", "daily_summary", "revisions", "probes")
+        by_month = form.by_month and table == "availability"
+        month = "date_trunc('month', date)::DATE" if by_month else "NULL::DATE"
+        dates = "min(date), max(date)" if dated else "NULL, NULL"
+        found = con.execute(
+            f"""SELECT {month} AS month, count(*), {dates}, bit_xor(hash(t)), sum(hash(t))
+            FROM (FROM {relation}) t GROUP BY 1 ORDER BY 1"""  # noqa: S608 - our own names
+        ).fetchall()
+        for month_start, rows, first, last, mixed, total in found or [(None, 0, *[None] * 4)]:
+            if by_month and month_start is None:
+                continue  # no rows at all: no month either
+            content = f"{versions}-{month_start or ''}-{rows}-{mixed or 0:x}-{int(total or 0):x}"
+            yield _Piece(table, relation, month_start, rows, first, last, content)
+
+
+def _write(con: duckdb.DuckDBPyConnection, piece: _Piece, form: Form, path: Path) -> None:
+    where, args, order = "", {}, ORDER[piece.table]
+    if piece.month:
+        where = "WHERE date BETWEEN $first AND $last"
+        args = {"first": piece.first_date, "last": piece.last_date}
+    rows: Any = con.sql(
+        f"FROM {piece.relation} {where} ORDER BY {order}",
+        params=args,
+    )
+    if form.format == "parquet":
+        rows.write_parquet(str(path), compression="zstd")
+    else:
+        rows.write_csv(str(path), header=True, timestamp_format="%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,23 @@
+"""Dagster: the only package that imports it.
+
+Assets, checks, schedules and sensors hand over to the other packages; `code_location` assembles
+them, `launch` runs a probe from this process, `processes` keeps UI and daemon running. What needs
+Dagster's private parts is in `instance`.
+"""
+
+__all__ = [
+    "assets",
+    "beta",
+    "checks",
+    "code_location",
+    "instance",
+    "launch",
+    "outcomes",
+    "partitions",
+    "processes",
+    "resources",
+    "runs",
+    "schedules",
+    "sensors",
+    "services",
+]

@@ -1,0 +1,471 @@
+"""The data assets: from the archive to the record and what follows from it.
+
+Belongs here: fetching through resources, one call into the domain, metadata for the UI. Does not
+belong here: SQL that decides anything (`store`, `derived`), rules (`slo`), checks (`checks`), times
+(`automation`).
+"""
+
+import base64
+import datetime as dt
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import duckdb
+from pydantic import Field
+
+from availability_pipeline import PROGRAM
+from availability_pipeline.archive.datasets import FIRST_DATE, UM_KLINES_1M
+from availability_pipeline.archive.listing import NOTHING_RECORDED, Archive, Recorded
+from availability_pipeline.copies import backup, destinations, export
+from availability_pipeline.errors import LostRecordError, MissingDatabaseError, StoreError
+from availability_pipeline.orchestration.outcomes import one_line_failures
+from availability_pipeline.orchestration.partitions import DAILY_AVAILABILITY, ONE_RUN, daily
+from availability_pipeline.orchestration.resources import AvailabilityDuckDB, Clock, Reporter
+from availability_pipeline.quality import checks
+from availability_pipeline.quality.rules import share
+from availability_pipeline.record import derived, write
+from availability_pipeline.record.schema import COLUMNS, TABLE
+from availability_pipeline.report import data as report_load
+from availability_pipeline.report import draw
+from availability_pipeline.report.style import TITLES
+from availability_pipeline.settings import Settings
+
+UPDATE = {"availability/part": "update"}
+"""Tag of what an update materialises; the update jobs select by it."""
+
+DATABASE = "database"
+"""Metadata: the file that was written."""
+
+
+def _table(name: str) -> dict[str, Any]:
+    """What the catalogue shows of a table, from the columns that its DDL is made of."""
+    columns = [
+        dg.TableColumn(
+            column.name,
+            column.type,
+            column.description,
+            constraints=dg.TableColumnConstraints(nullable=not column.required),
+        )
+        for column in COLUMNS[name]
+    ]
+    return {
+        "dagster/column_schema": dg.TableSchema(columns=columns),
+        "dagster/table_name": f"main.{name}",
+    }
+
+
+OWNERS = ["team:availability"]
+
+ABOUT = {
+    "market": UM_KLINES_1M.market.rpartition("/")[2],
+    "frequency": UM_KLINES_1M.frequency,
+    "data_type": UM_KLINES_1M.data_type,
+}
+"""Tags to search by in the catalogue."""
+
+PROBES = "probe_um_daily_klines_1m"
+"""Pool of this dataset's probes: one at a time, its limit of 1 is in dagster.yaml.
+
+It is held while the archive is listed, because of two probes of the same dates the later one must
+be written last, or it would be refused. It is no lock on the file: a writer waits in the store for
+the few seconds in which another one writes (`connections`), so a further dataset is listed at the
+same time, and what follows from the rows needs no place in any pool.
+"""
+
+vision_archive = dg.AssetSpec(
+    "vision_archive",
+    description=f"The public archive, s3://data.binance.vision/{UM_KLINES_1M.prefix}",
+    kinds={"s3"},
+    group_name="archive",
+    tags=ABOUT,
+    metadata={"prefix": UM_KLINES_1M.prefix, "docs": dg.MetadataValue.url(
+        "https://github.com/binance/binance-public-data")},
+)  # fmt: skip
+
+
+class ProbeConfig(dg.Config):
+    """Run configuration of a probe."""
+
+    accept_shrunken: bool = Field(
+        default=False, description="Write even if the archive lists far less than is recorded."
+    )
+    new_record: bool = Field(
+        default=False,
+        description="Begin a new record where Dagster has materialised partitions of one that is "
+        "not in the database.",
+    )
+
+
+@dg.asset(
+    key=DAILY_AVAILABILITY,
+    deps=[vision_archive],
+    partitions_def=daily,
+    backfill_policy=ONE_RUN,
+    group_name="record",
+    kinds={"duckdb", "s3"},
+    pool=PROBES,
+    tags={**UPDATE, **ABOUT},
+    owners=OWNERS,
+    metadata=_table(TABLE),
+    description=f"""Which files the archive holds: a row for each probed date and known symbol.
+
+**Nothing here yet?** Fill the past once, about 2,000 LIST requests in one run: *Materialize…*, all
+partitions; or `{PROGRAM} backfill --start {FIRST_DATE} --end YESTERDAY`. The schedules then keep it
+up to date.
+
+Example: the files of a date, with their status.
+
+```sql
+SELECT symbol, status, file_size_bytes FROM availability WHERE date = '2024-01-15'
+```
+""",  # noqa: S608 - an example to read
+)
+def daily_availability(
+    context: dg.AssetExecutionContext,
+    config: ProbeConfig,
+    duckdb: dg.ResourceParam[AvailabilityDuckDB],
+    archive: dg.ResourceParam[Archive],
+    clock: dg.ResourceParam[Clock],
+    limits: dg.ResourceParam[Settings],
+    reporter: dg.ResourceParam[Reporter],
+) -> dg.MaterializeResult[None]:
+    """Discover and list the whole range first, then write it in one short transaction."""
+    if not (context.has_partition_key or context.has_partition_key_range):
+        raise dg.Failure(
+            description="this run has no dates: choose partitions when you materialise, test the "
+            "schedule in the UI and launch what it asks for (full_reconcile_schedule: all dates), "
+            f"or run `{PROGRAM} backfill`",
+            allow_retries=False,
+        )
+    span = context.partition_key_range
+    start, end = dt.date.fromisoformat(span.start), dt.date.fromisoformat(span.end)
+    now = clock.now()
+    with one_line_failures():
+        recorded = _recorded(duckdb)
+        if recorded.last is None and not config.new_record:
+            _refuse_lost(context.instance, context.asset_key, duckdb.path())
+        listing = archive.list_range(start, end, _log_progress(context, reporter), recorded)
+        with duckdb.get_connection() as con:
+            result = write.write_probe(
+                con,
+                listing,
+                probed_at=now,
+                run_id=context.run.run_id,
+                accept_shrunken=config.accept_shrunken,
+                min_listed_share=limits.min_listed_share,
+                max_clock_skew_minutes=limits.max_clock_skew_minutes,
+                settle_days=limits.settle_days,
+            )
+            rows = _by_date(con, start, end, context.run.run_id)
+    context.log.info(
+        f"Daily update completed: {result.symbols} symbols probed, {result.available} available, "
+        f"{result.pending} pending, {result.absent} absent on {len(rows)} dates; "
+        f"{result.appeared} appeared, {result.replaced} replaced, {result.vanished} vanished"
+    )
+    context.log.info(
+        f"{listing.requests} LIST requests; {result.widened} symbols probed on all recorded dates; "
+        f"passed over: {dict(listing.passed_over) or 'nothing'}"
+    )
+    for row in rows:
+        context.add_asset_metadata(_metadata(row), partition_key=str(row["date"]))
+    return dg.MaterializeResult(metadata={DATABASE: dg.MetadataValue.path(duckdb.path())})
+
+
+@dg.asset(
+    deps=[daily_availability],
+    backfill_policy=ONE_RUN,
+    group_name="record",
+    kinds={"duckdb"},
+    tags={**UPDATE, **ABOUT},
+    owners=OWNERS,
+    metadata=_table("symbol_listings"),
+    description="""First and last file, days, holes and state of each symbol.
+
+Each update refreshes it; by itself it can be materialised once there are rows.
+
+Example: symbols that ended, the latest first.
+
+```sql
+SELECT symbol, last_available FROM symbol_listings WHERE state = 'ended' ORDER BY 2 DESC
+```
+""",
+)
+def symbol_listings(duckdb: dg.ResourceParam[AvailabilityDuckDB]) -> dg.MaterializeResult[None]:
+    """Replace the table by what the rows say now."""
+    with one_line_failures(), duckdb.get_connection() as con:
+        rows = derived.refresh_listings(con)
+        by_state = dict(
+            con.execute("SELECT state, count(*) FROM symbol_listings GROUP BY state").fetchall()
+        )
+        [(holes,)] = con.execute(
+            "SELECT coalesce(sum(hole_days), 0)::BIGINT FROM symbol_listings"
+        ).fetchall()
+    states = {s: by_state.get(s, 0) for s in ("live", "ended", "settled")}
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": rows,
+            "hole_days": holes,
+            **states,
+            DATABASE: dg.MetadataValue.path(duckdb.path()),
+        }
+    )
+
+
+@dg.asset(
+    deps=[daily_availability, symbol_listings],
+    backfill_policy=ONE_RUN,
+    group_name="record",
+    kinds={"duckdb"},
+    tags={**UPDATE, **ABOUT},
+    owners=OWNERS,
+    metadata=_table("daily_summary"),
+    description="""What each date holds: counts by status, new and ended listings, bytes, lag.
+
+Each update refreshes it; by itself it can be materialised once there are rows.
+
+Example: growth by month.
+
+```sql
+SELECT date_trunc('month', date) AS month, max(available) FROM daily_summary GROUP BY 1 ORDER BY 1
+```
+""",
+)
+def daily_summary(duckdb: dg.ResourceParam[AvailabilityDuckDB]) -> dg.MaterializeResult[None]:
+    """Replace the table by what the rows say now."""
+    with one_line_failures(), duckdb.get_connection() as con:
+        rows = derived.refresh_summary(con)
+    return dg.MaterializeResult(
+        metadata={"dagster/row_count": rows, DATABASE: dg.MetadataValue.path(duckdb.path())}
+    )
+
+
+record = dg.AssetSpec(
+    "record",
+    group_name="record",
+    kinds={"duckdb"},
+    owners=OWNERS,
+    tags=ABOUT,
+    description="The record as a whole: what the standing checks judge, at 09:30 UTC each day and "
+    "whenever they are executed here. Nothing materialises it.",
+)
+"""Checks of the whole record are on an asset of its own, and no check is on a partitioned asset.
+
+Dagster runs an asset's checks with every materialisation of it from the UI, and where a run covers
+many partitions it plans each check once a partition: 18,326 rows for all history that nothing ever
+evaluates, shown as "Skipped". A verdict for each partition would need an event each, which cannot
+be batched: 500 partitions took 42 s instead of 3 and 7.1 MB instead of 3.8. So a partition carries
+its numbers as metadata (`completeness` among them), and what is judged is the whole record.
+
+It has no dependencies: `daily_availability*` would select it, and Dagster refuses a range for a
+selection with an asset that nothing materialises.
+"""
+
+
+def _recorded(duckdb: AvailabilityDuckDB) -> Recorded:
+    """What is recorded so far; nothing while there is no database."""
+    try:
+        with duckdb.get_reader(older_too=True) as con:
+            return write.recorded(con)
+    except MissingDatabaseError:
+        return NOTHING_RECORDED
+
+
+def _refuse_lost(instance: dg.DagsterInstance, key: dg.AssetKey, path: Path) -> None:
+    """A moved file or a mistyped AVAILABILITY_DB must not become a second record, unnoticed."""
+    last = instance.get_latest_materialization_event(key)
+    if last is None or last.asset_materialization is None:
+        return
+    written = last.asset_materialization.metadata.get(DATABASE)
+    where = f", written to {written.value}" if written else ""
+    raise LostRecordError(
+        f"nothing is recorded in {path}, but Dagster has materialised partitions of "
+        f"{key.to_user_string()} (the last: {last.asset_materialization.partition}{where}); "
+        "nothing was written. Correct AVAILABILITY_DB, move the file back, or `restore` a backup. "
+        "To begin a new record: `backfill --new-record`, or new_record: true in the run's config"
+    )
+
+
+def _log_progress(
+    context: dg.AssetExecutionContext, reporter: Reporter
+) -> Callable[[int, int], None]:
+    logged = 0
+
+    def report(done: int, total: int) -> None:
+        nonlocal logged
+        if done * 10 // total > logged:
+            logged = done * 10 // total
+            context.log.info(f"listed {done} of {total} symbols")
+        reporter.report(done, total)
+
+    return report
+
+
+def _by_date(
+    con: duckdb.DuckDBPyConnection, start: dt.date, end: dt.date, run_id: str
+) -> list[dict[str, Any]]:
+    """Each date's summary, and how many files this run saw change on it."""
+    # Computed from the rows just written, about 0.5 s on 2.6 million of them.
+    cursor = con.execute(
+        f"""SELECT s.*, coalesce(h.holes, 0) AS holes, coalesce(r.appeared, 0) AS appeared,
+            coalesce(r.replaced, 0) AS replaced, coalesce(r.vanished, 0) AS vanished
+        FROM {derived.summary_relation(con)} s LEFT JOIN {checks.HOLES} h USING (date)
+        LEFT JOIN (
+            SELECT date, count(*) FILTER (change = 'appeared') AS appeared,
+                count(*) FILTER (change = 'replaced') AS replaced,
+                count(*) FILTER (change = 'vanished') AS vanished
+            FROM revisions WHERE run_id = $1 GROUP BY date) r USING (date)
+        WHERE date BETWEEN $2 AND $3""",  # noqa: S608 - our own relation
+        [run_id, start, end],
+    )
+    names = [column[0] for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def _metadata(row: dict[str, Any]) -> dict[str, int | float]:
+    """Numbers of one partition, which the UI plots; those that are unknown are left out."""
+    wanted = [
+        *("symbols_probed", "expected", "available", "pending", "absent", "new_listings"),
+        *("appeared", "replaced", "vanished"),
+    ]
+    numbers: dict[str, int | float] = {name: row[name] for name in wanted if row[name] is not None}
+    if row["expected"] is not None:
+        numbers["completeness"] = round(share(row["available"], row["expected"]), 4)
+    for lag in ("lag_p50_hours", "lag_p95_hours"):
+        if row[lag] is not None:
+            numbers[lag] = round(row[lag], 2)
+    return numbers
+
+
+PUBLISHED = export.Form(format="parquet", by_month=True, everything=True, versioned=True)
+
+
+@dg.asset(
+    deps=[daily_availability, symbol_listings, daily_summary],
+    backfill_policy=ONE_RUN,
+    group_name="published",
+    kinds={"parquet"},
+    owners=OWNERS,
+    pool="publish",  # two at once would remove each other's new files
+    description="The record as Parquet files with a manifest, where AVAILABILITY_PUBLISH_URL says.",
+)
+def published_availability(
+    duckdb: dg.ResourceParam[AvailabilityDuckDB],
+    clock: dg.ResourceParam[Clock],
+    limits: dg.ResourceParam[Settings],
+) -> dg.MaterializeResult[None]:
+    """Write the files whose rows have changed, then the manifest."""
+    if limits.publish_url is None:
+        raise _no_longer_set("AVAILABILITY_PUBLISH_URL")
+    try:
+        to = destinations.destination(limits.publish_url)
+        done = export.export(
+            duckdb.path(), to, PUBLISHED, now=clock.now(), wait_seconds=limits.db_wait_seconds
+        )
+    except StoreError as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
+    return dg.MaterializeResult(
+        metadata={
+            "published": str(to),
+            "dagster/row_count": done.manifest.rows["availability"],
+            "last_date": str(done.manifest.last_date),
+            "files": len(done.manifest.files),
+            "files_written": len(done.written),
+            "files_removed": len(done.removed),
+            "bytes": sum(file.bytes for file in done.manifest.files),
+        }
+    )
+
+
+@dg.asset(
+    deps=[daily_availability, symbol_listings, daily_summary],
+    backfill_policy=ONE_RUN,
+    group_name="published",
+    kinds={"duckdb"},
+    owners=OWNERS,
+    pool="backup",
+    description="A proved copy of the record in AVAILABILITY_BACKUP_DIR; old ones go.",
+)
+def record_backup(
+    duckdb: dg.ResourceParam[AvailabilityDuckDB],
+    clock: dg.ResourceParam[Clock],
+    limits: dg.ResourceParam[Settings],
+) -> dg.MaterializeResult[None]:
+    """Copy, prove, keep the last of each day, week and month."""
+    if limits.backup_dir is None:
+        raise _no_longer_set("AVAILABILITY_BACKUP_DIR")
+    try:
+        made = backup.make(
+            duckdb.path(),
+            Path(limits.backup_dir).expanduser(),
+            now=clock.now(),
+            keep=backup.Keep(
+                limits.backup_keep_daily, limits.backup_keep_weekly, limits.backup_keep_monthly
+            ),
+            wait_seconds=limits.db_wait_seconds,
+        )
+    except StoreError as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
+    return dg.MaterializeResult(
+        metadata={
+            "backup": dg.MetadataValue.path(str(made.path)),
+            "dagster/row_count": made.manifest.rows,
+            "last_date": str(made.manifest.last_date),
+            "bytes": made.manifest.bytes,
+            "sha256": made.manifest.sha256,
+            "removed": [path.name for path in made.removed],
+        }
+    )
+
+
+def _no_longer_set(name: str) -> dg.Failure:
+    # Both assets are defined only where their setting is set: it is gone since the code was loaded.
+    return dg.Failure(
+        description=f"{name} is no longer set: set it again, or reload the code location in the "
+        "UI under Deployment, which then has this asset no more",
+        allow_retries=False,
+    )
+
+
+@dg.asset(
+    deps=[symbol_listings, daily_summary],
+    backfill_policy=ONE_RUN,
+    group_name="answers",
+    kinds={"plotly", "matplotlib"},
+    owners=OWNERS,
+    # The first late-arrivals run after the files appear is at 09:00 UTC; should it fail, the next
+    # one that writes the tables sets this off.
+    automation_condition=dg.AutomationCondition.on_cron("0 9 * * *", "UTC"),
+    description="The record in pictures: growth, completeness, every symbol, publication lag. "
+    "One HTML page that opens offline, and PNG files.",
+)
+def availability_report(
+    duckdb: dg.ResourceParam[AvailabilityDuckDB],
+    clock: dg.ResourceParam[Clock],
+    limits: dg.ResourceParam[Settings],
+) -> dg.MaterializeResult[None]:
+    """Read the record, let go of it, draw."""
+    try:
+        with duckdb.get_reader() as con:
+            data = report_load.load(con, threshold=limits.slo_completeness, drawn_at=clock.now())
+        drawn = draw.write(data, limits.report_path, small=True, record=limits.db_path)
+    except (StoreError, report_load.EmptyRecordError, draw.ReportError) as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
+    return dg.MaterializeResult(
+        metadata={
+            "page": dg.MetadataValue.path(str(drawn.page.resolve())),
+            "page_bytes": drawn.page.stat().st_size,
+            "pictures": _pictures(drawn.small),
+        }
+    )
+
+
+def _pictures(small: Mapping[str, bytes]) -> dg.MarkdownMetadataValue:
+    """All pictures inside one text, which the UI shows at one click without asking for a file."""
+    return dg.MetadataValue.md(
+        "\n\n".join(
+            f"![{TITLES[name]}](data:image/png;base64,{base64.b64encode(png).decode()})"
+            for name, png in small.items()
+        )
+    )

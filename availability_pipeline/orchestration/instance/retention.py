@@ -1,0 +1,71 @@
+"""How long Dagster's run history is kept: Dagster itself never deletes a run.
+
+Belongs here: deciding which runs may go, deleting them, and the job that does it. Does not belong
+here: the record (`store`), where nothing is ever forgotten.
+
+There are 2,240 runs a year, the weekly one with 2,600 materialisations and more. But to Dagster a
+partition is materialised because some run's event says so: with the last such run its partition
+would be called missing. So a run goes only when it is old, ended, and each of its partitions was
+materialised again later; the weekly reconcile does that for all of them.
+"""
+
+import datetime as dt
+
+import dagster as dg
+
+from availability_pipeline import settings
+from availability_pipeline.orchestration.resources import Clock
+
+_BATCH = 500  # SQLite takes only so many values in one statement
+
+
+def runs_to_keep(instance: dg.DagsterInstance) -> set[str]:
+    """Ids of the runs that hold the latest materialisation of an asset or of a partition."""
+    keep = set()
+    for key in instance.get_asset_keys():
+        latest = instance.get_latest_materialization_event(key)
+        if latest is not None:
+            keep.add(latest.run_id)
+        ids = sorted(
+            instance.get_latest_storage_id_by_partition(
+                key, dg.DagsterEventType.ASSET_MATERIALIZATION
+            ).values()
+        )
+        for n in range(0, len(ids), _BATCH):
+            batch = ids[n : n + _BATCH]
+            found = instance.fetch_materializations(
+                dg.AssetRecordsFilter(asset_key=key, storage_ids=batch), limit=len(batch)
+            )
+            keep.update(record.run_id for record in found.records)
+    return keep
+
+
+def prune(instance: dg.DagsterInstance, before: dt.datetime) -> tuple[int, int]:
+    """Delete the runs created before a time (aware) that nothing depends on; deleted and kept."""
+    old = instance.get_run_records(dg.RunsFilter(created_before=before))
+    if not old:
+        return 0, 0
+    keep = runs_to_keep(instance)
+    runs = [record.dagster_run for record in old]
+    gone = [run.run_id for run in runs if run.is_finished and run.run_id not in keep]
+    for run_id in gone:
+        instance.delete_run(run_id)
+        instance.compute_log_manager.delete_logs(prefix=[run_id])
+    return len(gone), len(runs) - len(gone)
+
+
+@dg.op(description="Delete runs older than AVAILABILITY_HISTORY_DAYS that nothing depends on.")
+def forget_old_runs(context: dg.OpExecutionContext, clock: dg.ResourceParam[Clock]) -> None:
+    """See `prune`."""
+    days = settings.load().history_days
+    gone, kept = prune(context.instance, clock.now() - dt.timedelta(days))
+    context.log.info(
+        f"{gone} runs older than {days} days deleted; {kept} kept, as they hold the latest "
+        "materialisation of a partition"
+    )
+
+
+@dg.job(description="Keep the run history bounded.")
+def history_retention() -> None:
+    """One op, no asset: it says nothing about data."""
+    forget_old_runs()

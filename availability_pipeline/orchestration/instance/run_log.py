@@ -1,0 +1,168 @@
+"""What runs say, in one rotating file that people follow with `tail` and search with `grep`.
+
+Belongs here: the handler that `dagster.yaml` names under `python_logs`, and the one line a failure
+gets. Does not belong here: the line's format (`logs`). Dagster hands the handler every record of
+a run, in the process that runs it: what an asset logs with `context.log`, and Dagster's own events.
+Kept are the former from INFO on, and of the latter failures only.
+
+Several processes write at once (runs of the daemon and of the CLI), so the file is locked around
+each line and each rotation, by `concurrent-log-handler`; the standard library's handler would lose
+lines to a file that another process has just renamed.
+"""
+
+import datetime as dt
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import dagster as dg
+from concurrent_log_handler import ConcurrentRotatingFileHandler
+
+from availability_pipeline import files, logs, settings
+from availability_pipeline.masking import mask
+from availability_pipeline.orchestration.partitions import dates_of
+
+MATERIALIZE = "materialize"
+"""What a run is called that was started in the UI on assets and not on a job."""
+
+DAGSTERS_OWN = str(Path(dg.__file__).parent / "_core" / "execution")
+"""Where Dagster says, as an error, that it leaves out each step after one that failed."""
+
+
+class RunLogHandler(ConcurrentRotatingFileHandler):
+    """Appends to `settings.log_path()`; a file that cannot be written fails no run.
+
+    Args:
+        max_bytes: size at which the file is renamed.
+        backups: older files kept.
+        lowest: level from which on `context.log` is kept. It is not the handler's own `level`:
+            Dagster logs a check that failed as DEBUG, and that has to come through.
+    """
+
+    def __init__(
+        self, max_bytes: int = logs.MAX_BYTES, backups: int = logs.BACKUPS, lowest: str = "INFO"
+    ) -> None:
+        path = settings.log_path(settings.load())
+        # A path that cannot be one reaches `emit`, which says so.
+        super().__init__(
+            str(path), maxBytes=max_bytes, backupCount=backups, encoding="utf-8",
+            unicode_error_policy="replace",
+            # Dagster makes a handler for each run and closes none: keep no file open between lines.
+            keep_file_open=False,
+            umask=settings.umask(),
+        )  # fmt: skip
+        self._lowest = logging.getLevelNamesMapping()[lowest]
+        self._complained = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record's line, if it has one."""
+        if self.line(record) is None:
+            return
+        try:
+            files.private_folder(Path(self.baseFilename).parent)
+        except OSError:
+            self.handleError(record)
+            return
+        super().emit(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of `logs.line`."""
+        return self.line(record) or ""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - logging's name
+        """Say once why there is no log; the record matters more than its log."""
+        if not self._complained and sys.stderr:
+            self._complained = True
+            reason = sys.exc_info()[1]
+            sys.stderr.write(
+                f"cannot write the log {self.baseFilename}: {reason}; mend it or set "
+                "AVAILABILITY_LOG_FILE\n"
+            )
+
+    def line(self, record: logging.LogRecord) -> str | None:
+        """The record's line, or None if it is not for the log."""
+        meta = getattr(record, "dagster_meta", None)
+        if meta is None:
+            return None
+        event: dg.DagsterEvent | None = meta["dagster_event"]
+        message, level = meta["orig_message"], record.levelname
+        if event is not None:
+            canceled = event.event_type == dg.DagsterEventType.RUN_CANCELED
+            said = "canceled" if canceled else _failure(event)
+            if said is None:
+                return None
+            message = _about(meta["job_tags"], meta["run_id"] or "", said)
+            level = "INFO" if canceled else "ERROR"
+        elif record.levelno < self._lowest or record.pathname.startswith(DAGSTERS_OWN):
+            return None
+        at = dt.datetime.fromtimestamp(record.created, dt.UTC)
+        return logs.line(at, level, job_label(meta["job_name"]), mask(message))
+
+
+def say_failed(instance: dg.DagsterInstance, run: dg.DagsterRun, why: str) -> None:
+    """Write the line of a run that cannot write it itself, because its process is gone."""
+    try:
+        handlers = instance.get_yaml_python_handlers()
+    except ValueError as error:  # it must not keep the run's place from others
+        sys.stderr.write(f"cannot write the log: {error.__cause__ or error}\n")
+        return
+    for handler in handlers:
+        if isinstance(handler, RunLogHandler):
+            record = logging.makeLogRecord({"levelno": logging.ERROR, "levelname": "ERROR"})
+            record.dagster_meta = {
+                "dagster_event": None,
+                "orig_message": _about(run.tags, run.run_id, f"the run failed: {why}"),
+                "job_name": run.job_name,
+            }
+            handler.handle(record)
+
+
+def job_label(job: str | None) -> str:
+    """The job's name, or `materialize` for the nameless one behind the UI's button."""
+    return MATERIALIZE if job is None or job.startswith("__") else job
+
+
+def failure_reason(event: dg.DagsterEvent) -> str:
+    """Why a step or run failed, in one line: our own words, or the last cause's."""
+    data = event.event_specific_data
+    ours = getattr(data, "user_failure_data", None)
+    if ours and ours.description:
+        return str(ours.description)
+    error = getattr(data, "error", None)
+    if error:
+        # Dagster wraps what a step raised in an error of its own.
+        return " ".join(str((error.cause or error).message).split())[:1000]
+    return event.message or "its log is in the Dagster UI"
+
+
+def _failure(event: dg.DagsterEvent) -> str | None:
+    if event.is_step_failure:
+        # Somebody canceled the run, which is said once, by its own event.
+        if _is_interrupt(event):
+            return None
+        return f"{event.step_key} failed: {failure_reason(event)}"
+    # A run that failed in a step has said why; this is one that failed around its steps.
+    if event.is_job_failure and event.job_failure_data.first_step_failure_event is None:
+        return f"the run failed: {failure_reason(event)}"
+    if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+        check = event.asset_check_evaluation_data
+        if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
+            seen = {name: value.value for name, value in check.metadata.items()}
+            remedy = f"; {seen['recovery']}" if seen.get("recovery") else ""
+            return (
+                f"check {check.check_name} of {check.asset_key.to_user_string()} does not hold: "
+                f"{seen.get('observed')}, should be {seen.get('threshold')}{remedy}"
+            )
+    return None
+
+
+def _is_interrupt(event: dg.DagsterEvent) -> bool:
+    error = event.step_failure_data.error
+    names = {one.cls_name for one in (error, error and error.cause) if one}
+    return dg.DagsterExecutionInterruptedError.__name__ in names
+
+
+def _about(tags: Mapping[str, str], run_id: str, failure: str) -> str:
+    dates = dates_of(tags)
+    return f"{dates + ': ' if dates else ''}{failure} (run {run_id[:8]})"

@@ -1,0 +1,271 @@
+"""Run a probe through Dagster from this process, so that it is in the run history.
+
+Belongs here: what the CLI and the demo need of Dagster. Imported only inside the commands that
+run something: `import dagster` takes 1.5 s.
+"""
+
+import datetime as dt
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from sqlalchemy.exc import SQLAlchemyError
+
+from availability_pipeline import settings
+from availability_pipeline.archive.listing import Progress
+from availability_pipeline.masking import mask
+from availability_pipeline.orchestration.code_location import build_defs
+from availability_pipeline.orchestration.instance.launcher import own_tags, watching
+from availability_pipeline.orchestration.instance.run_log import failure_reason
+from availability_pipeline.orchestration.partitions import DAILY_AVAILABILITY, range_tags
+from availability_pipeline.orchestration.resources import Clock, Reporter
+from availability_pipeline.queries.arguments import DateLike, as_probed_range
+
+INTERRUPTED = "interrupted"
+"""Why a run was canceled: somebody pressed Ctrl-C, or sent SIGTERM."""
+
+CANCEL_WITHIN = 10
+"""Seconds to wait for a run that is just beginning, before it can be canceled."""
+
+
+_HEED_SECONDS = 0.5
+"""How long a Ctrl-C may go unnoticed."""
+
+
+class HomeError(Exception):
+    """There is no place for Dagster's run history; the text has the remedy."""
+
+
+class HistoryError(Exception):
+    """Dagster's run history cannot be read; the text is one line."""
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a run ended; `error_line` is None when it succeeded."""
+
+    run_id: str
+    success: bool
+    error_line: str | None
+
+
+def require_history() -> None:
+    """See that a run can be stored, before anything is done for it.
+
+    Raises:
+        HomeError: see `home`.
+        HistoryError: see `history`.
+    """
+    with history(home()):
+        pass
+
+
+def home() -> Path:
+    """The folder of `dagster.yaml` and the run history.
+
+    Raises:
+        HomeError: DAGSTER_HOME is not set and this is no checkout.
+    """
+    folder = settings.dagster_home()
+    if folder is None:
+        raise HomeError(f"set DAGSTER_HOME to a folder with a copy of {settings.shipped_config()}")
+    if not folder.is_dir():
+        raise HomeError(f"DAGSTER_HOME={folder} is no folder; make it or unset the variable")
+    return folder
+
+
+@contextmanager
+def history(folder: Path) -> Iterator[dg.DagsterInstance]:
+    """Dagster's records in this home, for reading.
+
+    Opening makes what is missing: see first that something ever ran there.
+
+    Raises:
+        HistoryError: they cannot be read.
+    """
+    instance = _open(folder)
+    with _one_line(folder), instance:
+        yield instance
+
+
+def _open(folder: Path) -> dg.DagsterInstance:
+    os.environ["DAGSTER_HOME"] = str(folder)
+    # dagster-postgres logs each of its six attempts, four lines each, before it gives up.
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with _one_line(folder, dg.DagsterError, OSError, ImportError):
+            return dg.DagsterInstance.get()
+    finally:
+        logging.disable(before)
+
+
+@contextmanager
+def _one_line(folder: Path, *also: type[Exception]) -> Iterator[None]:
+    """Say of a storage that cannot be reached why and what to do; of the errors `also`, too."""
+    try:
+        yield
+    except Exception as error:
+        fault = _storage_fault(error) or (error if isinstance(error, also) else None)
+        if fault is None:
+            raise
+        cause, remedy = getattr(fault, "orig", None) or fault, "see its dagster.yaml"
+        if isinstance(fault, dg.DagsterInvalidConfigError) and fault.errors:
+            cause = fault.errors[0].message  # its own text begins with the whole schema
+        if type(cause).__module__.startswith("psycopg"):
+            remedy = "start PostgreSQL, or correct DAGSTER_POSTGRES_URL"
+        reason = mask((str(cause).strip() or type(cause).__name__).splitlines()[0][:300])
+        raise HistoryError(
+            f"the run history of {folder} cannot be read ({reason}); {remedy}"
+        ) from None
+
+
+def _storage_fault(error: BaseException) -> SQLAlchemyError | None:
+    """SQLAlchemy's error in an error or its causes: dagster-postgres raises one of its own from it.
+
+    That package need not be installed, so its class cannot be named.
+    """
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, SQLAlchemyError):
+        seen = seen.__cause__
+    return seen
+
+
+def run_range(
+    start: DateLike,
+    end: DateLike,
+    *,
+    accept_shrunken: bool = False,
+    new_record: bool = False,
+    progress: Progress | None = None,
+    tags: Mapping[str, str] | None = None,
+    now: dt.datetime | None = None,
+) -> RunOutcome:
+    """Probe all dates from `start` to `end` in one run; waits for other writers first.
+
+    `now` (aware) replaces the clock.
+
+    Raises:
+        HomeError: see `home`.
+        HistoryError: see `history`.
+        KeyboardInterrupt: the run is canceled. A thread of it may still be there, so end the
+            process with `os._exit`.
+        ValueError: a date is not one, not of the record, or not over.
+    """
+    today = (now or dt.datetime.now(dt.UTC)).date()
+    first, last = as_probed_range(start, end, today)
+    return _run(
+        "daily_update",
+        reporter=Reporter(progress),
+        ops={
+            DAILY_AVAILABILITY.to_python_identifier(): {
+                "config": {"accept_shrunken": accept_shrunken, "new_record": new_record}
+            }
+        },
+        tags={**range_tags(first, last), **(tags or {})},
+        now=now,
+    )
+
+
+def draw_report(now: dt.datetime | None = None) -> RunOutcome:
+    """Draw the report in a run, so that the UI shows it; `now` (aware) replaces the clock.
+
+    Raises:
+        HomeError: see `home`.
+        HistoryError: see `history`.
+    """
+    return _run("draw_report", now=now)
+
+
+class _StoppedClock(Clock):
+    def __init__(self, now: dt.datetime) -> None:
+        self._now = now
+
+    def now(self) -> dt.datetime:
+        return self._now
+
+
+def _run(
+    name: str,
+    *,
+    reporter: Reporter | None = None,
+    ops: Mapping[str, object] | None = None,
+    tags: Mapping[str, str] | None = None,
+    now: dt.datetime | None = None,
+) -> RunOutcome:
+    folder = home()
+    os.environ["DAGSTER_HOME"] = str(folder)
+    clock = _StoppedClock(now) if now else Clock()
+    job = build_defs(
+        resources={"reporter": reporter or Reporter(), "clock": clock}
+    ).resolve_job_def(name)
+    config = {
+        "ops": dict(ops or {}),
+        # The run's log is in its history; the terminal gets the progress and one line.
+        "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+    }
+    run_id = str(uuid.uuid4())
+    future: Future[dg.ExecuteInProcessResult] = Future()
+
+    def execute(instance: dg.DagsterInstance) -> None:
+        try:
+            future.set_result(
+                job.execute_in_process(
+                    instance=instance,
+                    run_id=run_id,
+                    run_config=config,
+                    tags={**own_tags(), **(tags or {})},
+                    raise_on_error=False,
+                )
+            )
+        except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
+            future.set_exception(error)
+
+    instance = _open(folder)
+    with _one_line(folder), watching(instance):
+        # Beside the main thread, where Python raises KeyboardInterrupt: Dagster, executing in the
+        # main thread, would heed it only within a step (not while one waits for its turn in the
+        # pool) and call the run failed.
+        threading.Thread(target=execute, args=[instance], name="run", daemon=True).start()
+        try:
+            # In slices: the kernel may hand a signal to any thread, and Python runs its handler
+            # only when the main thread next wakes. One wait without an end missed a Ctrl-C once.
+            while not wait([future], timeout=_HEED_SECONDS).done:
+                pass
+            result = future.result()
+        except KeyboardInterrupt:
+            _cancel(instance, run_id, future)
+            raise  # `instance` stays open for the thread, which ends with the process
+    instance.dispose()
+    return RunOutcome(result.run_id, result.success, None if result.success else _why(result))
+
+
+def _cancel(instance: dg.DagsterInstance, run_id: str, ended: "Future[Any]") -> None:
+    """Otherwise the history would show it as running for ever, and then as failed."""
+    deadline = time.monotonic() + CANCEL_WITHIN
+    beginning = {None, dg.DagsterRunStatus.NOT_STARTED}
+    # A run that is only now being stored would be there without its end.
+    while (run := instance.get_run_by_id(run_id)) is None or run.status in beginning:
+        if ended.done() or time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    if run and not run.is_finished:
+        instance.report_run_canceled(run, message=INTERRUPTED)
+        if instance.event_log_storage.supports_global_concurrency_limits:
+            instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+
+
+def _why(result: dg.ExecuteInProcessResult) -> str:
+    for event in result.all_events:
+        if event.is_step_failure:
+            return failure_reason(event)
+    return "the run failed; its log is in the Dagster UI"

@@ -1,0 +1,45 @@
+"""How an outcome is said in Dagster: a verdict as a check's result, a known error as one line.
+
+Belongs here: translation, used by assets and checks alike. Does not belong here: rules (`slo`) or
+what is judged (`assets`, `checks`).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+
+from availability_pipeline.archive.listing import ArchiveError
+from availability_pipeline.errors import StoreError
+from availability_pipeline.quality.rules import Verdict
+
+
+@contextmanager
+def one_line_failures() -> Iterator[None]:
+    """What is the archive's or the database's fault is shown as one line, not as a traceback."""
+    try:
+        yield
+    except (ArchiveError, StoreError) as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
+
+
+def check_result(verdict: Verdict) -> dg.AssetCheckResult:
+    """A verdict as Dagster stores and shows it."""
+    warn = verdict.severity == "warn"
+    metadata: dict[str, dg.MetadataValue] = {
+        "observed": dg.MetadataValue.null()
+        if verdict.observed is None
+        else dg.MetadataValue.float(round(float(verdict.observed), 6)),
+        "threshold": dg.MetadataValue.float(float(verdict.threshold)),
+        "count": dg.MetadataValue.int(verdict.count),
+        "sample": dg.MetadataValue.json(list(verdict.sample)),
+        "sample_truncated": dg.MetadataValue.bool(verdict.sample_truncated),
+        "acknowledged": dg.MetadataValue.int(verdict.acknowledged),
+        "recovery": dg.MetadataValue.text("Nothing to do." if verdict.passed else verdict.recovery),
+    }
+    return dg.AssetCheckResult(
+        passed=verdict.passed,
+        severity=dg.AssetCheckSeverity.WARN if warn else dg.AssetCheckSeverity.ERROR,
+        description=verdict.text,
+        metadata=metadata,
+    )

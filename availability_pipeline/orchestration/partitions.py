@@ -1,0 +1,48 @@
+"""The one partitions definition everybody imports, and the dates it leads to."""
+
+import datetime as dt
+from collections.abc import Mapping
+
+import dagster as dg
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    PARTITION_NAME_TAG,
+)
+
+from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.record.schema import TABLE
+
+DAILY_AVAILABILITY = dg.AssetKey(TABLE)
+"""The asset of the rows. Named after their table; spelt nowhere else outside of SQL."""
+
+daily = dg.DailyPartitionsDefinition(start_date=FIRST_DATE.isoformat(), timezone="UTC")
+
+ONE_RUN = dg.BackfillPolicy.single_run()
+"""A range of partitions is one run. On assets without partitions, too: otherwise Dagster refuses
+`dagster asset materialize --partition-range` for a selection that has one of them."""
+
+
+DATES_TAG = "dates"
+"""The run tag that says in the UI's list of runs which dates a run is about."""
+
+
+def yesterday(now: dt.datetime) -> dt.date:
+    """The last UTC date that is over at `now` (aware)."""
+    return now.astimezone(dt.UTC).date() - dt.timedelta(1)
+
+
+def range_tags(start: dt.date, end: dt.date) -> dict[str, str]:
+    """Run tags that make one run cover all partitions from `start` to `end`, both included."""
+    tags = {
+        ASSET_PARTITION_RANGE_START_TAG: start.isoformat(),
+        ASSET_PARTITION_RANGE_END_TAG: end.isoformat(),
+    }
+    return {**tags, DATES_TAG: dates_of(tags)}
+
+
+def dates_of(tags: Mapping[str, str]) -> str:
+    """The dates a run is about, from its tags: `2024-01-15`, `2024-01-15 to 2024-01-20` or ``."""
+    start = tags.get(ASSET_PARTITION_RANGE_START_TAG) or tags.get(PARTITION_NAME_TAG, "")
+    end = tags.get(ASSET_PARTITION_RANGE_END_TAG, start)
+    return start if start == end else f"{start} to {end}"

@@ -1,0 +1,458 @@
+"""The Dagster UI as a process group that is certain to end.
+
+Belongs here: starting `services`, waiting until it answers, ending all it started. Does not
+belong here: what it shows (`definitions`), what is said about it (`demo`).
+
+It is five processes or more, and started in the background they ignore SIGINT. So: a free port
+first, a session of its own, and an end for the whole group.
+"""
+
+import argparse
+import datetime as dt
+import fcntl
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import IO, BinaryIO, TextIO
+
+from availability_pipeline import files, settings
+from availability_pipeline.orchestration import services
+
+STARTS_WITHIN = 180
+"""Seconds; it takes 10 on two cores."""
+
+GROUP_ENDS_WITHIN = 6
+"""Seconds from SIGTERM to SIGKILL."""
+
+
+class UIError(RuntimeError):
+    """The UI cannot be shown; the text is one line with the remedy."""
+
+
+def require_free(port: int, remedy: str = "choose another with --port") -> None:
+    """See that the loopback port can be used.
+
+    Args:
+        port: loopback port.
+        remedy: what the error says to do, in the words of whoever was called.
+
+    Raises:
+        UIError: it cannot.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise UIError(f"port {port} cannot be used ({error.strerror}); {remedy}") from None
+
+
+@contextmanager
+def serving(log: Path, port: int) -> Iterator[str]:
+    """The Dagster UI on the environment's DAGSTER_HOME; yields its address once it answers.
+
+    Raises:
+        UIError: it did not start.
+    """
+    anew = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    with files.opened(log, anew) as out, running(port, out) as process:
+        _await(f"http://127.0.0.1:{port}/server_info", process, log)
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def running(
+    port: int,
+    out: IO[bytes] | None,
+    pass_fds: Sequence[int] = (),
+    module: str = services.DEFINITIONS,
+) -> "Iterator[subprocess.Popen[bytes]]":
+    """UI and daemon in a process group of their own, ended with all they started.
+
+    Args:
+        port: loopback port of the UI.
+        out: where it writes; our own output when None.
+        pass_fds: open files it keeps.
+        module: the definitions.
+    """
+    command = services.python(
+        "availability_pipeline.orchestration.services", "--port", str(port), "--module", module
+    )
+    # Ctrl-C reaches us alone, and we end the whole group.
+    process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
+        command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True,
+        pass_fds=pass_fds,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        _end_group(process)
+
+
+def answers(url: str) -> bool:
+    """Whether a server answers there."""
+    with suppress(OSError), urllib.request.urlopen(url, timeout=2):  # noqa: S310 - loopback
+        return True
+    return False
+
+
+def wait_for_ctrl_c() -> None:
+    """Return when Ctrl-C (or SIGTERM, see `sigterm_as_ctrl_c`) comes."""
+    with suppress(KeyboardInterrupt):
+        threading.Event().wait()
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt, so that every `finally` runs.
+
+    SIGINT too: a shell without job control starts background commands with it ignored. And SIGHUP,
+    which comes when the terminal is closed, unless `nohup` has it ignored.
+    """
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {n: signal.signal(n, _interrupt) for n in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _await(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + STARTS_WITHIN
+    while time.monotonic() < deadline and process.poll() is None:
+        if answers(url):
+            return
+        time.sleep(0.3)
+    raise UIError(f"the Dagster UI did not start; its log is {log}")
+
+
+def _end_group(process: "subprocess.Popen[bytes]") -> None:
+    """End a process and all it started: politely, then at once."""
+    # A second Ctrl-C must not leave half of it running.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + GROUP_ENDS_WITHIN
+        while time.monotonic() < deadline and _group_lives(process):
+            time.sleep(0.1)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _group_lives(process: "subprocess.Popen[bytes]") -> bool:
+    process.poll()  # takes the ended leader off the process table
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+LOCK, LOG = "background.lock", "background.log"
+
+PORT_REMEDY = "choose another, as `--port 3001` (with make: `PORT=3001 make start`)"
+
+ENDS_WITHIN = 20
+"""Seconds that `stop` waits; the group is given `GROUP_ENDS_WITHIN` of them."""
+
+RESTARTS, RESTART_SECONDS = 5, 600
+"""They are started again so often within so many seconds, as by the systemd units."""
+
+TOUCHED_EVERY = 5
+"""Seconds after which the keeper touches its lock: when it was killed can be told by that."""
+
+LOG_BYTES = 1_000_000
+"""Size at which `background.log` becomes `background.log.1`, which replaces the one before."""
+
+
+class BackgroundError(RuntimeError):
+    """It cannot be started or ended; the text is one line with the remedy."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """What holds the home: the keeper's process id, the group of `services`, the address."""
+
+    pid: int
+    group: int
+    address: str
+
+
+def find(home: Path) -> Running | None:
+    """What runs on this home, or None."""
+    try:
+        with _text(files.opened(home / LOCK, os.O_RDWR)) as lock:
+            if _take(lock):
+                return None
+            text = lock.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise BackgroundError(f"{error.filename} {error.strerror}; remove it") from None
+    # Empty while it starts.
+    return Running(**json.loads(text)) if text else Running(0, 0, "an address not known yet")
+
+
+def ended_at(home: Path) -> float | None:
+    """When what was started here ended, to `TOUCHED_EVERY` if it was killed; None if nothing was.
+
+    The daemon's last sign of life is counted for three minutes, and so outlives the daemon.
+    """
+    try:
+        return (home / LOCK).stat().st_mtime
+    except FileNotFoundError:
+        return None
+
+
+def outlived(home: Path, sign: dt.datetime | None) -> bool:
+    """Whether the daemon's last sign of life (aware) is from before what was started here ended."""
+    ended = ended_at(home) if find(home) is None else None
+    return ended is not None and sign is not None and sign.timestamp() <= ended + TOUCHED_EVERY
+
+
+def home() -> Path:
+    """The folder of `dagster.yaml` and the run history.
+
+    Raises:
+        BackgroundError: DAGSTER_HOME is not set and this is not a checkout, or it is not a folder.
+    """
+    folder = settings.dagster_home()
+    if folder is None:
+        raise BackgroundError(
+            "DAGSTER_HOME is not set; make a folder for the run history and set it to that"
+        )
+    if not folder.is_dir():
+        raise BackgroundError(f"DAGSTER_HOME={folder} is not a folder; make it or correct it")
+    return folder
+
+
+def up(
+    home: Path,
+    port: int,
+    log: Path | None = None,
+    say: Callable[[str], None] | None = None,
+    module: str = services.DEFINITIONS,
+) -> None:
+    """Run UI and daemon until SIGINT or SIGTERM comes; start them again when they end.
+
+    They end when one of their processes does, as when the kernel kills one for its memory.
+
+    Args:
+        home: the folder of `dagster.yaml` and the run history; gets ours if it has none.
+        port: loopback port of the UI.
+        log: the file that our output goes to, which is kept at a bounded size.
+        say: called with one line once the UI answers.
+        module: the definitions.
+
+    Raises:
+        BackgroundError: something runs on this home already, or they ended again and again.
+        demo_ui.UIError: the port is taken.
+    """
+    with sigterm_as_ctrl_c(), _locked(home) as lock:
+        require_free(port, PORT_REMEDY)
+        if not (home / "dagster.yaml").exists():
+            # Without it Dagster would take its defaults, with which two runs write at once.
+            shutil.copy(settings.shipped_config(), home / "dagster.yaml")
+        settings.use_home(home)
+        ends: list[float] = []
+        with suppress(KeyboardInterrupt):
+            while True:
+                _run_once(lock, port, log, say, module)
+                say = None
+                ends = [end for end in ends if time.monotonic() - end < RESTART_SECONDS]
+                if len(ends) >= RESTARTS:
+                    raise BackgroundError(
+                        f"UI and daemon ended {RESTARTS + 1} times within "
+                        f"{RESTART_SECONDS // 60} minutes; the output above says why"
+                    )
+                ends.append(time.monotonic())
+                print("UI and daemon ended; they are started again", file=sys.stderr)  # noqa: T201
+
+
+def _run_once(
+    lock: TextIO, port: int, log: Path | None, say: Callable[[str], None] | None, module: str
+) -> None:
+    """Run them until they end by themselves."""
+    address = f"http://127.0.0.1:{port}"
+    # `services` keeps the lock too: if this process is killed, `stop` still finds it.
+    with running(port, None, (lock.fileno(),), module) as process:
+        lock.seek(0)
+        lock.truncate()
+        lock.write(json.dumps(asdict(Running(os.getpid(), process.pid, address))))
+        lock.flush()
+        touched = time.monotonic()
+        while process.poll() is None:
+            if time.monotonic() - touched > TOUCHED_EVERY:
+                os.utime(lock.fileno())
+                touched = time.monotonic()
+            if say and answers(f"{address}/server_info"):
+                say(f"UI and daemon run: {address} (Ctrl-C ends both)")
+                say = None
+            if log:
+                keep_bounded(log)
+            time.sleep(services.EVERY)
+
+
+def start(home: Path, port: int) -> str:
+    """Start it in the background, once; returns what is to be said.
+
+    Raises:
+        BackgroundError: it did not start.
+        demo_ui.UIError: the port is taken.
+    """
+    if found := find(home):
+        return f"already running: {found.address}"
+    require_free(port, PORT_REMEDY)
+    log = home / LOG
+    command = services.python(
+        "availability_pipeline.orchestration.processes", "--port", str(port), "--log", str(log)
+    )
+    settings.use_home(home)
+    # Appended to, so that why the one before ended is still there.
+    with files.opened(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as out:
+        keeper = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+        )
+    address = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + STARTS_WITHIN
+    while keeper.poll() is None and time.monotonic() < deadline:
+        if answers(f"{address}/server_info"):
+            return f"started: {address}, output in {log}"
+        time.sleep(0.3)
+    keeper.terminate()
+    keeper.wait()
+    raise BackgroundError(f"it did not start; its output is in {log}")
+
+
+def stop(home: Path) -> str:
+    """End it and all it started; returns what is to be said.
+
+    Raises:
+        BackgroundError: it does not end.
+    """
+    found = find(home)
+    if found is None:
+        return "not running"
+    with suppress(ProcessLookupError):
+        os.kill(found.pid, signal.SIGTERM) if found.pid else None
+    for patience, number in ((ENDS_WITHIN, signal.SIGTERM), (ENDS_WITHIN / 2, signal.SIGKILL)):
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            if find(home) is None:
+                return _stopped(home)
+            if not _lives(found.pid):
+                break  # the keeper was killed, and what it kept was not
+            time.sleep(0.1)
+        # The lock is held by the group's leader, so the group is still ours.
+        with suppress(ProcessLookupError):
+            os.killpg(found.group, number) if found.group else None
+        time.sleep(1)
+    if find(home) is None:
+        return _stopped(home)
+    raise BackgroundError(f"{found} has not ended; end it by hand")
+
+
+def _stopped(home: Path) -> str:
+    os.utime(home / LOCK, follow_symlinks=False)  # a keeper that was killed could not
+    return "stopped"
+
+
+def keep_bounded(log: Path) -> None:
+    """Copy the log to `….1` and empty it once it is large.
+
+    Not renamed: the processes that write to it, at its end, would go on in the renamed file.
+    """
+    with suppress(FileNotFoundError):
+        if log.stat().st_size > LOG_BYTES:
+            with files.temporary_folder(log.parent, f".{log.name}.") as folder:
+                shutil.copyfile(log, folder / "copy")
+                files.private(folder / "copy")
+                (folder / "copy").replace(log.with_name(f"{log.name}.1"))
+            files.opened(log, os.O_WRONLY | os.O_TRUNC).close()
+
+
+def _take(lock: TextIO) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@contextmanager
+def _locked(home: Path) -> Iterator[TextIO]:
+    try:
+        file = files.lock_file(home / LOCK)
+    except OSError as error:
+        raise BackgroundError(f"{error.filename} {error.strerror}; remove it") from None
+    with _text(file) as lock:
+        if not _take(lock):
+            found = find(home)
+            where = f" at {found.address}" if found else ""
+            raise BackgroundError(f"UI and daemon already run on {home}{where}; `stop` them first")
+        if (text := lock.read()) and not text.startswith('{"pid": '):
+            raise BackgroundError(f"{home / LOCK} is not this program's file; move it away")
+        lock.seek(0)
+        lock.truncate()
+        try:
+            yield lock
+        finally:
+            os.utime(home / LOCK, follow_symlinks=False)
+
+
+def _text(file: BinaryIO) -> TextIO:
+    return io.TextIOWrapper(file, encoding="utf-8", errors="replace")
+
+
+def main() -> int:
+    """The keeper that `start` starts; people have the program's commands."""
+    parser = argparse.ArgumentParser(
+        prog="python -P -m availability_pipeline.orchestration.processes"
+    )
+    parser.add_argument("--port", type=int, required=True, help="loopback port of the UI")
+    parser.add_argument("--log", type=Path, required=True, help="where our output goes")
+    parser.add_argument("--module", default=services.DEFINITIONS, help="the definitions")
+    given = parser.parse_args()
+    files.keep_private()
+    try:
+        up(home(), given.port, given.log, module=given.module)
+    except (BackgroundError, UIError) as error:
+        print(f"Error: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,296 @@
+"""What Dagster's own records say: which runs succeeded, which partitions it has.
+
+Belongs here: reading a `DagsterInstance`, whatever its storage, and handing the numbers to `slo`.
+Does not belong here: what counts as kept (`slo`), our database (`standing`), or writing anything.
+"""
+
+import datetime as dt
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, InstigatorType
+from dagster._utils.schedules import schedule_execution_time_iterator
+
+from availability_pipeline.orchestration.instance.run_log import failure_reason
+from availability_pipeline.orchestration.partitions import DAILY_AVAILABILITY
+from availability_pipeline.quality import rules
+from availability_pipeline.quality.rules import UpdateRun, Verdict
+from availability_pipeline.settings import Settings
+
+UPDATE_SCHEDULES = ("daily_update_schedule", "late_arrivals_schedule", "full_reconcile_schedule")
+"""The schedules whose runs look at the archive; their success is what the SLO is about."""
+
+HEARTBEAT_MINUTES = 3
+"""A daemon says every 30 s that it lives; after so long without a word it is taken for dead."""
+
+_UNFINISHED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
+
+
+def scheduled_updates(instance: dg.DagsterInstance, since: dt.datetime) -> list[UpdateRun]:
+    """What the update schedules launched since then (aware), the latest first: one for each tick.
+
+    A run that is executed again, by hand or as a retry, has the tags of its schedule. It is not
+    another update: its success is that of the tick that launched the first one.
+    """
+    records = instance.get_run_records(
+        dg.RunsFilter(
+            tags={"dagster/schedule_name": list(UPDATE_SCHEDULES)},
+            created_after=since.astimezone(dt.UTC),
+        )
+    )
+    attempts: dict[str, list[dg.DagsterRun]] = {}
+    for record in records:
+        run = record.dagster_run
+        attempts.setdefault(run.root_run_id or run.run_id, []).append(run)
+    return [
+        UpdateRun(
+            run_id=record.dagster_run.run_id,
+            job=record.dagster_run.job_name,
+            launched_at=record.create_timestamp,
+            succeeded=_any_succeeded(attempts[record.dagster_run.run_id]),
+        )
+        for record in records
+        if record.dagster_run.root_run_id is None
+    ]
+
+
+def _any_succeeded(runs: Iterable[dg.DagsterRun]) -> bool | None:
+    """None while that is not known."""
+    if any(run.is_success for run in runs):
+        return True
+    return False if all(run.is_finished for run in runs) else None
+
+
+def materialised_dates(instance: dg.DagsterInstance) -> set[dt.date]:
+    """The partitions of `daily_availability` that were materialised at some time."""
+    keys = instance.get_materialized_partitions(DAILY_AVAILABILITY)
+    return {dt.date.fromisoformat(key) for key in keys}
+
+
+def first_materialised(instance: dg.DagsterInstance, date: dt.date) -> dt.datetime | None:
+    """When that partition of `daily_availability` was materialised for the first time."""
+    records = instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=DAILY_AVAILABILITY, asset_partitions=[date.isoformat()]),
+        limit=1,
+        ascending=True,
+    ).records
+    return dt.datetime.fromtimestamp(records[0].timestamp, dt.UTC) if records else None
+
+
+def others_running(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Some other run has begun and not ended: the record may be changing."""
+    records = instance.get_run_records(dg.RunsFilter(statuses=_UNFINISHED), limit=5)
+    return any(record.dagster_run.run_id != run_id for record in records)
+
+
+def update_success_rate(
+    instance: dg.DagsterInstance,
+    now: dt.datetime,
+    settings: Settings,
+    days: int = rules.SUCCESS_DAYS,
+) -> Verdict:
+    """The scheduled updates of the last `days` days."""
+    runs = scheduled_updates(instance, now - dt.timedelta(days))
+    return rules.update_success_rate(runs, now, settings.slo_success_rate, days)
+
+
+def freshness(instance: dg.DagsterInstance, now: dt.datetime, settings: Settings) -> Verdict:
+    """Yesterday's partition, or before its deadline the day before's."""
+    date = rules.due_date(now, settings.slo_freshness_minutes)
+    at = first_materialised(instance, date)
+    return rules.freshness(at, now, settings.slo_freshness_minutes)
+
+
+def store_matches_dagster(
+    instance: dg.DagsterInstance, stored: Iterable[dt.date], *, writing: bool
+) -> Verdict:
+    """The partitions materialised beside the dates with rows."""
+    return rules.store_matches_dagster(materialised_dates(instance), stored, writing=writing)
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """Whether the daemon lives: its last sign, and what its parts complain of."""
+
+    running: bool
+    last_heartbeat: dt.datetime | None
+    errors: tuple[str, ...]
+
+
+def daemon(instance: dg.DagsterInstance, now: dt.datetime) -> Daemon:
+    """The part that launches scheduled runs decides; errors are those of any part."""
+    beats = instance.get_daemon_heartbeats()
+    required = set(instance.get_required_daemon_types())
+    beat = beats.get("SCHEDULER")
+    last = dt.datetime.fromtimestamp(beat.timestamp, dt.UTC) if beat else None
+    errors = [
+        f"{kind.lower()}: {error.message.strip().splitlines()[-1]}"
+        for kind, one in sorted(beats.items())
+        if kind in required
+        for error in (one.errors or ())[:1]
+    ]
+    running = last is not None and now - last < dt.timedelta(minutes=HEARTBEAT_MINUTES)
+    return Daemon(running, last, tuple(errors))
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleState:
+    """One schedule; `last_outcome` is success, failure, skipped or started, or None.
+
+    `optional` ones are off until somebody switches them on.
+    """
+
+    name: str
+    cron: str
+    on: bool
+    optional: bool
+    last_tick: dt.datetime | None
+    last_outcome: str | None
+    error: str | None
+    next_tick: dt.datetime | None
+
+
+def schedules(
+    instance: dg.DagsterInstance, defined: Iterable[dg.ScheduleDefinition], now: dt.datetime
+) -> list[ScheduleState]:
+    """Each schedule's state, with its last tick and, if it is on, the next."""
+    states: dict[str, list[InstigatorState]] = {}
+    for state in instance.all_instigator_state(instigator_type=InstigatorType.SCHEDULE):
+        states.setdefault(state.name, []).append(state)
+    return [_schedule(instance, one, states.get(one.name, []), now) for one in defined]
+
+
+def _schedule(
+    instance: dg.DagsterInstance,
+    defined: dg.ScheduleDefinition,
+    states: list[InstigatorState],
+    now: dt.datetime,
+) -> ScheduleState:
+    # One state for each code location it was loaded from; the one that ticked last is in use.
+    ticked = []
+    for state in states:
+        ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
+        ticked.append((ticks[0].timestamp if ticks else 0.0, state, ticks[0] if ticks else None))
+    by_default = defined.default_status == dg.DefaultScheduleStatus.RUNNING
+    on, tick = by_default, None
+    if ticked:
+        _, state, tick = max(ticked, key=lambda t: t[0])
+        on = state.status != InstigatorStatus.STOPPED
+    cron = str(defined.cron_schedule)
+    coming = schedule_execution_time_iterator(now.timestamp(), cron, "UTC")
+    return ScheduleState(
+        name=defined.name,
+        cron=cron,
+        on=on,
+        optional=not by_default,
+        last_tick=dt.datetime.fromtimestamp(tick.timestamp, dt.UTC) if tick else None,
+        last_outcome=tick.status.value.lower() if tick else None,
+        error=tick.error.message.strip().splitlines()[-1] if tick and tick.error else None,
+        next_tick=next(coming).astimezone(dt.UTC) if on else None,
+    )
+
+
+LATE_TICK = dt.timedelta(minutes=10)
+"""A schedule is evaluated within a minute of its time; so long after it, it is overdue."""
+
+
+def overdue(
+    instance: dg.DagsterInstance,
+    schedules_defined: Iterable[dg.ScheduleDefinition],
+    sensors_defined: Iterable[dg.SensorDefinition],
+    now: dt.datetime,
+) -> list[str]:
+    """Schedules and sensors that are on and were not evaluated when they were due, a line each.
+
+    The heartbeat alone does not tell: it goes on in a daemon that cannot reach its code server.
+    """
+    lines = []
+    for one, tick, since in _evaluations(instance, schedules_defined, InstigatorType.SCHEDULE):
+        times = schedule_execution_time_iterator(
+            (now - LATE_TICK).timestamp(), str(one.cron_schedule), "UTC", ascending=False
+        )
+        due = next(times).astimezone(dt.UTC)
+        if since < due and (tick is None or tick < due):
+            lines.append(f"{one.name} was not evaluated at {due:%Y-%m-%d %H:%M} UTC")
+    for sensor, tick, since in _evaluations(instance, sensors_defined, InstigatorType.SENSOR):
+        interval = dt.timedelta(seconds=sensor.minimum_interval_seconds or 30)
+        last = max(tick or since, since)
+        if now - last > LATE_TICK + interval:
+            lines.append(f"{sensor.name} was not evaluated since {last:%Y-%m-%d %H:%M} UTC")
+    return lines
+
+
+def _evaluations(
+    instance: dg.DagsterInstance, defined: Iterable[Any], kind: InstigatorType
+) -> Iterator[tuple[Any, dt.datetime | None, dt.datetime]]:
+    """Of each that is on: its last tick, and since when the daemon has known it to be on."""
+    states: dict[str, list[InstigatorState]] = {}
+    for state in instance.all_instigator_state(instigator_type=kind):
+        states.setdefault(state.name, []).append(state)
+    for one in defined:
+        found = []
+        for state in states.get(one.name, []):
+            ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
+            since = getattr(state.instigator_data, "start_timestamp", None)
+            if since is None:
+                since = getattr(state.instigator_data, "last_sensor_start_timestamp", None)
+            at = ticks[0].timestamp if ticks else None
+            found.append((at or since or 0.0, state, at, since))
+        if not found:
+            continue  # the daemon has not seen it yet
+        _, state, at, since = max(found, key=lambda entry: entry[0])
+        if state.status == InstigatorStatus.STOPPED or (at is None and since is None):
+            continue
+        tick = dt.datetime.fromtimestamp(at, dt.UTC) if at else None
+        yield one, tick, dt.datetime.fromtimestamp(since or at or 0.0, dt.UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class PastRun:
+    """One run; times in UTC, `seconds` None while it runs, `error` None unless it failed."""
+
+    run_id: str
+    job: str
+    launched_by: str
+    launched_at: dt.datetime
+    status: str
+    seconds: float | None
+    error: str | None
+
+
+def last_runs(instance: dg.DagsterInstance, limit: int = 5) -> list[PastRun]:
+    """The last runs of any kind, the latest first."""
+    return [_past(instance, record) for record in instance.get_run_records(limit=limit)]
+
+
+def _past(instance: dg.DagsterInstance, record: dg.RunRecord) -> PastRun:
+    run = record.dagster_run
+    whole = record.start_time is not None and record.end_time is not None
+    return PastRun(
+        run_id=run.run_id,
+        job="from the UI" if run.job_name.startswith("__") else run.job_name,
+        launched_by=_launched_by(run.tags),
+        launched_at=record.create_timestamp,
+        status=run.status.value.lower(),
+        seconds=round((record.end_time or 0) - (record.start_time or 0), 1) if whole else None,
+        error=_why(instance, run.run_id) if run.status == dg.DagsterRunStatus.FAILURE else None,
+    )
+
+
+def _launched_by(tags: Mapping[str, str]) -> str:
+    # One that is executed again has the tags of the first; Dagster's own retries have a number.
+    if "dagster/parent_run_id" in tags and "dagster/retry_number" not in tags:
+        return "hand"
+    if "dagster/schedule_name" in tags:
+        return "schedule"
+    return "backfill" if "dagster/backfill" in tags else "hand"
+
+
+def _why(instance: dg.DagsterInstance, run_id: str) -> str | None:
+    kinds = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
+    for entry in instance.all_logs(run_id, of_type=kinds):
+        if entry.dagster_event:
+            return failure_reason(entry.dagster_event)
+    return None

@@ -1,0 +1,210 @@
+"""When what runs: jobs and schedules.
+
+Belongs here: selections and cron lines, each with its reason, and which of them are defined with
+which settings. Does not belong here: what a run does (`assets`). After an outage Dagster launches
+each schedule's latest missed tick and drops the earlier ones, so repair never relies on a tick:
+each later run covers the dates of the earlier ones.
+"""
+
+import datetime as dt
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from availability_pipeline import PROGRAM, extras, settings
+from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.orchestration import assets
+from availability_pipeline.orchestration.instance.retention import history_retention
+from availability_pipeline.orchestration.partitions import DATES_TAG, range_tags, yesterday
+from availability_pipeline.settings import Settings
+
+Job = dg.JobDefinition | UnresolvedAssetJobDefinition
+
+
+def _described(make: Callable[..., Any], **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """A decorator of Dagster that takes the function's docstring as its description."""
+    return lambda function: make(description=inspect.getdoc(function), **options)(function)
+
+
+# By tag, so that a further dataset's assets need no change here. They have no checks: those of the
+# whole record are on `record`, which no update materialises.
+[_UPDATE] = assets.UPDATE.items()
+SELECTION = dg.AssetSelection.tag(*_UPDATE)
+STANDING = dg.AssetSelection.checks_for_assets(assets.record.key)
+
+daily_update = dg.define_asset_job(
+    "daily_update", SELECTION, description="Probe one date, or a range of dates in one run."
+)
+late_arrivals = dg.define_asset_job(
+    "late_arrivals", SELECTION, description="Look again at the last dates, in one run."
+)
+full_reconcile = dg.define_asset_job(
+    "full_reconcile",
+    SELECTION,
+    description="Probe all dates again, in one run. By hand: full_reconcile_schedule, *Test "
+    f"schedule*, *Launch*; or `{PROGRAM} backfill --start {FIRST_DATE} --end YESTERDAY`.",
+)
+slo_checks = dg.define_asset_job(
+    "slo_checks", STANDING, description="Judge the whole record; reads only."
+)
+
+draw_report = dg.define_asset_job(
+    "draw_report", dg.AssetSelection.assets("availability_report"), description="Draw the record."
+)
+publish = dg.define_asset_job(
+    "publish",
+    dg.AssetSelection.assets("published_availability"),
+    description="Write the record's files to AVAILABILITY_PUBLISH_URL.",
+)
+backup = dg.define_asset_job(
+    "backup",
+    dg.AssetSelection.assets("record_backup"),
+    description="Copy the record into AVAILABILITY_BACKUP_DIR and prove the copy.",
+)
+
+
+# A scheduled update goes before the runs that somebody launched by hand: 500 may be waiting for the
+# one writer's place.
+_FIRST = {"dagster/priority": "10"}
+
+
+# 02:00: the date is over, and the probe makes its partition even though the files normally
+# appear only at 06:57-08:40 UTC; until then they are pending.
+@_described(
+    dg.schedule,
+    cron_schedule="0 2 * * *",
+    job=daily_update,
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def daily_update_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """Yesterday's partition."""
+    day = _yesterday(context).isoformat()
+    return dg.RunRequest(partition_key=day, tags={**_FIRST, DATES_TAG: day})
+
+
+# 09:00 is after the usual 06:57-08:40 UTC; 15:00 and 21:00 catch the slow days, and 03:00 repairs
+# a daily update that failed an hour before.
+@_described(
+    dg.schedule,
+    cron_schedule="0 3,9,15,21 * * *",
+    job=late_arrivals,
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def late_arrivals_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """The last AVAILABILITY_LOOKBACK_DAYS partitions in one run; as cheap as one."""
+    end = _yesterday(context)
+    start = max(FIRST_DATE, end - dt.timedelta(settings.load().lookback_days - 1))
+    return dg.RunRequest(tags={**_FIRST, **range_tags(start, end)})
+
+
+# Sunday, between the late-arrivals runs: files came up to 17 months late, and a relisting moves
+# all of a symbol's history. About 2,000 requests.
+@_described(
+    dg.schedule,
+    cron_schedule="0 5 * * 0",
+    job=full_reconcile,
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def full_reconcile_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """The whole history in one run."""
+    return dg.RunRequest(tags={**_FIRST, **range_tags(FIRST_DATE, _yesterday(context))})
+
+
+# After the 09:00 look at late arrivals, so that what came this morning is not called late. Daily
+# and not hourly: a breach said every hour is a noise that people learn to ignore.
+slo_schedule = dg.ScheduleDefinition(
+    name="slo_schedule",
+    job=slo_checks,
+    cron_schedule="30 9 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="The standing checks.",
+)
+
+# Sunday, after the reconcile: it has just materialised every partition again, so that nothing
+# hangs on the runs before it.
+history_retention_schedule = dg.ScheduleDefinition(
+    name="history_retention_schedule",
+    job=history_retention,
+    cron_schedule="30 7 * * 0",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Delete runs older than AVAILABILITY_HISTORY_DAYS.",
+)
+
+
+# Between the 03:00 look at late arrivals, which ends within minutes and repairs a failed daily
+# update, and Sunday's reconcile at 05:00, which replaces most rows: before it and not after.
+# Defined, and on, where AVAILABILITY_BACKUP_DIR says where to.
+backup_schedule = dg.ScheduleDefinition(
+    name="backup_schedule",
+    job=backup,
+    cron_schedule="45 4 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="A backup of the record.",
+)
+
+
+# A run of its own and no step of the updates: when the destination refuses, the record is written
+# all the same, and an update that did its work must neither be alerted as failed nor count so in
+# the success rate. `daily_summary` is the last thing an update writes, whoever started it.
+@_described(
+    dg.asset_sensor,
+    asset_key=dg.AssetKey("daily_summary"),
+    job=publish,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=30,
+)
+def publish_sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest:
+    """Publish after each update, to AVAILABILITY_PUBLISH_URL."""
+    return dg.RunRequest(run_key=context.cursor)
+
+
+# Launches what has an automation condition, in a run of its own: a picture that cannot be drawn
+# fails no update.
+report_sensor = dg.AutomationConditionSensorDefinition(
+    "report_sensor",
+    target=dg.AssetSelection.assets("availability_report"),
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=60,
+    description="Draws the report once a day, after the first update from 09:00 UTC on.",
+)
+
+
+def _yesterday(context: dg.ScheduleEvaluationContext) -> dt.date:
+    # The tick's own time: a tick that is evaluated late still means its own day.
+    return yesterday(context.scheduled_execution_time)
+
+
+def jobs(configured: Settings) -> list[Job]:
+    """The jobs of what is configured."""
+    found: list[Job] = [daily_update, late_arrivals, full_reconcile, slo_checks, history_retention]
+    if not extras.missing("report"):
+        found.append(draw_report)
+    if configured.publish_url:
+        found.append(publish)
+    if configured.backup_dir:
+        found.append(backup)
+    return found
+
+
+def schedules(configured: Settings) -> list[dg.ScheduleDefinition]:
+    """The schedules of what is configured."""
+    found = [daily_update_schedule, late_arrivals_schedule, full_reconcile_schedule]
+    found += [slo_schedule, history_retention_schedule]
+    if configured.backup_dir:
+        found.append(backup_schedule)
+    return found
+
+
+def sensors(configured: Settings) -> list[dg.SensorDefinition]:
+    """The sensors of what is configured, but for the alerts'."""
+    found: list[dg.SensorDefinition] = [publish_sensor] if configured.publish_url else []
+    return found if extras.missing("report") else [*found, report_sensor]

@@ -1,0 +1,275 @@
+"""The sensor that tells people: failed runs, failed checks, and that they are well again.
+
+Belongs here: reading what happened from Dagster's history. Does not belong here: what is worth a
+message (`alert_rules`), what waits to be sent (`alert_outbox`), sending (`alert_targets`).
+
+Why no `run_failure_sensor`: it is called once per run and moves on whatever became of the
+message, so a mail server that is down loses the alert for good; it looks at five runs a tick, so
+a backfill with 300 failed runs is 300 messages over half an hour; and it neither sees runs of the
+CLI nor failed checks that block nothing, whose runs are successes. So: one plain sensor over
+Dagster's run events, whose cursor remembers what was announced and what is still to be sent. The
+cursor is kept by Dagster in its own storage and survives restarts. A message can come twice if
+the daemon is killed between sending it and storing the cursor; none is lost.
+"""
+
+import datetime as dt
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import dagster as dg
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    PARTITION_NAME_TAG,
+)
+
+from availability_pipeline import PROGRAM
+from availability_pipeline.alerts import delivery, outbox, rules
+from availability_pipeline.alerts.outbox import Lost, State
+from availability_pipeline.alerts.rules import ALWAYS, Event, Message, Span
+from availability_pipeline.masking import mask_target
+from availability_pipeline.orchestration.resources import Clock
+from availability_pipeline.orchestration.schedules import late_arrivals
+from availability_pipeline.settings import Settings
+
+RUNS_AT_ONCE = 100
+"""Finished runs taken in by one look; the rest wait for the next one."""
+
+Ended = Literal[dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_SUCCESS]
+EVENTS: tuple[Ended, ...] = (dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_SUCCESS)
+
+
+# 30 s: an alert is half a minute late at most, and the looks that find nothing are about 20,000
+# ticks in the 7 days for which dagster.yaml keeps them.
+@dg.sensor(
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Failed runs and failed checks to AVAILABILITY_ALERT_URLS, once each; and their "
+    "recovery.",
+)
+def alert_sensor(
+    context: dg.SensorEvaluationContext,
+    limits: dg.ResourceParam[Settings],
+    clock: dg.ResourceParam[Clock],
+) -> dg.SensorResult:
+    """Failed runs and failed checks to AVAILABILITY_ALERT_URLS, once each; recovery too."""
+    # Defined only where there are addresses, and Dagster keeps the cursor meanwhile: when they come
+    # back, last month's failures are not news.
+    urls = {
+        outbox.target_key(url.get_secret_value()): url.get_secret_value()
+        for url in limits.alert_urls
+    }
+    now = clock.now()
+    state = outbox.load(context.cursor, list(urls))
+    if state is None or outbox.is_stale(state, now):
+        state = State(after=_latest(context.instance), looked_at=now)
+        return _result(state, "begins to watch: what happened before is not announced")
+    events, after = _news(context.instance, state.after)
+    problems, messages = rules.decide(state.problems, events, now)
+    state = state.model_copy(update={"after": after, "looked_at": now, "problems": problems})
+    state, dropped = outbox.enqueue(state, messages, list(urls), now)
+    due = outbox.due(state, now)
+    taken = _deliver(urls, [(state.queue[n].message, to) for n, to in due])
+    state, notes = outbox.settle(state, due, taken, now)
+    _log(context, urls, [*dropped, *notes])
+    sent = sum(map(len, taken))
+    said = f"{len(events)} events, {sent} messages sent, {len(state.queue)} waiting"
+    said += f"; not well: {', '.join(problems)}" if problems else "; all is well"
+    return _result(state, said)
+
+
+def _result(state: State, said: str) -> dg.SensorResult:
+    return dg.SensorResult(skip_reason=said, cursor=state.model_dump_json())
+
+
+def _deliver(
+    urls: Mapping[str, str], messages: Sequence[tuple[Message, tuple[str, ...]]]
+) -> list[frozenset[str]]:
+    """Send messages to targets by their keys; for each message the keys that took it."""
+    if not messages:
+        return []
+    keys = list(urls)
+    taken = delivery.deliver(
+        list(urls.values()),
+        [
+            (m.title, m.body, "failure" if m.failure else "success", [keys.index(k) for k in to])
+            for m, to in messages
+        ],
+    )
+    return [frozenset(keys[position] for position in positions) for positions in taken]
+
+
+_WHY = {
+    "failed": "did not take {titles}; it is tried again for 24 hours",
+    "given_up": "did not take {titles} for 24 hours; given up",
+    "removed": "is no longer in AVAILABILITY_ALERT_URLS; not sent to it: {titles}",
+    "overflow": "has too many messages waiting; the oldest are dropped: {titles}",
+}
+
+
+def _log(
+    context: dg.SensorEvaluationContext, urls: Mapping[str, str], lost: Sequence[Lost]
+) -> None:
+    keys = list(urls)
+    for one in lost:
+        known = one.key in urls
+        target = f"{keys.index(one.key) + 1} ({mask_target(urls[one.key])})" if known else one.key
+        more = f" and {len(one.titles) - 3} more" if len(one.titles) > 3 else ""
+        titles = ", ".join(repr(title) for title in one.titles[:3]) + more
+        text = f"alert target {target} {_WHY[one.why].format(titles=titles)}"
+        if known:
+            text += f". Try it: {PROGRAM} alerts test"
+        if one.why == "failed":
+            context.log.warning(text)
+        else:
+            context.log.error(text)
+
+
+def _latest(instance: dg.DagsterInstance) -> int:
+    newest = [instance.fetch_run_status_changes(kind, limit=1).records for kind in EVENTS]
+    return max((record.storage_id for records in newest for record in records), default=0)
+
+
+def _news(instance: dg.DagsterInstance, after: int) -> tuple[list[Event], int]:
+    """What happened after an event, oldest first, and the event to go on from."""
+    found: list[dg.EventLogRecord] = []
+    # Ids are given across kinds of events. Where there is more of one kind than is taken at once,
+    # nothing after its last is taken of the other either.
+    horizon = None
+    for kind in EVENTS:
+        records = instance.fetch_run_status_changes(
+            dg.RunStatusChangeRecordsFilter(event_type=kind, after_storage_id=after),
+            limit=RUNS_AT_ONCE,
+            ascending=True,
+        ).records
+        found += records
+        if len(records) == RUNS_AT_ONCE:
+            last = records[-1].storage_id
+            horizon = last if horizon is None else min(horizon, last)
+    found = sorted(
+        (r for r in found if horizon is None or r.storage_id <= horizon),
+        key=lambda record: record.storage_id,
+    )
+    if not found:
+        # After a deletion of history, ids may be given anew.
+        return [], min(after, _latest(instance))
+    ids = list({record.event_log_entry.run_id for record in found})
+    runs = {
+        record.dagster_run.run_id: record.dagster_run
+        for record in instance.get_run_records(dg.RunsFilter(run_ids=ids))
+    }
+    events: list[Event] = []
+    for record in found:
+        # A deleted run has nothing more to tell.
+        if run := runs.get(record.event_log_entry.run_id):
+            events += _events_of(instance, run, record.event_log_entry)
+    return events, found[-1].storage_id
+
+
+def _events_of(
+    instance: dg.DagsterInstance, run: dg.DagsterRun, entry: dg.EventLogEntry
+) -> Iterator[Event]:
+    kinds = {
+        dg.DagsterEventType.ASSET_CHECK_EVALUATION,
+        dg.DagsterEventType.STEP_FAILURE,
+        dg.DagsterEventType.STEP_SUCCESS,
+    }
+    events = [
+        record.event_log_entry.dagster_event
+        for record in instance.get_records_for_run(run.run_id, of_type=kinds).records
+    ]
+    span, steps, failure = _span(run.tags), set(), None
+    for event in events:
+        if event is None:
+            continue
+        if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            yield from _check_event(run.run_id, event.asset_check_evaluation_data)
+        elif event.is_step_failure:
+            failure = failure or event
+        elif event.step_key:
+            steps.add(event.step_key)
+    name = _name(run)
+    ended = entry.get_dagster_event()
+    if ended.event_type == dg.DagsterEventType.RUN_SUCCESS:
+        yield rules.RunSucceeded(run_id=run.run_id, name=name, span=span, steps=steps)
+    else:
+        yield rules.RunFailed(
+            run_id=run.run_id,
+            name=name,
+            span=span,
+            step=failure.step_key if failure else None,
+            error=_why(failure or ended),
+            moving=run.job_name == late_arrivals.name,
+        )
+
+
+def _check_event(run_id: str, evaluation: dg.AssetCheckEvaluation) -> Iterator[Event]:
+    name = f"{evaluation.check_name} of {evaluation.asset_key.to_user_string()}"
+    # A check judges its partition or, without one, the whole record, whatever run it is in.
+    span = _days(evaluation.partition) or ALWAYS
+    if evaluation.passed:
+        yield rules.CheckPassed(run_id=run_id, name=name, span=span)
+    elif evaluation.severity == dg.AssetCheckSeverity.ERROR:
+        found = {key: value.value for key, value in evaluation.metadata.items()}
+        sample = found.get("sample")
+        dates = [_leading_dates(text) for text in sample] if isinstance(sample, list) else []
+        # The dates that are at fault, where the check names dates; all it looked at otherwise.
+        spans = [d for d in dates if d] if dates and all(dates) else [span]
+        yield rules.CheckFailed(
+            run_id=run_id,
+            name=name,
+            spans=tuple(spans),
+            observed=_observed(found),
+            recovery=str(found.get("recovery") or ""),
+        )
+
+
+def _observed(found: Mapping[str, object]) -> str:
+    numbers = [(key, found[key]) for key in ("observed", "threshold", "count") if key in found]
+    parts = [f"{key} {n:g}" if isinstance(n, float) else f"{key} {n}" for key, n in numbers]
+    sample = found.get("sample")
+    if isinstance(sample, list) and sample:
+        parts.append(f"for example {', '.join(str(item) for item in sample[:3])}")
+    return rules.one_line(", ".join(parts)) or "a fault"
+
+
+def _leading_dates(text: object) -> Span | None:
+    """The dates an offender is about: `2024-01-02: 1 of 2`, `2024-01-02 to 2024-01-05`."""
+    found = re.match(r"(\d{4}-\d\d-\d\d)(?: to (\d{4}-\d\d-\d\d))?(?:: |$)", str(text))
+    first, last = (_days(found[1]), _days(found[2] or found[1])) if found else (None, None)
+    return Span(start=first.start, end=last.end) if first and last else None
+
+
+def _days(text: object) -> Span | None:
+    """One date as a span; None where it is none."""
+    try:
+        date = dt.date.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return Span(start=date, end=date) if date else None
+
+
+def _span(tags: Mapping[str, str]) -> Span:
+    first = _days(tags.get(ASSET_PARTITION_RANGE_START_TAG) or tags.get(PARTITION_NAME_TAG))
+    last = _days(tags.get(ASSET_PARTITION_RANGE_END_TAG) or tags.get(PARTITION_NAME_TAG))
+    return Span(start=first.start, end=last.end) if first and last else ALWAYS
+
+
+def _name(run: dg.DagsterRun) -> str:
+    if not run.job_name.startswith("__"):
+        return run.job_name
+    # What the UI's "Materialize" runs has only an internal name.
+    keys = sorted(key.to_user_string() for key in run.asset_selection or ())
+    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+    return f"materialize {', '.join(keys[:3])}{more}" if keys else "materialize"
+
+
+def _why(event: dg.DagsterEvent) -> str:
+    if event.is_step_failure:
+        data = event.step_failure_data
+        if data.user_failure_data and data.user_failure_data.description:
+            return data.user_failure_data.description
+        if data.error:
+            return (data.error.cause or data.error).message
+    return event.message or "the run failed; its log is in the Dagster UI"

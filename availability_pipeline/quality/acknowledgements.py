@@ -1,0 +1,172 @@
+"""Missing files that somebody knows of and accepts: written, listed, taken back.
+
+Belongs here: the rows of `acknowledgements`. Does not belong here: what an acknowledged file means
+to a rule (`standing`, `slo`) or to a symbol's state (`derived`).
+
+An acknowledgement is of a date, or of one symbol on a date. It hides nothing: the rows stay absent,
+the holes stay holes, and every verdict says how many were acknowledged. What is missing on the date
+is taken as final, so a symbol whose last file is earlier has ended and is in no outage. It changes
+back by itself when files appear.
+"""
+
+import datetime as dt
+from collections.abc import Sequence
+
+from availability_pipeline import PROGRAM
+from availability_pipeline.queries.answers import (
+    Connection,
+    QueryError,
+    Rows,
+    ask,
+    find_symbol,
+    require_probed,
+)
+from availability_pipeline.record import derived
+from availability_pipeline.record.schema import get_meta, set_meta, settled_at, transaction
+
+REASON_LENGTH = 500
+"""Characters of a reason at most."""
+
+_IS = "date = $date AND symbol IS NOT DISTINCT FROM $symbol"
+
+
+class AcknowledgementError(QueryError):
+    """There is nothing to acknowledge, or to forget; nothing was written."""
+
+
+def acknowledge(
+    con: Connection,
+    dates: Sequence[dt.date],
+    *,
+    reason: str,
+    at: dt.datetime,
+    symbols: Sequence[str] = (),
+) -> int:
+    """Acknowledge what is missing on these dates, of all symbols or of some.
+
+    One short transaction, all or nothing. Acknowledging again replaces the reason.
+
+    Args:
+        con: from `store.writer`.
+        dates: probed, and settled.
+        reason: why nothing can be done, one line.
+        at: when, aware.
+        symbols: those it is about; all that are missing when left out.
+
+    Returns:
+        How many acknowledgements were written.
+
+    Raises:
+        AcknowledgementError: nothing is missing there, or the date has not settled.
+        NotProbedError: a date was never probed: probing it comes first.
+        UnknownSymbolError: a symbol is not recorded.
+        ValueError: the reason is empty or too long, or `at` is naive.
+    """
+    said = " ".join(reason.split())
+    if not said or len(said) > REASON_LENGTH:
+        raise ValueError(f"give a reason of 1 to {REASON_LENGTH} characters")
+    if at.tzinfo is None:
+        raise ValueError(f"{at} has no time zone; give an aware datetime in UTC")
+    names = [find_symbol(con, symbol)[0] for symbol in symbols]
+    pairs = _pairs(dates, names)
+    with transaction(con):
+        for date, symbol in pairs:
+            _require_missing(con, date, symbol)
+            con.execute(f"DELETE FROM acknowledgements WHERE {_IS}",  # noqa: S608 - our own
+                        {"date": date, "symbol": symbol})  # fmt: skip
+            con.execute(
+                "INSERT INTO acknowledgements VALUES ($date, $symbol, $reason, $at)",
+                {"date": date, "symbol": symbol, "reason": said, "at": at},
+            )
+        _changed(con)
+    _refresh(con)
+    return len(pairs)
+
+
+def acknowledged(con: Connection) -> Rows:
+    """All of them, by date: date, symbol (None for all of the date), reason, acknowledged_at."""
+    return ask(con, "FROM acknowledgements ORDER BY date, symbol NULLS FIRST")
+
+
+def forget(con: Connection, dates: Sequence[dt.date], *, symbols: Sequence[str] = ()) -> int:
+    """Take acknowledgements back, in one short transaction; how many.
+
+    Raises:
+        AcknowledgementError: one of them does not exist; nothing was changed.
+    """
+    pairs = _pairs(dates, symbols)
+    with transaction(con):
+        for date, symbol in pairs:
+            gone = con.execute(
+                f"DELETE FROM acknowledgements WHERE {_IS} RETURNING date",  # noqa: S608 - our own
+                {"date": date, "symbol": symbol},
+            ).fetchall()
+            if not gone:
+                raise AcknowledgementError(
+                    f"{symbol or 'no whole date'} was not acknowledged on {date}; "
+                    f"`{PROGRAM} slo acknowledged` lists what was"
+                )
+        _changed(con)
+    _refresh(con)
+    return len(pairs)
+
+
+def _pairs(dates: Sequence[dt.date], symbols: Sequence[str]) -> list[tuple[dt.date, str | None]]:
+    return [(date, symbol) for date in dates for symbol in symbols or (None,)]
+
+
+def _require_missing(con: Connection, date: dt.date, symbol: str | None) -> None:
+    require_probed(con, date)
+    [(settled,)] = ask(
+        con,
+        f"SELECT probed_at >= {settled_at('date')} FROM probes WHERE date = ?",  # noqa: S608
+        [date],
+    ).rows
+    if not settled:
+        raise AcknowledgementError(
+            f"{date} has not settled: what is missing may still be published; wait, or run "
+            f"`{PROGRAM} update manual --date {date}` once it has"
+        )
+    if symbol is None:
+        relation = derived.summary_relation(con)
+        [(missing,)] = ask(
+            con,
+            f"SELECT expected - available FROM {relation} WHERE date = ?",  # noqa: S608
+            [date],
+        ).rows or [(0,)]
+        # What has ended is expected no more, and may be what an acknowledgement has just ended.
+        again = ask(con, f"FROM acknowledgements WHERE {_IS}", {"date": date, "symbol": None}).rows
+        if missing <= 0 and not again:
+            raise AcknowledgementError(
+                f"no expected file of {date} is missing: there is nothing to acknowledge"
+            )
+        return
+    relation = derived.listings_relation(con)
+    found = ask(
+        con,
+        f"""SELECT first_available, last_available,
+            (SELECT count(*) FROM daily_availability
+             WHERE date = $date AND symbol = $symbol AND available) AS there
+        FROM {relation} WHERE symbol = $symbol""",  # noqa: S608
+        {"date": date, "symbol": symbol},
+    ).rows
+    first, _, there = found[0] if found else (None, None, 0)
+    if there:
+        raise AcknowledgementError(
+            f"{symbol} has a file of {date}: there is nothing to acknowledge"
+        )
+    if first is None or date < first:
+        raise AcknowledgementError(
+            f"{symbol} had no file before {date}, so none is expected: there is nothing to "
+            "acknowledge"
+        )
+
+
+def _changed(con: Connection) -> None:
+    # `derived` compares this with what its tables were made from.
+    set_meta(con, "writes", str(int(get_meta(con, "writes") or 0) + 1))
+
+
+def _refresh(con: Connection) -> None:
+    derived.refresh_listings(con)
+    derived.refresh_summary(con)

@@ -1,0 +1,219 @@
+"""What should hold of the whole record: fetch the numbers, apply the rules of `slo`.
+
+Belongs here: SQL that counts, one function a check, `(con, now, settings) -> Verdict`. Does not
+belong here: what counts as kept (`slo`), Dagster's own records (`health`), telling (`checks`).
+
+`settled` means the same as in the view: a date was probed at least `settle_days` days after it
+had ended. Nothing that is pending breaches anything.
+"""
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Callable
+
+import duckdb
+
+from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.quality import rules
+from availability_pipeline.quality.rules import Verdict
+from availability_pipeline.record import derived
+from availability_pipeline.record.schema import holes_sql, settled_at
+from availability_pipeline.settings import Settings
+
+Check = Callable[[duckdb.DuckDBPyConnection, dt.datetime, Settings], Verdict]
+
+# No row of a date is older than its last probe, so with that all of them have settled.
+_SETTLED = f"(SELECT date FROM probes WHERE probed_at >= {settled_at('date')})"  # noqa: S608
+
+_WINDOWS = """(SELECT symbol, min(date) AS first_available, max(date) AS last_available
+    FROM daily_availability WHERE available GROUP BY symbol)"""
+
+HOLES = f"(SELECT date, count(*) AS holes FROM ({holes_sql(_WINDOWS)}) GROUP BY date)"  # noqa: S608
+"""What to put after FROM for the number of holes of each date that has some."""
+
+
+def continuity(con: duckdb.DuckDBPyConnection, now: dt.datetime, settings: Settings) -> Verdict:
+    """No date without rows from 2019-09-25 to the last one due at `now` (aware).
+
+    Yesterday is due once the daily update had its time (`slo_freshness_minutes`).
+    """
+    stored = stored_dates(con)
+    due = (rules.due_date(_aware(now), settings.slo_freshness_minutes) - FIRST_DATE).days + 1
+    dates = (FIRST_DATE + dt.timedelta(n) for n in range(due))
+    return rules.continuity([date for date in dates if date not in stored])
+
+
+def rows_are_unique(
+    con: duckdb.DuckDBPyConnection,
+    now: dt.datetime,
+    settings: Settings,  # noqa: ARG001 - all checks are called alike
+) -> Verdict:
+    """Each date and symbol has one row; 0.2 s on 2.6 million."""
+    _aware(now)
+    [(duplicates,)] = con.execute(
+        "SELECT coalesce(sum(rows - symbols), 0)::BIGINT FROM ("
+        "SELECT count(*) AS rows, count(DISTINCT symbol) AS symbols "
+        "FROM daily_availability GROUP BY date)"
+    ).fetchall()
+    return rules.uniqueness(duplicates)
+
+
+def completeness_slo(
+    con: duckdb.DuckDBPyConnection, now: dt.datetime, settings: Settings
+) -> Verdict:
+    """Every settled date has `slo_completeness` of the symbols expected on it."""
+    return rules.completeness(settled_counts(con, _aware(now)), settings.slo_completeness)
+
+
+def symbol_holes(con: duckdb.DuckDBPyConnection, now: dt.datetime, settings: Settings) -> Verdict:
+    """Holes stay below `slo_hole_share`; those of the last `slo_new_hole_days` days warn.
+
+    New is a hole whose date settled, or whose file was seen to vanish, within those days.
+    """
+    since = _aware(now) - dt.timedelta(settings.slo_new_hole_days)
+    listings = derived.listings_relation(con)
+    [(holes, expected)] = con.execute(
+        f"""SELECT coalesce(sum(hole_days), 0)::BIGINT,
+            coalesce(sum(days_available + hole_days), 0)::BIGINT FROM {listings}"""  # noqa: S608
+    ).fetchall()
+    worst = con.execute(
+        f"""SELECT symbol, hole_days FROM {listings} WHERE hole_days > 0
+        ORDER BY hole_days DESC, symbol"""  # noqa: S608
+    ).fetchall()
+    recent = con.execute(
+        f"""SELECT a.date, a.symbol
+        FROM ({holes_sql(f"{listings} WHERE hole_days > 0")}) a
+        LEFT JOIN (SELECT DISTINCT date, symbol FROM revisions
+            WHERE change = 'vanished' AND observed_at > $1) v
+          ON v.date = a.date AND v.symbol = a.symbol
+        WHERE v.date IS NOT NULL OR {settled_at("a.date")} > $1
+        ORDER BY a.date, a.symbol""",  # noqa: S608 - our own relation
+        [since],
+    ).fetchall()
+    accepted = acknowledged_holes(con)
+    of_symbol = Counter(symbol for _, symbol in accepted)
+    left = [(symbol, days - of_symbol[symbol]) for symbol, days in worst]
+    return rules.symbol_holes(
+        holes - len(accepted),
+        expected,
+        settings.slo_hole_share,
+        worst=sorted((one for one in left if one[1]), key=lambda one: (-one[1], one[0])),
+        recent=[one for one in recent if one not in accepted],
+        recent_days=settings.slo_new_hole_days,
+        acknowledged=len(accepted),
+    )
+
+
+def acknowledged_holes(con: duckdb.DuckDBPyConnection) -> set[tuple[dt.date, str]]:
+    """Holes that somebody acknowledged, alone or with all of their date: date and symbol."""
+    if not con.execute("FROM acknowledgements LIMIT 1").fetchall():
+        return set()
+    windows = f"{derived.listings_relation(con)} WHERE hole_days > 0"
+    return set(
+        con.execute(
+            f"""SELECT DISTINCT h.date, h.symbol FROM ({holes_sql(windows)}) h
+            JOIN acknowledgements a ON a.date = h.date
+                AND (a.symbol IS NULL OR a.symbol = h.symbol)"""  # noqa: S608 - our own relations
+        ).fetchall()
+    )
+
+
+def publication_lag(
+    con: duckdb.DuckDBPyConnection, now: dt.datetime, settings: Settings
+) -> Verdict:
+    """The median lag of each of the last 30 days' settled dates is near that of those before."""
+    today = _aware(now).date()
+    # Twice the dates judged, and as many again for dates on which nothing was published.
+    since = today - dt.timedelta(4 * rules.LAG_DATES)
+    lags = con.execute(
+        f"""SELECT date, lag_p50_hours FROM {derived.summary_relation(con)}
+        WHERE date >= $1 AND lag_p50_hours IS NOT NULL AND date IN {_SETTLED}
+        ORDER BY date""",  # noqa: S608 - our own relations
+        [since],
+    ).fetchall()
+    return rules.publication_lag(lags, today, settings.slo_lag_hours)
+
+
+def exchange_coverage(date: dt.date | None, recorded: set[str], settings: Settings) -> Verdict:
+    """What `last_settled` gave has the contracts the exchange says it trades.
+
+    Asks the exchange, so it takes no connection: for those seconds no writer need wait.
+    """
+    from availability_pipeline.quality import exchange  # urllib3, which a reader need not have
+
+    needed = settings.slo_exchange_coverage
+    if settings.exchange_info_url is None:
+        return rules.exchange_unknown(
+            "Off: AVAILABILITY_EXCHANGE_INFO_URL is not set.", needed, off=True
+        )
+    if date is None:
+        return rules.exchange_unknown("No date has settled yet.", needed, off=True)
+    try:
+        trading = exchange.trading_perpetuals(settings.exchange_info_url)
+    except exchange.ExchangeError as error:
+        return rules.exchange_unknown(str(error), needed)
+    pairs = [(contract.symbol, contract.onboarded) for contract in trading]
+    return rules.exchange_coverage(pairs, recorded, date, needed)
+
+
+def last_settled(con: duckdb.DuckDBPyConnection) -> tuple[dt.date | None, set[str]]:
+    """The last settled date, and the symbols with a file of it."""
+    [(date,)] = con.execute(f"SELECT max(date) FROM {_SETTLED}").fetchall()  # noqa: S608
+    rows = con.execute(
+        "SELECT symbol FROM daily_availability WHERE available AND date = ?", [date]
+    ).fetchall()
+    return date, {row[0] for row in rows}
+
+
+def stored_dates(con: duckdb.DuckDBPyConnection) -> set[dt.date]:
+    """Dates with rows: those in the table itself, not those the record says it looked at."""
+    rows = con.execute("SELECT DISTINCT date FROM daily_availability").fetchall()
+    return {row[0] for row in rows}
+
+
+def settled_counts(con: duckdb.DuckDBPyConnection, now: dt.datetime) -> list[rules.DateCount]:
+    """Each settled date's numbers, by date."""
+    listings = derived.listings_relation(con)
+    # Whoever has not ended by then is live because it stopped together with many others.
+    outages = f"""SELECT p.date, count(*) AS n FROM probes p JOIN (
+            SELECT last_available AS last FROM {listings}
+            WHERE state = 'live' AND last_available < $before) ON p.date > last
+        GROUP BY p.date"""  # noqa: S608
+    accepted = f"""SELECT a.date, bool_or(a.symbol IS NULL) AS whole,
+            count(DISTINCT a.symbol) FILTER (a.date >= l.first_available
+                AND (a.date <= l.last_available OR l.state = 'live')) AS n
+        FROM acknowledgements a LEFT JOIN {listings} l ON l.symbol = a.symbol
+        ANTI JOIN (SELECT date, symbol FROM daily_availability
+            WHERE available AND date IN (SELECT date FROM acknowledgements)) f
+          ON f.date = a.date AND f.symbol = a.symbol
+        GROUP BY a.date"""  # noqa: S608
+    rows = con.execute(
+        f"""SELECT s.date, s.expected, s.available, coalesce(h.holes, 0), 0, coalesce(o.n, 0),
+            CASE WHEN a.whole THEN s.expected - s.available ELSE coalesce(a.n, 0) END,
+            p.probed_at > $lately, a.date IS NOT NULL
+        FROM {derived.summary_relation(con)} s JOIN probes p USING (date)
+        LEFT JOIN {HOLES} h USING (date) LEFT JOIN ({outages}) o USING (date)
+        LEFT JOIN ({accepted}) a USING (date)
+        WHERE s.date IN {_SETTLED} ORDER BY s.date""",  # noqa: S608 - our own relations
+        {
+            "before": derived.ended_before(con),
+            "lately": now - dt.timedelta(rules.PROBED_LATELY_DAYS),
+        },
+    ).fetchall()
+    return [rules.DateCount(*row) for row in rows]
+
+
+def _aware(now: dt.datetime) -> dt.datetime:
+    if now.tzinfo is None:
+        raise ValueError(f"{now} has no time zone; give an aware datetime in UTC")
+    return now.astimezone(dt.UTC)
+
+
+ALL: dict[str, Check] = {
+    "rows_are_unique": rows_are_unique,
+    "continuity": continuity,
+    "completeness_slo": completeness_slo,
+    "symbol_holes": symbol_holes,
+    "publication_lag": publication_lag,
+}
+"""The checks that need the record alone, by name."""

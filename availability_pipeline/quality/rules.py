@@ -1,0 +1,619 @@
+"""The outcome of a service level's rule, and the words that all of them share.
+
+Belongs here: `Verdict` and how offenders, dates and remedies are said. Does not belong here: any
+rule (`slo`, `slo_runs`).
+"""
+
+import datetime as dt
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from availability_pipeline import PROGRAM
+
+SAMPLE = 10
+"""Offenders a verdict names; `count` always has the whole number."""
+
+Fields = Mapping[str, str | int | float | dt.date | dt.datetime]
+"""One offender as fields, for programs: numbers, dates, and names from a fixed set."""
+
+_ABOUT_THE_FILE = frozenset({"continuity", "store_matches_dagster"})
+REPAIRED_BY_SCHEDULE = (
+    "Files that come late are found by the late-arrivals and reconcile schedules."
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of one rule.
+
+    Attributes:
+        passed: the rule is kept.
+        observed: the number that was judged, in the unit of `threshold`; None where there was
+            nothing to judge: it passes, and its outcome is `unknown`.
+        threshold: what it was compared with.
+        sample: the first `SAMPLE` offenders; each begins with its date or symbol.
+        recovery: what to do if it did not pass.
+        severity: what a verdict that did not pass means: `error` is a breach, `warn` is something
+            not known yet, or known and not to be mended.
+        count: all offenders.
+        sample_truncated: `sample` does not name all of them.
+        note: what a reader must know beside the numbers; empty when there is nothing.
+        offenders: the same as `sample`, in its order, as fields.
+        acknowledged: what would be an offender, had it not been acknowledged.
+    """
+
+    passed: bool
+    observed: float | None
+    threshold: float
+    sample: tuple[str, ...]
+    recovery: str
+    severity: Literal["error", "warn"] = "error"
+    count: int = 0
+    sample_truncated: bool = False
+    note: str = ""
+    offenders: tuple[Fields, ...] = ()
+    acknowledged: int = 0
+
+    @property
+    def outcome(self) -> Literal["ok", "warn", "breach", "unknown"]:
+        """The verdict in one word."""
+        if self.passed:
+            return "unknown" if self.observed is None else "ok"
+        return "breach" if self.severity == "error" else "warn"
+
+    @property
+    def remarks(self) -> str:
+        """The note, and how many offenders were acknowledged."""
+        accepted = f"{self.acknowledged} acknowledged" if self.acknowledged else ""
+        return ", ".join(part for part in (self.note, accepted) if part)
+
+    @property
+    def breached(self) -> bool:
+        """It did not pass, and that is a fact and not only a warning."""
+        return not self.passed and self.severity == "error"
+
+    @property
+    def text(self) -> str:
+        """What was found and what to do, in a sentence or two."""
+        if self.passed:
+            return self.remarks or "As it should be."
+        named = "; ".join(self.sample) + ("; and more" if self.sample_truncated else "")
+        said = self.remarks
+        found = f"{named} ({said})" if named and said else named or said
+        return ". ".join(part for part in (found, self.recovery) if part)
+
+
+def naming_the_file(name: str, verdict: Verdict, database: Path) -> Verdict:
+    """The verdict of the check `name`, with the file in the remedy where it may be a wrong one.
+
+    A missing date and a partition without rows are both what a moved file or a mistyped
+    AVAILABILITY_DB looks like: then a backfill would only fill the wrong file.
+    """
+    if verdict.passed or name not in _ABOUT_THE_FILE:
+        return verdict
+    recovery = (
+        f"Judged was {database}: if the record is another file, correct AVAILABILITY_DB first. "
+        f"{verdict.recovery}"
+    )
+    return replace(verdict, recovery=recovery)
+
+
+def spans(dates: Iterable[dt.date]) -> list[tuple[dt.date, dt.date]]:
+    """Dates as spans: first and last of each, in order."""
+    found: list[tuple[dt.date, dt.date]] = []
+    for date in sorted(set(dates)):
+        if found and date - found[-1][1] == dt.timedelta(1):
+            found[-1] = (found[-1][0], date)
+        else:
+            found.append((date, date))
+    return found
+
+
+def date_spans(dates: Iterable[dt.date]) -> list[str]:
+    """Dates as spans: `2024-01-02` or `2024-01-02 to 2024-01-05`, in order."""
+    return [f"{a}" if a == b else f"{a} to {b}" for a, b in spans(dates)]
+
+
+def backfill(dates: Sequence[dt.date]) -> str:
+    """The command that looks at these dates again, in one run."""
+    start, end = (min(dates), max(dates)) if dates else ("FIRST", "LAST")
+    return f"`{PROGRAM} backfill --start {start} --end {end}`"
+
+
+def acknowledge(date: dt.date, symbol: str | None = None) -> str:
+    """The command that acknowledges what is missing on a date."""
+    of = f" --symbol {symbol}" if symbol else ""
+    return f"`{PROGRAM} slo acknowledge --date {date}{of} --reason TEXT`"
+
+
+def share(part: int, whole: int) -> float:
+    """`part` of `whole`, at most 1; all of nothing is 1."""
+    return min(1.0, part / whole) if whole else 1.0
+
+
+def verdict_on(
+    sample: Sequence[str],
+    *,
+    offenders: Sequence[Fields],
+    observed: float | None,
+    threshold: float,
+    recovery: str,
+    severity: Literal["error", "warn"] = "error",
+    note: str = "",
+    acknowledged: int = 0,
+) -> Verdict:
+    """A verdict that passes when there are no offenders."""
+    return Verdict(
+        passed=not sample,
+        observed=observed,
+        threshold=threshold,
+        sample=tuple(sample[:SAMPLE]),
+        recovery=recovery,
+        severity=severity,
+        count=len(sample),
+        sample_truncated=len(sample) > SAMPLE,
+        note=note,
+        offenders=tuple(offenders[:SAMPLE]),
+        acknowledged=acknowledged,
+    )
+
+
+PROBED_LATELY_DAYS = 7
+"""The weekly reconcile probes every date again: where it runs, no date was last probed earlier."""
+
+LAG_DATES = 30
+"""`publication_lag` judges the last so many days, each beside so many published dates before it."""
+
+LAG_MIN_HISTORY = 7
+"""Published dates before a date without which its lag is not judged."""
+
+LAG_SPREADS = 6
+"""Median absolute deviations from the median that are still usual: four sigma, were it normal."""
+
+
+@dataclass(frozen=True, slots=True)
+class DateCount:
+    """One settled date.
+
+    Attributes:
+        date: the date.
+        expected: symbols between their first and last file on it, or live.
+        available: those whose file is there.
+        holes: those that are surely missing it: they have files before and after it.
+        pending: those not there, where the date has not settled; then `holes` are pending too.
+        outage: those missing since they stopped together with many others.
+        acknowledged: those of the missing that somebody acknowledged.
+        probed_lately: the schedules have probed it again not long ago: another probe at once will
+            hardly find more.
+        accepted: there is an acknowledgement of this date.
+    """
+
+    date: dt.date
+    expected: int
+    available: int
+    holes: int
+    pending: int = 0
+    outage: int = 0
+    acknowledged: int = 0
+    probed_lately: bool = False
+    accepted: bool = False
+
+    @property
+    def due(self) -> int:
+        """Symbols that must be there: the expected ones less the acknowledged."""
+        return max(self.available, self.expected - self.acknowledged)
+
+    @property
+    def missing(self) -> int:
+        """Symbols that are not there and not acknowledged."""
+        return self.due - self.available
+
+    @property
+    def surely_missing(self) -> int:
+        """Of the missing those that are neither young nor maybe delisted."""
+        return min(self.missing, self.holes + self.outage)
+
+
+def uniqueness(duplicates: int) -> Verdict:
+    """Each (date, symbol) has one row."""
+    return Verdict(
+        passed=duplicates == 0,
+        observed=duplicates,
+        threshold=0,
+        sample=(),
+        recovery="Backfill the partition: a write replaces all its rows in one transaction.",
+        count=duplicates,
+        sample_truncated=duplicates > 0,
+    )
+
+
+def completeness(dates: Sequence[DateCount], threshold: float) -> Verdict:
+    """Each date has `threshold` of its expected symbols.
+
+    Dates on which nothing is expected (before 2019-12-31) are complete. Acknowledged files are not
+    missed. A date that is short is only a warning
+
+    - while files are pending: they are not late yet;
+    - where a single file is missing, which is much only among few symbols: `symbol_holes` names it;
+    - where the missing symbols have published nothing since: they are late or delisted, which is
+      known only after three published dates (41 BUSD contracts ended on one day).
+
+    A date without most of its files was not published, and is a breach.
+
+    Returns:
+        A verdict whose `observed` is the lowest share, and whose `acknowledged` counts dates.
+    """
+    short = [d for d in dates if share(d.available, d.due) < threshold]
+    sure = [d for d in short if not d.pending and _surely_short(d, threshold)]
+    named = sorted(sure or short, key=lambda d: d.date)
+    return verdict_on(
+        [f"{d.date}: {d.available} of {d.due}" for d in named],
+        offenders=[_fields(d) for d in named],
+        observed=min((share(d.available, d.due) for d in dates), default=1.0),
+        threshold=threshold,
+        recovery=_recovery(sorted(sure, key=lambda d: d.date)),
+        severity="error" if sure else "warn",
+        note=_outage_note(sure) if sure else _unsure_note(short),
+        acknowledged=sum(d.accepted for d in dates),
+    )
+
+
+def _surely_short(date: DateCount, threshold: float) -> bool:
+    if date.missing < 2:
+        return False
+    there_since = date.available + date.surely_missing
+    short = date.surely_missing >= 2 and share(date.available, there_since) < threshold
+    return short or date.available < date.due / 2
+
+
+def _fields(date: DateCount) -> Fields:
+    return {
+        "date": date.date,
+        "expected": date.due,
+        "available": date.available,
+        "holes": date.holes,
+        "outage": date.outage,
+        "pending": date.pending,
+        "acknowledged": date.acknowledged,
+    }
+
+
+def _unsure_note(short: Sequence[DateCount]) -> str:
+    settled = [d for d in short if not d.pending]
+    notes = []
+    if any(d.missing > 1 or not d.surely_missing for d in settled):
+        notes.append("late or delisted: known after three published dates")
+    if any(d.missing == 1 and d.surely_missing for d in settled):
+        notes.append("one file among few symbols: `symbol_holes` names it")
+    if short and not settled:
+        notes.append("not due yet")
+    return "; ".join(notes)
+
+
+def _outage_note(sure: Sequence[DateCount]) -> str:
+    most = max((d.outage for d in sure), default=0)
+    return f"{most} symbols stopped together: an outage, they stay expected" if most else ""
+
+
+def _recovery(sure: Sequence[DateCount]) -> str:
+    if not sure:
+        return REPAIRED_BY_SCHEDULE
+    # The newest: of an outage, that acknowledges the dates before it too.
+    never = f"If the files were never published, acknowledge them: {acknowledge(sure[-1].date)}."
+    old = [d.date for d in sure if not d.probed_lately]
+    if old:
+        return f"{REPAIRED_BY_SCHEDULE} At once: {backfill(old)}. {never}"
+    return (
+        "These dates were probed after they had settled, the last time not long ago, and the files "
+        f"are not there: another probe at once will not help, the schedules go on probing. {never}"
+    )
+
+
+def continuity(missing: Sequence[dt.date]) -> Verdict:
+    """No date without rows.
+
+    Args:
+        missing: dates that were due and have none.
+
+    Returns:
+        A verdict whose `observed` and `count` are dates; the sample names them as spans.
+    """
+    named = date_spans(missing)
+    return Verdict(
+        passed=not missing,
+        observed=len(missing),
+        threshold=0,
+        sample=tuple(named[:SAMPLE]),
+        recovery=f"Probe them in one run: {backfill(missing)}.",
+        count=len(missing),
+        sample_truncated=len(named) > SAMPLE,
+        offenders=tuple({"start": a, "end": b} for a, b in spans(missing)[:SAMPLE]),
+    )
+
+
+def symbol_holes(
+    hole_days: int,
+    expected_days: int,
+    threshold: float,
+    *,
+    worst: Sequence[tuple[str, int]] = (),
+    recent: Sequence[tuple[dt.date, str]] = (),
+    recent_days: int = 7,
+    acknowledged: int = 0,
+) -> Verdict:
+    """Hole days stay below a share of the expected symbol-days; new holes are a warning.
+
+    The archive has holes that nobody will ever fill, so that there are some is no fault.
+
+    Args:
+        hole_days: confirmed absences strictly between a symbol's first and last file, without
+            the acknowledged ones.
+        expected_days: symbol-days between first and last file.
+        threshold: share of holes that is too many.
+        worst: symbols with holes and how many, the worst first; named when there are too many.
+        recent: holes confirmed in the last `recent_days` days, as date and symbol.
+        recent_days: said in the note.
+        acknowledged: holes that somebody acknowledged.
+    """
+    share = hole_days / expected_days if expected_days else 0.0
+    too_many = share > threshold
+    named = [f"{symbol}: {days} days" for symbol, days in worst]
+    fields: list[Fields] = [{"symbol": symbol, "hole_days": days} for symbol, days in worst]
+    if not too_many:
+        named = [f"{date} {symbol}" for date, symbol in recent]
+        fields = [{"date": date, "symbol": symbol} for date, symbol in recent]
+    accept = (
+        acknowledge(recent[0][0], recent[0][1])
+        if recent and not too_many
+        else (f"`{PROGRAM} slo acknowledge`")
+    )
+    return Verdict(
+        passed=not too_many and not recent,
+        observed=share,
+        threshold=threshold,
+        sample=tuple(named[:SAMPLE]),
+        recovery=f"See them with `{PROGRAM} query holes`. {REPAIRED_BY_SCHEDULE} What is still "
+        "missing after a full reconcile was never published: ask the archive's maintainers, and "
+        f"acknowledge it with {accept}.",
+        severity="error" if too_many else "warn",
+        count=hole_days if too_many else len(recent),
+        sample_truncated=len(named) > SAMPLE,
+        note=f"{hole_days} of {expected_days} symbol-days are holes, {len(recent)} of them "
+        f"confirmed in the last {recent_days} days",
+        offenders=tuple(fields[:SAMPLE]),
+        acknowledged=acknowledged,
+    )
+
+
+def publication_lag(
+    lags: Sequence[tuple[dt.date, float]], today: dt.date, floor_hours: float
+) -> Verdict:
+    """A date's median publication lag is near that of the 30 published dates before it.
+
+    Args:
+        lags: (settled date, median hours from its end to LastModified), by date.
+        today: only dates of the `LAG_DATES` days before it are judged, so that no old event
+            stays for ever.
+        floor_hours: what is always near enough; more where the lags themselves spread more.
+
+    Returns:
+        A warning at most. `observed` is the farthest distance from the usual lag, in hours, and
+        `threshold` what that date was allowed.
+    """
+    since = today - dt.timedelta(LAG_DATES)
+    far: list[str] = []
+    fields: list[Fields] = []
+    worst, allowed_there = 0.0, floor_hours
+    for n, (date, lag) in enumerate(lags):
+        before = [hours for _, hours in lags[max(0, n - LAG_DATES) : n]]
+        if date < since or len(before) < LAG_MIN_HISTORY:
+            continue
+        usual = statistics.median(before)
+        spread = statistics.median(abs(hours - usual) for hours in before)
+        off, allowed = abs(lag - usual), max(floor_hours, LAG_SPREADS * spread)
+        if off > allowed:
+            far.append(f"{date}: {lag:.1f} h, usually {usual:.1f} h")
+            fields.append({"date": date, "lag_hours": lag, "usual_hours": usual})
+        if off - allowed > worst - allowed_there:
+            worst, allowed_there = off, allowed
+    return verdict_on(
+        far,
+        offenders=fields,
+        observed=round(worst, 2),
+        threshold=round(allowed_there, 2),
+        recovery="Nothing to mend here: the archive published (or replaced) these dates at an "
+        "unusual time. If it stays so, move the schedules.",
+        severity="warn",
+    )
+
+
+def exchange_coverage(
+    trading: Iterable[tuple[str, dt.date]],
+    recorded: Iterable[str],
+    date: dt.date,
+    threshold: float,
+) -> Verdict:
+    """The record has `threshold` of the contracts that the exchange says it trades.
+
+    Args:
+        trading: (symbol, onboarded on) of each trading perpetual contract.
+        recorded: symbols with a file of `date`.
+        date: the last settled one; what was onboarded later does not count.
+        threshold: share needed.
+    """
+    expected = {symbol for symbol, since in trading if since <= date}
+    missing = sorted(expected - set(recorded))
+    there = share(len(expected) - len(missing), len(expected))
+    return Verdict(
+        passed=there >= threshold,
+        observed=there,
+        threshold=threshold,
+        sample=tuple(missing[:SAMPLE]),
+        recovery=f"Look at the date again: {backfill([date])}. If they stay missing, the archive "
+        "does not publish these contracts.",
+        count=len(missing),
+        sample_truncated=len(missing) > SAMPLE,
+        offenders=tuple({"symbol": symbol} for symbol in missing[:SAMPLE]),
+        note=f"{len(expected) - len(missing)} of {len(expected)} trading perpetual contracts have "
+        f"a file of {date}",
+    )
+
+
+def exchange_unknown(why: str, threshold: float, *, off: bool = False) -> Verdict:
+    """There is nothing to compare with: a warning that says why, or a pass where it is off."""
+    return Verdict(
+        passed=off,
+        observed=None,
+        threshold=threshold,
+        sample=(),
+        recovery=""
+        if off
+        else "Nothing is wrong with the record. If it stays so, unset or change "
+        "AVAILABILITY_EXCHANGE_INFO_URL.",
+        severity="warn",
+        note=why,
+    )
+
+
+SUCCESS_DAYS = 30
+"""Days over which `update_success_rate` looks back when not told otherwise."""
+
+MIN_RUNS = 20
+"""Scheduled runs needed to judge: among fewer, a single failure is more than 5 %."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRun:
+    """A run that a schedule launched; `succeeded` is None while it has not ended.
+
+    One that was executed again, and succeeded then, has succeeded.
+    """
+
+    run_id: str
+    job: str
+    launched_at: dt.datetime
+    succeeded: bool | None
+
+
+def update_success_rate(
+    runs: Iterable[UpdateRun], now: dt.datetime, threshold: float, days: int = SUCCESS_DAYS
+) -> Verdict:
+    """Share of the scheduled updates of the last `days` days that succeeded.
+
+    Runs that have not ended are left out; canceled ones did not succeed. With fewer than
+    `MIN_RUNS` it passes and says so; without any, nothing is `observed`.
+    """
+    since = now - dt.timedelta(days)
+    ended = [r for r in runs if r.succeeded is not None and since <= r.launched_at <= now]
+    failed = sorted((r for r in ended if not r.succeeded), key=lambda r: r.launched_at)
+    if not ended:
+        return Verdict(
+            passed=True,
+            observed=None,
+            threshold=threshold,
+            sample=(),
+            recovery="",
+            note=f"not known yet (no scheduled runs in {days} days)",
+        )
+    rate = share(len(ended) - len(failed), len(ended))
+    enough = len(ended) >= MIN_RUNS
+    note = f"{len(ended) - len(failed)} of {len(ended)} scheduled updates succeeded in {days} days"
+    return Verdict(
+        passed=rate >= threshold or not enough,
+        observed=rate,
+        threshold=threshold,
+        # The latest first: what went wrong last is what matters.
+        sample=tuple(
+            f"{r.launched_at:%Y-%m-%d %H:%M} {r.job} {r.run_id[:8]}" for r in failed[::-1][:SAMPLE]
+        ),
+        recovery="Read the failed runs' errors in the UI under Runs. Their dates are probed "
+        "again by the next scheduled run.",
+        count=len(failed),
+        sample_truncated=len(failed) > SAMPLE,
+        offenders=tuple(
+            {"launched_at": r.launched_at, "job": r.job, "run_id": r.run_id}
+            for r in failed[::-1][:SAMPLE]
+        ),
+        note=note if enough else f"{note}: too few to judge, {MIN_RUNS} are needed",
+    )
+
+
+def due_date(now: dt.datetime, deadline_minutes: int) -> dt.date:
+    """The last date whose update must be in: yesterday, once so much of today is over."""
+    now = now.astimezone(dt.UTC)
+    over = now - dt.datetime.combine(now.date(), dt.time(), dt.UTC)
+    return now.date() - dt.timedelta(1 if over >= dt.timedelta(minutes=deadline_minutes) else 2)
+
+
+def freshness(
+    materialised_at: dt.datetime | None, now: dt.datetime, deadline_minutes: int
+) -> Verdict:
+    """The partition of `due_date` was first materialised within so many minutes of its end.
+
+    Args:
+        materialised_at: when that partition was first materialised, or None.
+        now: aware.
+        deadline_minutes: after the end of the date.
+
+    Returns:
+        A breach while it is missing; a warning when it came, but late. `observed` is minutes from
+        the end of the date: until it came, or until now.
+    """
+    date = due_date(now, deadline_minutes)
+    ended = dt.datetime.combine(date + dt.timedelta(1), dt.time(), dt.UTC)
+    minutes = ((materialised_at or now) - ended).total_seconds() / 60
+    missing = materialised_at is None
+    late = not missing and minutes > deadline_minutes
+    note = "" if missing else f"first looked at {materialised_at:%Y-%m-%d %H:%M} UTC"
+    if late:
+        note += f", due by {ended + dt.timedelta(minutes=deadline_minutes):%H:%M}"
+    return verdict_on(
+        [str(date)] if missing or late else [],
+        offenders=[{"date": date, "problem": "missing" if missing else "late"}],
+        observed=round(minutes, 1),
+        threshold=deadline_minutes,
+        recovery=f"See that the daemon runs: `{PROGRAM} status`. Look at the date by hand: "
+        f"`{PROGRAM} update manual --date {date}`."
+        if missing
+        else "Nothing now: it is there. If it happens again, see why the 02:00 run was late.",
+        severity="error" if missing else "warn",
+        note=note,
+    )
+
+
+def store_matches_dagster(
+    materialised: Iterable[dt.date], stored: Iterable[dt.date], *, writing: bool = False
+) -> Verdict:
+    """The dates Dagster calls materialised are the dates with rows.
+
+    Args:
+        materialised: partitions of `daily_availability` in Dagster's own records.
+        stored: dates with rows.
+        writing: a run is in progress: a difference may be of this very moment, so it only warns.
+    """
+    known, rows = set(materialised), set(stored)
+    no_rows, no_record = sorted(known - rows), sorted(rows - known)
+    sample, fields = [], list[Fields]()
+    for dates, problem, said in (
+        (no_rows, "no_rows", "materialised, but no rows"),
+        (no_record, "not_materialised", "rows, but not materialised"),
+    ):
+        for start, end in spans(dates):
+            sample.append(f"{start}: {said}" if start == end else f"{start} to {end}: {said}")
+            fields.append({"start": start, "end": end, "problem": problem})
+    drift = [*no_rows, *no_record]
+    return Verdict(
+        passed=not drift,
+        observed=len(drift),
+        threshold=0,
+        sample=tuple(sample[:SAMPLE]),
+        recovery=f"Bring both together in one run: {backfill(drift)}.",
+        severity="warn" if writing else "error",
+        count=len(drift),
+        sample_truncated=len(sample) > SAMPLE,
+        offenders=tuple(fields[:SAMPLE]),
+        note="a run is in progress: look again when it has ended" if writing and drift else "",
+    )

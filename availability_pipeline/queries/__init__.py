@@ -1,0 +1,98 @@
+"""The questions people ask, each a function from a connection to rows or a frame.
+
+Belongs here: the names people import. Does not belong here: the questions themselves
+(`query_dates`, `query_listings`, `query_record`, `changes`, `universe`), what an answer is
+(`answers`), printing. Source of all facts: the listings recorded by `store`; a date without rows
+was never probed, and asking for it raises instead of answering with nothing.
+
+In a notebook, `open` is all it takes; it gives pandas frames:
+
+    from availability_pipeline import queries
+    record = queries.open()
+    record.snapshot("2024-01-15")
+
+With a connection (`store.reader`) the functions give `Rows`; `.frame()` makes the frame. Dates are
+UTC dates (`datetime.date`), sizes bytes, instants aware UTC. `quote_asset` ("USDT") and
+`contract_type` ("perpetual", "delivery", "settled"), one or a list of them, restrict the symbols.
+An argument that cannot be meant is a `ValueError` or `TypeError` with the choices (`arguments`).
+"""
+
+from typing import TYPE_CHECKING
+
+from availability_pipeline.queries.answers import (
+    Connection,
+    NotProbedError,
+    QueryError,
+    Rows,
+    UnknownSymbolError,
+)
+from availability_pipeline.queries.arguments import DateLike, checked
+from availability_pipeline.queries.files import (
+    Status,
+    counts,
+    coverage,
+    holes,
+    missing_dates,
+    snapshot,
+    symbols_in_range,
+    timeline,
+)
+from availability_pipeline.queries.revisions import changes, renames, revisions
+from availability_pipeline.queries.symbols import (
+    delistings,
+    delistings_confirmed,
+    listings,
+    new_listings,
+    summary,
+)
+from availability_pipeline.queries.universe import Universe, Unknown, universe, write_universe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from availability_pipeline.queries.notebook import Record
+
+__all__ = [
+    "Connection",
+    "DateLike",
+    "NotProbedError",
+    "QueryError",
+    "Rows",
+    "Status",
+    "Universe",
+    "Unknown",
+    "UnknownSymbolError",
+    "changes",
+    "counts",
+    "coverage",
+    "delistings",
+    "delistings_confirmed",
+    "holes",
+    "listings",
+    "missing_dates",
+    "new_listings",
+    "open",
+    "renames",
+    "revisions",
+    "snapshot",
+    "summary",
+    "symbols_in_range",
+    "timeline",
+    "universe",
+    "write_universe",
+]
+
+
+@checked()
+def open(db: "str | Path | None" = None) -> "Record":  # noqa: A001 - as in `zipfile.open`, `gzip.open`
+    """The record for a notebook: its methods answer with pandas frames.
+
+    Args:
+        db: the DuckDB file; `AVAILABILITY_DB` when left out.
+
+    Raises:
+        SettingsError: an environment variable has a bad value.
+    """
+    from availability_pipeline.queries.notebook import Record
+
+    return Record(db)

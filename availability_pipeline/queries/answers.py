@@ -1,0 +1,254 @@
+"""What an answer is: rows with their small print, and the ways in which there is none.
+
+Belongs here: `Rows`, the exceptions, reading symbols and filters as people give them. Does not
+belong here: what an argument may be (`arguments`), the questions (`queries`, which re-exports
+everything public here: import it from there).
+
+    LookupError
+     └─ QueryError              the record cannot answer; the text says why, in one line
+         ├─ NotProbedError      a date was never probed: unknown, which is not absent
+         └─ UnknownSymbolError  no such symbol is recorded; the text names the nearest
+"""
+
+import datetime as dt
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from availability_pipeline import PROGRAM
+from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.queries.arguments import texts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Connection = duckdb.DuckDBPyConnection
+
+Texts = str | Sequence[str] | AbstractSet[str] | None
+"""A filter: one text, several, or None for all."""
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+class QueryError(LookupError):
+    """The record cannot answer; the text says why, in one line."""
+
+
+class NotProbedError(QueryError):
+    """The date was never probed: unknown, which is not the same as absent."""
+
+
+class UnknownSymbolError(QueryError):
+    """No such symbol is recorded; the text names the nearest."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """An answer: column names and tuples; `frame()` and `dicts()` are the same otherwise.
+
+    `notes` are its small print, one sentence each: dates in its range that were never probed,
+    a symbol that was read in upper case. The command line prints them on stderr.
+    """
+
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[Any, ...]]
+    notes: tuple[str, ...] = ()
+
+    def dicts(self) -> list[dict[str, Any]]:
+        """One dict a row."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+    def column(self, name: str) -> list[Any]:
+        """The values of one column."""
+        n = self.columns.index(name)
+        return [row[n] for row in self.rows]
+
+    def frame(self) -> "pd.DataFrame":
+        """A pandas frame, one row an entry; `frame.attrs["notes"]` has the notes.
+
+        Dates are `datetime64[us]` (midnight, naive: UTC dates), instants `datetime64[us, UTC]`,
+        counts and bytes `Int64`, truths `boolean`: the last two know <NA>, which here means that
+        the record does not say.
+        """
+        import pandas as pd
+
+        frame = pd.DataFrame(self.rows, columns=list(self.columns))
+        for name in self.columns:
+            if dtype := _DTYPES.get(name):
+                # From Python objects in one step: an object column of None has no other way.
+                values: Any = self.column(name)
+                if dtype.startswith("datetime64"):
+                    values = pd.to_datetime(values, utc=dtype.endswith("UTC]"))
+                frame[name] = pd.Series(values, dtype=dtype)
+        frame.attrs["notes"] = list(self.notes)
+        return frame
+
+
+_DTYPES: dict[str, str] = {
+    **dict.fromkeys(("date", "first_available", "last_available"), "datetime64[us]"),
+    **dict.fromkeys(
+        ("last_modified", "observed_at", "old_last_modified", "new_last_modified"),
+        "datetime64[us, UTC]",
+    ),
+    **dict.fromkeys(
+        ("file_size_bytes", "old_size", "new_size", "status_code", "days_available", "hole_days",
+         "available_count", "pending_count"),
+        "Int64",
+    ),
+    "available": "boolean",
+}  # fmt: skip
+
+
+def ask(con: Connection, sql: str, args: Sequence[object] | dict[str, object] = ()) -> Rows:
+    """The answer to one statement."""
+    cursor = con.execute(sql, args)
+    names = tuple(column[0] for column in cursor.description or ())
+    return Rows(names, cursor.fetchall())
+
+
+def instant(microseconds: int | None) -> dt.datetime | None:
+    """An aware UTC time. DuckDB takes 2 us to hand out a TIMESTAMPTZ, and 0.1 us an integer."""
+    return None if microseconds is None else _EPOCH + dt.timedelta(microseconds=microseconds)
+
+
+def find_symbol(con: Connection, symbol: str) -> tuple[str, tuple[str, ...]]:
+    """The recorded symbol meant by `symbol`, and notes on how it was read.
+
+    Raises:
+        UnknownSymbolError: no such symbol is recorded.
+    """
+    names = set(ask(con, "SELECT symbol FROM symbols").column("symbol"))
+    if symbol in names:
+        return symbol, ()
+    if (upper := symbol.strip().upper()) in names:
+        return upper, (f"{symbol} was read as {upper}: symbols are written in upper case",)
+    if not names:
+        require_any(con)
+    import difflib
+
+    near = difflib.get_close_matches(upper, sorted(names), n=3, cutoff=0.5)
+    hint = f"; did you mean {', '.join(near)}?" if near else ""
+    raise UnknownSymbolError(f"no symbol {symbol} is recorded{hint}")
+
+
+def only(
+    con: Connection,
+    quote_asset: Texts,
+    contract_type: Texts,
+    column: str = "symbol",
+) -> tuple[str, dict[str, object]]:
+    """SQL that restricts `column` to some symbols (empty for all), and its named arguments.
+
+    Raises:
+        QueryError: no recorded symbol has that quote asset or contract type; names those there are.
+    """
+    args: dict[str, object] = {}
+    conditions = []
+    if quote_asset is not None:
+        wanted = [one.strip().upper() for one in texts(quote_asset)]
+        args["quotes"] = _recorded(con, "quote_asset", wanted)
+        conditions.append("list_contains($quotes, quote_asset)")
+    if contract_type is not None:
+        wanted = [one.lower() for one in texts(contract_type)]
+        args["types"] = _recorded(con, "contract_type", wanted)
+        conditions.append("list_contains($types, contract_type)")
+    if not conditions:
+        return "", {}
+    # Only our own words are put in; what the user said is bound.
+    where = " AND ".join(conditions)
+    return f" AND {column} IN (SELECT symbol FROM symbols WHERE {where})", args  # noqa: S608
+
+
+def chosen(
+    con: Connection,
+    symbol: str | None,
+    quote_asset: Texts,
+    contract_type: Texts,
+    column: str = "symbol",
+) -> tuple[str, dict[str, object], tuple[str, ...]]:
+    """`only`, and of these one symbol where it is given; with the notes on reading its name.
+
+    Raises:
+        UnknownSymbolError: `symbol` is not recorded.
+        QueryError: as `only`.
+    """
+    condition, args = only(con, quote_asset, contract_type, column)
+    if symbol is None:
+        return condition, args, ()
+    symbol, notes = find_symbol(con, symbol)
+    return f"{condition} AND {column} = $symbol", args | {"symbol": symbol}, notes
+
+
+def require_any(con: Connection) -> None:
+    """Raise NotProbedError when no date at all was probed."""
+    if not ask(con, "SELECT 1 FROM probes LIMIT 1").rows:
+        raise NotProbedError(
+            "no date was probed yet, so nothing is known; "
+            f"{remedy([FIRST_DATE, today_utc() - dt.timedelta(1)])} first"
+        )
+
+
+def require_probed(con: Connection, date: dt.date) -> None:
+    """Raise NotProbedError when the date was never probed."""
+    if not ask(con, "SELECT 1 FROM probes WHERE date = ?", [date]).rows:
+        raise NotProbedError(
+            f"{date} was not probed: whether files exist is unknown; {remedy([date])}"
+        )
+
+
+def require_range_probed(con: Connection, start: dt.date, end: dt.date) -> None:
+    """Raise NotProbedError when a date of the range was never probed."""
+    if gaps := unknown_dates(con, start, end):
+        raise NotProbedError(f"{say_unknown(gaps, start, end)}; {remedy(gaps)}")
+
+
+def unknown_dates(con: Connection, start: dt.date, end: dt.date) -> list[dt.date]:
+    """Dates from `start` to `end` that were never probed, in order."""
+    rows = ask(con, "SELECT date FROM probes WHERE date BETWEEN ? AND ?", [start, end])
+    known = set(rows.column("date"))
+    days = (start + dt.timedelta(n) for n in range((end - start).days + 1))
+    return [day for day in days if day not in known]
+
+
+def say_unknown(gaps: Sequence[dt.date], start: dt.date, end: dt.date) -> str:
+    """A sentence on the dates of a range that were never probed."""
+    named = ", ".join(str(day) for day in gaps[:3]) + (", ..." if len(gaps) > 3 else "")
+    dates = (end - start).days + 1
+    were = "was" if len(gaps) == 1 else "were"
+    return f"{len(gaps)} of {dates} dates from {start} to {end} {were} not probed ({named})"
+
+
+def today_utc() -> dt.date:
+    """Today's UTC date."""
+    return dt.datetime.now(dt.UTC).date()
+
+
+def remedy(gaps: Sequence[dt.date], today: dt.date | None = None) -> str:
+    """What to do about ascending dates that were never probed: a command that is not refused.
+
+    `today` replaces the clock. A date can be probed once it is over.
+    """
+    today = today or today_utc()
+    first, last = max(gaps[0], FIRST_DATE), min(gaps[-1], today - dt.timedelta(1))
+    if first > last:
+        if gaps[-1] < FIRST_DATE:
+            return f"the record begins with {FIRST_DATE}, when the market opened"
+        return f"a date can be probed once it is over, the last one now is {last}"
+    if first == last:
+        return f"run `{PROGRAM} update manual --date {first}`"
+    return f"run `{PROGRAM} backfill --start {first} --end {last}`"
+
+
+def _recorded(con: Connection, column: str, wanted: list[str]) -> list[str]:
+    rows = ask(con, f"SELECT DISTINCT {column} AS it FROM symbols WHERE {column} IS NOT NULL")  # noqa: S608
+    known = sorted(rows.column("it"))
+    for value in wanted:
+        if value not in known:
+            require_any(con)
+            raise QueryError(
+                f"no recorded symbol has {column} {value!r}; there are {', '.join(known)}"
+            )
+    return wanted

@@ -1,0 +1,183 @@
+"""What changed in the archive, as people ask for it: late, replaced, vanished, renamed.
+
+Belongs here: reading the revisions so that they answer "what changed since I downloaded": files
+that came when everybody's come are left out, and files that moved to another name are one event.
+Does not belong here: writing revisions (`store`), all other questions (`queries`, which hands
+`changes` and `renames` on: import them from there).
+
+When a symbol is listed again, the archive moves the first contract's files to `<SYMBOL>SETTLED`
+(17 such, one `..SETTLEDSETTLED`, one `_SETTLED`). Nothing says so but the files themselves: the
+same dates, the same sizes, the same name but for the suffix, gone here and come there in the same
+probe or in neighbouring ones. A file that does not match stays the two revisions it is. A name can
+be settled again later: that is another event.
+"""
+
+import datetime as dt
+
+from availability_pipeline.queries.answers import Connection, Rows, Texts, ask, chosen, require_any
+from availability_pipeline.queries.arguments import DateLike, as_date, checked
+from availability_pipeline.record.schema import settled_at
+
+NEIGHBOURS = dt.timedelta(8)
+"""Two probes of one date lie no further apart: old dates are probed by the Sunday run. What it
+finds half moved is seen whole a week later, and it completes what the look-back sees of a rename.
+What lies further apart is two events."""
+
+_APART = f"INTERVAL {NEIGHBOURS.days} DAY"
+
+# A file goes with the one of its date and size that came at the nearest time, of these with the
+# one whose name is one suffix longer; and the other way round, so that none is taken twice: with
+# XSETTLED to XSETTLEDSETTLED and X to XSETTLED at once, both go one step.
+_MOVED = rf"""
+WITH gone AS (
+    SELECT *, regexp_replace(symbol, '(_?SETTLED)+$', '') AS stem FROM revisions
+    WHERE change = 'vanished'),
+came AS (
+    SELECT *, regexp_replace(symbol, '(_?SETTLED)+$', '') AS stem FROM revisions
+    WHERE change = 'appeared' AND symbol LIKE '%SETTLED'),
+pairs AS (
+    SELECT g.symbol, c.symbol AS renamed_to, g.date,
+        g.observed_at AS gone_at, c.observed_at AS came_at,
+        abs(epoch_us(c.observed_at) - epoch_us(g.observed_at)) AS apart,
+        len(string_split(c.symbol, 'SETTLED')) - len(string_split(g.symbol, 'SETTLED')) AS steps
+    FROM gone g JOIN came c
+      ON c.stem = g.stem AND c.symbol <> g.symbol AND c.date = g.date AND c.new_size = g.old_size
+     AND c.observed_at BETWEEN g.observed_at - {_APART} AND g.observed_at + {_APART}
+    WHERE steps >= 0),
+moved AS (
+    SELECT *, greatest(gone_at, came_at) AS seen_at FROM pairs
+    QUALIFY row_number() OVER (PARTITION BY symbol, date, gone_at
+            ORDER BY apart, abs(steps - 1), came_at, renamed_to) = 1
+        AND row_number() OVER (PARTITION BY renamed_to, date, came_at
+            ORDER BY apart, abs(steps - 1), gone_at, symbol) = 1),
+begun AS (
+    SELECT *, coalesce(seen_at > lag(seen_at) OVER one_name + {_APART}, true) AS first
+    FROM moved WINDOW one_name AS (PARTITION BY symbol, renamed_to ORDER BY seen_at)),
+events AS (
+    SELECT symbol, renamed_to, min(date) AS first_date, max(date) AS last_date,
+        count(*) AS files, min(seen_at) AS observed_at, max(seen_at) AS last_seen_at
+    FROM (SELECT *, sum(first::INTEGER) OVER (PARTITION BY symbol, renamed_to
+            ORDER BY seen_at) AS event FROM begun)
+    GROUP BY symbol, renamed_to, event),
+told AS (
+    SELECT 'vanished' AS change, symbol, date, gone_at AS observed_at FROM moved
+    UNION ALL SELECT 'appeared', renamed_to, date, came_at FROM moved)"""  # noqa: S608 - our own text
+
+_RENAMES = "SELECT * EXCLUDE (last_seen_at) FROM events"
+
+# At 02:00 yesterday's files are not there and at 09:00 they are: a thousand revisions a day that
+# are no news. A file is late when the archive itself published it after its date had settled; one
+# that was gone and is back is news whatever its time.
+_EARLY = f"(r.change = 'appeared' AND r.new_last_modified < {settled_at('r.date')})"
+
+_BACK = f"""
+back AS (
+    SELECT r.* FROM revisions r JOIN (
+        SELECT symbol, date, min(observed_at) AS gone_at FROM revisions
+        WHERE change = 'vanished' GROUP BY ALL) g USING (symbol, date)
+    WHERE {_EARLY} AND r.observed_at > g.gone_at)"""  # noqa: S608 - our own text
+
+_CHANGES = f"""
+SELECT observed_at, change, symbol, date, date AS last_date, 1::BIGINT AS files,
+    NULL AS renamed_to, old_size, new_size, old_last_modified, new_last_modified,
+    observed_at AS last_seen_at
+FROM (FROM revisions r WHERE NOT {_EARLY} UNION ALL FROM back) r
+WHERE NOT EXISTS (FROM told WHERE told.change = r.change
+    AND told.symbol = r.symbol AND told.date = r.date AND told.observed_at = r.observed_at)
+UNION ALL
+SELECT observed_at, 'renamed', symbol, first_date, last_date, files, renamed_to,
+    NULL, NULL, NULL, NULL, last_seen_at
+FROM events"""  # noqa: S608 - our own text
+
+
+@checked()
+def revisions(
+    con: Connection,
+    since: DateLike | None = None,
+    *,
+    symbol: str | None = None,
+    quote_asset: Texts = None,
+    contract_type: Texts = None,
+) -> Rows:
+    """Every revision of every file, oldest first; all columns of the `revisions` table.
+
+    With those that came on the morning after, as nearly all do; `changes` has what is news.
+
+    Raises:
+        UnknownSymbolError: `symbol` is not recorded.
+        NotProbedError: no date at all was probed.
+        QueryError: no recorded symbol has that quote asset or contract type.
+    """
+    condition, args, notes = chosen(con, symbol, quote_asset, contract_type)
+    found = ask(
+        con,
+        f"""SELECT * FROM revisions
+        WHERE observed_at >= $since{condition} ORDER BY observed_at, symbol, date""",  # noqa: S608
+        {"since": as_date(since) if since is not None else dt.date(1970, 1, 1)} | args,
+    )
+    if not found.rows:
+        require_any(con)
+    return Rows(found.columns, found.rows, notes)
+
+
+@checked()
+def renames(con: Connection) -> Rows:
+    """Each settled rename as one event, oldest first.
+
+    Returns:
+        symbol, renamed_to, first_date and last_date of the files that moved, files (how many),
+        observed_at (aware, UTC; when it was first seen). Probes less than `NEIGHBOURS` apart make
+        one event: the look-back sees the last 20 dates move, the next reconcile all others.
+    """
+    return ask(con, f"{_MOVED} {_RENAMES} ORDER BY observed_at, symbol")
+
+
+@checked()
+def changes(
+    con: Connection,
+    since: DateLike | None = None,
+    *,
+    symbol: str | None = None,
+    quote_asset: Texts = None,
+    contract_type: Texts = None,
+) -> Rows:
+    """What changed after a first look and is news, oldest first; each rename is one row.
+
+    Left out are files that appeared within the settling time of their date, as nearly all do on
+    the morning after; a note counts them, and `queries.revisions` has every one. A file that had
+    vanished and is back is never left out. A rename is found by its old and its new name, and
+    from `since` on when any of its files was first seen to move then.
+
+    Returns:
+        observed_at (aware, UTC), change (`appeared`, `replaced`, `vanished`, `renamed`), symbol,
+        date, last_date and files (of a rename; else the date itself and 1), renamed_to, old_size
+        and new_size (bytes), old_last_modified and new_last_modified (aware, UTC).
+
+    Raises:
+        UnknownSymbolError: `symbol` is not recorded.
+        NotProbedError: no date at all was probed.
+        QueryError: no recorded symbol has that quote asset or contract type.
+    """
+    condition, args, notes = chosen(con, symbol, quote_asset, contract_type)
+    args["since"] = as_date(since) if since is not None else dt.date(1970, 1, 1)
+    # A rename concerns both its names, and is news while files of it are still seen to move.
+    renamed, _, _ = chosen(con, symbol, quote_asset, contract_type, "renamed_to")
+    found = ask(
+        con,
+        f"""{_MOVED}, {_BACK} SELECT * EXCLUDE (last_seen_at) FROM ({_CHANGES})
+        WHERE last_seen_at >= $since AND (true{condition} OR true{renamed})
+        ORDER BY observed_at, symbol, date""",  # noqa: S608
+        args,
+    )
+    chosen_ones = f"observed_at >= $since{condition}"
+    [(routine,)] = ask(
+        con,
+        f"""WITH {_BACK} SELECT count(*) - (SELECT count(*) FROM back WHERE {chosen_ones})
+        FROM revisions r WHERE {chosen_ones} AND {_EARLY}""",  # noqa: S608
+        args,
+    ).rows
+    if routine:
+        notes = (*notes, f"{routine:,} files that came in the usual time are left out")
+    elif not found.rows:
+        require_any(con)
+    return Rows(found.columns, found.rows, notes)

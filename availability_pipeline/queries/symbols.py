@@ -1,0 +1,205 @@
+"""Questions about symbols' whole lives and dates' counts, answered from the derived tables.
+
+Belongs here: listings, new listings, delistings, summary. Does not belong here: the SQL of those
+tables (`derived`). Import these from `queries`.
+"""
+
+import datetime as dt
+
+from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.queries.answers import (
+    Connection,
+    NotProbedError,
+    Rows,
+    Texts,
+    ask,
+    chosen,
+    only,
+    remedy,
+    require_any,
+    require_probed,
+    say_unknown,
+    today_utc,
+    unknown_dates,
+)
+from availability_pipeline.queries.arguments import DateLike, as_date, as_range, checked
+from availability_pipeline.record import derived
+from availability_pipeline.record.schema import settled_at
+
+_DAY = dt.timedelta(1)
+
+
+@checked()
+def listings(
+    con: Connection,
+    symbol: str | None = None,
+    *,
+    quote_asset: Texts = None,
+    contract_type: Texts = None,
+) -> Rows:
+    """First and last file, days with a file, holes and state of each symbol, or of one.
+
+    Columns: symbol, contract_type, base_asset, quote_asset, first_available, last_available,
+    days_available, hole_days, state (`live`, `ended`, `settled`).
+
+    Raises:
+        UnknownSymbolError: `symbol` is not recorded.
+        NotProbedError: no date at all was probed.
+        QueryError: no recorded symbol has that quote asset or contract type.
+    """
+    condition, args, notes = chosen(con, symbol, quote_asset, contract_type)
+    relation = derived.listings_relation(con)
+    found = ask(con, f"SELECT * FROM {relation} WHERE true{condition} ORDER BY symbol", args)  # noqa: S608
+    if not found.rows:
+        require_any(con)
+    return Rows(found.columns, found.rows, notes)
+
+
+@checked()
+def new_listings(
+    con: Connection,
+    date: DateLike,
+    *,
+    quote_asset: Texts = None,
+    contract_type: Texts = None,
+) -> list[str]:
+    """Symbols whose first file is that date's, sorted.
+
+    While the date is pending for others, the list may grow.
+
+    Raises:
+        NotProbedError: the date, or the one before, was never probed: then a file on it does
+            not show that the symbol is new.
+        QueryError: no recorded symbol has that quote asset or contract type.
+    """
+    day = as_date(date)
+    found = _born_or_gone(con, "first_available = $date", day, quote_asset, contract_type)
+    _require_with_day_before(con, day)
+    return found
+
+
+@checked()
+def delistings(
+    con: Connection,
+    date: DateLike,
+    *,
+    quote_asset: Texts = None,
+    contract_type: Texts = None,
+) -> list[str]:
+    """Symbols whose last file is that of the day before, sorted.
+
+    Only those that are confirmed absent on three published dates afterwards: a date that is not
+    published yet, or a hole, is no delisting. So the newest dates have none yet.
+
+    Raises:
+        NotProbedError: the date, or the one before, was never probed.
+        QueryError: no recorded symbol has that quote asset or contract type.
+    """
+    day = as_date(date)
+    gone = f"last_available = $date - 1 AND {derived.delisted_sql(con)}"
+    found = _born_or_gone(con, gone, day, quote_asset, contract_type)
+    _require_with_day_before(con, day)
+    return found
+
+
+@checked()
+def delistings_confirmed(con: Connection, date: DateLike) -> bool:
+    """Whether enough dates from `date` on were published to tell its delistings from a late file.
+
+    Settled but unpublished dates do not count, as in `delistings` itself.
+    """
+    before = derived.ended_before(con)
+    return before is not None and as_date(date) <= before
+
+
+@checked()
+def summary(
+    con: Connection,
+    days: int | None = None,
+    *,
+    start: DateLike | None = None,
+    end: DateLike | None = None,
+    quote_asset: Texts = None,
+    contract_type: Texts = None,
+    today: dt.date | None = None,
+) -> Rows:
+    """Counts of each date that was probed: date, available_count, pending_count.
+
+    All dates, the last `days` up to yesterday (UTC), or those from `start` to `end`. A date that
+    was never probed has no row; a note names it. `today` replaces the clock.
+
+    Raises:
+        NotProbedError: none of these dates was ever looked at.
+        QueryError: no recorded symbol has that quote asset or contract type.
+        ValueError: `days` is not 1 to 10,000 or comes with a range, or `end` is before `start`.
+    """
+    first = as_date(start) if start is not None else None
+    last = as_date(end) if end is not None else None
+    if days is not None:
+        if first or last:
+            raise ValueError("give days or a range, not both")
+        last = (today or today_utc()) - _DAY
+        first = max(FIRST_DATE, last - (days - 1) * _DAY)
+    if first and last:
+        as_range(first, last)
+    condition, args = only(con, quote_asset, contract_type)
+    args |= {"first": first or dt.date.min, "last": last or dt.date.max}
+    found = ask(con, _counts_by_symbol(condition) if condition else _counts(con), args)
+    if not found.rows:
+        require_any(con)
+        gaps = [first or min(FIRST_DATE, last or FIRST_DATE)]
+        gaps.append(last or max(gaps[0], (today or today_utc()) - _DAY))
+        raise NotProbedError(
+            f"no date {_said_range(first, last)} was probed: what they hold is unknown; "
+            f"{remedy(gaps, today)}"
+        )
+    first, last = first or found.rows[0][0], last or found.rows[-1][0]
+    if (last - first).days + 1 == len(found.rows):
+        return found
+    gaps = unknown_dates(con, first, last)
+    notes = (f"{say_unknown(gaps, first, last)}; {remedy(gaps)}",) if gaps else ()
+    return Rows(found.columns, found.rows, notes)
+
+
+def _said_range(first: dt.date | None, last: dt.date | None) -> str:
+    if first and last:
+        return f"from {first} to {last}"
+    return f"from {first} on" if first else f"up to {last}"
+
+
+def _counts(con: Connection) -> str:
+    return (
+        "SELECT date, available AS available_count, pending AS pending_count "  # noqa: S608
+        f"FROM {derived.summary_relation(con)} "
+        "WHERE date >= $first AND date <= $last ORDER BY date"
+    )
+
+
+def _counts_by_symbol(condition: str) -> str:
+    return f"""SELECT p.date, count(*) FILTER (d.available) AS available_count,
+            count(*) FILTER (NOT d.available AND d.probe_timestamp < p.settled_at) AS pending_count
+        FROM (SELECT date, {settled_at("date")} AS settled_at FROM probes) p
+        LEFT JOIN (FROM daily_availability WHERE true{condition}) d USING (date)
+        WHERE p.date >= $first AND p.date <= $last GROUP BY p.date ORDER BY p.date"""  # noqa: S608
+
+
+def _born_or_gone(
+    con: Connection,
+    what: str,
+    day: dt.date,
+    quote_asset: Texts,
+    contract_type: Texts,
+) -> list[str]:
+    condition, args = only(con, quote_asset, contract_type)
+    relation = derived.listings_relation(con)
+    sql = f"SELECT symbol FROM {relation} WHERE {what}{condition} ORDER BY symbol"  # noqa: S608
+    return ask(con, sql, args | {"date": day}).column("symbol")
+
+
+def _require_with_day_before(con: Connection, day: dt.date) -> None:
+    require_probed(con, day)
+    before = day - _DAY
+    if before >= FIRST_DATE and unknown_dates(con, before, before):
+        raise NotProbedError(
+            f"{before} was not probed, so what changed on {day} is unknown; {remedy([before])}"
+        )

@@ -1,0 +1,330 @@
+"""What the report shows, as arrays: each date's state, each symbol's cells, segments and renames.
+
+Belongs here: what the arrays mean, and what all pictures ask of them. Does not belong here: reading
+the record (`report_load`), colours (`report_style`), drawing (`report_png`, `report_html`).
+"""
+
+import datetime as dt
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+
+from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.queries import QueryError
+from availability_pipeline.record import derived
+from availability_pipeline.record.schema import REMEDY_MISSING
+
+if TYPE_CHECKING:
+    import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
+
+LATE_HOURS = 24
+"""A date is late when half of its files came later than this after it ended; usual are 7 to 9."""
+
+POOR_SHARE = 0.5
+"""Below this share of the expected files a date is called nearly empty."""
+
+
+class DayState(IntEnum):
+    """What a date is, seen as a whole."""
+
+    UNKNOWN = 0  # never probed
+    IDLE = 1  # looked at, and no file is expected: rightly so before 2019-12-31
+    PENDING = 2  # an expected file is missing, and it is too early to say
+    COMPLETE = 3  # every expected file is there
+    MET = 4  # some are confirmed missing, the share is met
+    SHORT = 5  # below the share
+    POOR = 6  # below POOR_SHARE
+
+
+class Cell(IntEnum):
+    """What a symbol's date is. Higher ones win where several share a pixel."""
+
+    OUTSIDE = 0  # before its first file or after its end
+    LIVE = 1
+    ENDED = 2
+    SETTLED = 3
+    UNKNOWN = 4  # never probed
+    PENDING = 5
+    ABSENT = 6  # confirmed; a hole when files come after it
+
+
+class Segment(NamedTuple):
+    """Dates of one symbol in a row that are the same: row, first and last date as offsets."""
+
+    row: int
+    first: int
+    last: int
+    cell: Cell
+
+
+class Rename(NamedTuple):
+    """A relisting: row and last date of the settled contract, row and first date of the new."""
+
+    old_row: int
+    old_last: int
+    new_row: int
+    new_first: int
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """The record as the report needs it.
+
+    Attributes:
+        start: first date; all offsets count days from it.
+        days: a row a date from `start` to the last one, without gaps: `date`, `state` (DayState),
+            `late` (bool), `available`, `expected`, `missing` (expected - available; all three NaN
+            where never probed), `pending` (symbols without a file while it is too early to
+            say, those that have ended too), `lag_p50`, `lag_p95` (hours after the end of the date,
+            NaN without files).
+        symbols: a row a symbol with files, by first file: `symbol`, `contract_type`, `state`,
+            `first_available`, `last_available`, `days_available`, `hole_days`.
+        cells: uint8 (symbols, dates) of `Cell`.
+        renames: relistings, where both names have files.
+        threshold: share of the expected files each settled date needs.
+        drawn_at: aware UTC.
+    """
+
+    start: dt.date
+    days: "pd.DataFrame"
+    symbols: "pd.DataFrame"
+    cells: npt.NDArray[np.uint8]
+    renames: tuple[Rename, ...]
+    threshold: float
+    drawn_at: dt.datetime
+
+    @property
+    def first_file(self) -> int:
+        """Offset of the oldest file; 0 without any."""
+        return self.offset(self.symbols["first_available"].min()) if len(self.symbols) else 0
+
+    def offset(self, date: dt.date) -> int:
+        """Days from `start`."""
+        return (date - self.start).days
+
+    def date(self, offset: int) -> dt.date:
+        """The date at an offset."""
+        return self.start + dt.timedelta(int(offset))
+
+    def headline(self) -> dict[str, str]:
+        """The numbers above the pictures, as texts."""
+        count = self.days["state"].value_counts()
+        live = int((self.symbols["state"] == "live").sum())
+        holes = int(self.symbols["hole_days"].sum())
+        pending = int(self.days["pending"].sum())
+        looked = self.days[self.days["state"] != DayState.UNKNOWN]["date"]
+        return {
+            "Looked at": f"{looked.min()} to {looked.max()}",
+            "Symbols": f"{len(self.symbols):,}, {live:,} of them live",
+            "Files": f"{int(self.symbols['days_available'].sum()):,}",
+            "Holes": f"{holes:,} symbol-day{'' if holes == 1 else 's'}",
+            # A date may be complete, and pending for symbols that have ended.
+            "Pending": f"{pending:,} symbol-day{'' if pending == 1 else 's'}",
+            "Dates pending": f"{count.get(DayState.PENDING, 0):,} lack an expected file",
+            "Dates unknown": f"{count.get(DayState.UNKNOWN, 0):,}",
+        }
+
+    def bands(self) -> list[tuple[int, int]]:
+        """First and last offset of each stretch of dates never probed."""
+        return list(_runs((self.days["state"] == DayState.UNKNOWN).to_numpy()))
+
+    def segments(self) -> list[Segment]:
+        """Each symbol's cells run by run, what is outside its life left out.
+
+        Dates that nobody looked at split nothing: they are in `bands`, once for all symbols.
+        """
+        known = (self.days["state"] != DayState.UNKNOWN).to_numpy()
+        # For each date the last known one up to it: what holds on both sides of a gap goes on.
+        source = np.maximum.accumulate(np.where(known, np.arange(len(known)), 0))
+        bridged = np.where((self.cells == Cell.UNKNOWN) & ~known, self.cells[:, source], self.cells)
+        # After the last known date nothing goes on.
+        bridged[:, int(np.flatnonzero(known)[-1]) + 1 :] = Cell.OUTSIDE
+        found: list[Segment] = []
+        for row, cells in enumerate(bridged):
+            edges = np.flatnonzero(np.diff(cells)) + 1
+            for a, b in zip((0, *edges), (*edges, len(cells)), strict=True):
+                if cells[a] != Cell.OUTSIDE:
+                    found.append(Segment(row, int(a), int(b) - 1, Cell(cells[a])))
+        return found
+
+
+def calendar(data: ReportData) -> tuple[range, npt.NDArray[np.int8]]:
+    """The years to show, and their dates' states: 8 rows a year (7 weekdays and a gap), 54 weeks.
+
+    -1 is no date of ours. Leading years in which no file is expected are left out.
+    """
+    states = data.days["state"].to_numpy()
+    first = data.date(int(np.argmax(states != DayState.IDLE)))
+    years = range(first.year, data.date(len(states) - 1).year + 1)
+    grid = np.full((8 * len(years) - 1, 54), -1, np.int8)
+    for offset, state in enumerate(states):
+        date = data.date(offset)
+        if date.year in years:
+            row, column = calendar_place(date)
+            grid[8 * (date.year - years[0]) + row, column] = state
+    return years, grid
+
+
+def calendar_place(date: dt.date) -> tuple[int, int]:
+    """Row (0 is Monday) and column (week of its year) of a date in the calendar."""
+    first = dt.date(date.year, 1, 1)
+    return date.weekday(), ((date - first).days + first.weekday()) // 7
+
+
+def year_share(data: ReportData, year: int) -> float | None:
+    """Share of the year's expected files that are there; None when none is expected."""
+    mine = [date.year == year for date in data.days["date"]]
+    expected = float(data.days["expected"][mine].sum())
+    return float(data.days["available"][mine].sum()) / expected if expected else None
+
+
+def percent(share: float) -> str:
+    """With two decimals, and 100 only when nothing is missing."""
+    return "100%" if share >= 1 else f"{min(share, 0.9999):.2%}"
+
+
+def lag_range(data: ReportData) -> tuple[float, float]:
+    """What the lag's logarithmic axis shows: at least 3 hours to 3 days."""
+    found = data.days[["lag_p50", "lag_p95"]].to_numpy()
+    found = found[np.isfinite(found)]
+    low, high = (float(found.min()), float(found.max())) if len(found) else (3.0, 72.0)
+    return max(0.5, min(3.0, low / 1.3)), max(72.0, high * 1.6)
+
+
+def _runs(flags: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], flags, [False])).astype(np.int8)))
+    for first, after in zip(edges[::2], edges[1::2], strict=True):
+        yield int(first), int(after) - 1
+
+
+class EmptyRecordError(QueryError):
+    """Nothing was probed yet, so there is nothing to draw."""
+
+
+_AVAILABLE = {"live": Cell.LIVE, "ended": Cell.ENDED, "settled": Cell.SETTLED}
+
+
+def load(con: duckdb.DuckDBPyConnection, *, threshold: float, drawn_at: dt.datetime) -> ReportData:
+    """Read the record, from 2019-09-25 to yesterday or the last date looked at.
+
+    Args:
+        con: from `store.reader`.
+        threshold: share of the expected files each settled date needs, 0 to 1.
+        drawn_at: now, aware.
+
+    Raises:
+        EmptyRecordError: no date was probed yet.
+        ValueError: `drawn_at` is naive.
+    """
+    if drawn_at.tzinfo is None:
+        raise ValueError(f"{drawn_at} has no time zone; give an aware datetime in UTC")
+    drawn_at = drawn_at.astimezone(dt.UTC)
+    [(first, last)] = con.execute("SELECT min(date), max(date) FROM probes").fetchall()
+    if first is None:
+        raise EmptyRecordError(f"no date was probed yet; {REMEDY_MISSING}")
+    start = min(first, FIRST_DATE)
+    end = max(last, drawn_at.date() - dt.timedelta(1))
+    symbols = _symbols(con)
+    days = _days(con, start, end, threshold)
+    cells = _cells(con, symbols, days, start)
+    return ReportData(start, days, symbols, cells, _renames(symbols, start), threshold, drawn_at)
+
+
+def relisted_name(symbol: str) -> str | None:
+    """The name a settled contract had before, which the relisted one has now; None for others."""
+    name = re.sub(r"_?SETTLED$", "", symbol)
+    return name if name != symbol else None
+
+
+def _symbols(con: duckdb.DuckDBPyConnection) -> "pd.DataFrame":
+    frame = con.execute(
+        f"""SELECT symbol, contract_type, state, first_available, last_available,
+            days_available::BIGINT AS days_available, hole_days::BIGINT AS hole_days
+        FROM {derived.listings_relation(con)} WHERE first_available IS NOT NULL
+        ORDER BY first_available, symbol"""  # noqa: S608 - our own relation
+    ).df()
+    for name in ("first_available", "last_available"):
+        frame[name] = [time.date() for time in frame[name]]
+    return frame
+
+
+def _days(
+    con: duckdb.DuckDBPyConnection, start: dt.date, end: dt.date, threshold: float
+) -> "pd.DataFrame":
+    frame = con.execute(
+        f"""SELECT d.date, p.date IS NOT NULL AS known, s.available::DOUBLE AS available,
+            s.expected::DOUBLE AS expected, coalesce(s.pending, 0)::BIGINT AS pending,
+            s.lag_p50_hours::DOUBLE AS lag_p50, s.lag_p95_hours::DOUBLE AS lag_p95
+        FROM (SELECT unnest(generate_series($1::DATE, $2::DATE, INTERVAL 1 DAY))::DATE AS date) d
+        LEFT JOIN probes p USING (date) LEFT JOIN {derived.summary_relation(con)} s USING (date)
+        ORDER BY d.date""",  # noqa: S608 - our own relation
+        [start, end],
+    ).df()
+    known = frame.pop("known").to_numpy(bool)
+    frame["date"] = [time.date() for time in frame["date"]]
+    # A date's rows are of one look, so its missing files are all pending or all confirmed.
+    missing = (frame["expected"] - frame["available"]).clip(lower=0)
+    share = (frame["available"] / frame["expected"].where(frame["expected"] > 0)).clip(upper=1)
+    frame["missing"] = missing
+    # In a record that knows no file yet nothing is expected, but a young date is still open.
+    pending = (frame["pending"] > 0) & ((missing > 0) | (frame["expected"] == 0))
+    frame["state"] = np.select(
+        [~known, pending, frame["expected"] == 0, missing == 0,
+         share >= threshold, share >= POOR_SHARE],
+        [DayState.UNKNOWN, DayState.PENDING, DayState.IDLE, DayState.COMPLETE, DayState.MET,
+         DayState.SHORT],
+        DayState.POOR,
+    )  # fmt: skip
+    frame["late"] = frame["lag_p50"] > LATE_HOURS
+    return frame
+
+
+def _cells(
+    con: duckdb.DuckDBPyConnection, symbols: "pd.DataFrame", days: "pd.DataFrame", start: dt.date
+) -> npt.NDArray[np.uint8]:
+    cells = np.full((len(symbols), len(days)), Cell.UNKNOWN, np.uint8)
+    if not len(symbols):
+        return cells
+    order = symbols[["symbol"]].assign(row=np.arange(len(symbols), dtype=np.int32))
+    con.register("report_rows", order)
+    try:
+        # The file's own state (live, ended, settled) is put in below: one value here is enough.
+        read = con.execute(
+            """SELECT r.row, date_diff('day', $1::DATE, a.date)::INTEGER AS day,
+                CASE a.status WHEN 'available' THEN $2 WHEN 'pending' THEN $3 ELSE $4 END::UTINYINT
+                    AS cell
+            FROM availability a JOIN report_rows r USING (symbol)""",
+            [start, int(Cell.LIVE), int(Cell.PENDING), int(Cell.ABSENT)],
+        ).fetchnumpy()
+    finally:
+        con.unregister("report_rows")
+    cells[read["row"], read["day"]] = read["cell"]
+    for row, (state, first, last) in enumerate(
+        zip(symbols["state"], symbols["first_available"], symbols["last_available"], strict=True)
+    ):
+        line = cells[row]
+        line[line == Cell.LIVE] = _AVAILABLE[state]
+        line[: (first - start).days] = Cell.OUTSIDE
+        if state != "live":
+            line[(last - start).days + 1 :] = Cell.OUTSIDE
+    return cells
+
+
+def _renames(symbols: "pd.DataFrame", start: dt.date) -> tuple[Rename, ...]:
+    row_of = {symbol: row for row, symbol in enumerate(symbols["symbol"])}
+    firsts, lasts = list(symbols["first_available"]), list(symbols["last_available"])
+    found = []
+    for symbol, row in row_of.items():
+        new = row_of.get(relisted_name(symbol) or "")
+        # Only a name that begins again after the settled contract's last file is its relisting.
+        if new is not None and firsts[new] > lasts[row]:
+            found.append(Rename(row, (lasts[row] - start).days, new, (firsts[new] - start).days))
+    return tuple(found)

@@ -1,0 +1,476 @@
+"""What the report's plotly figures share: layout, time axis, lines, points, where nobody looked.
+
+Belongs here: how any figure of the page is made. Does not belong here: the four figures
+(`report_figures`), colours and names (`report_style`). plotly is imported inside the functions.
+"""
+
+import datetime as dt
+import html
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from availability_pipeline.masking import printable
+from availability_pipeline.report.data import (
+    Cell,
+    DayState,
+    ReportData,
+    Segment,
+    calendar,
+    calendar_place,
+    lag_range,
+    percent,
+    year_share,
+)
+from availability_pipeline.report.style import (
+    CELL_COLOURS,
+    CELL_NAMES,
+    DAY_COLOURS,
+    IDLE_DARK,
+    LAG_TICKS,
+    NAMED_ROWS,
+    NO_FILE,
+    TITLES,
+    USUAL_LAG,
+    day_names,
+)
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+DAY_MS = 86_400_000
+
+HEIGHT = 380
+"""Pixels; the completeness is as high as it has years."""
+
+
+def figure_of(height: int) -> "go.Figure":
+    """An empty figure so many pixels high, without colours of its own."""
+    import plotly.graph_objects as go
+
+    return go.Figure(
+        layout={
+            "template": "none",
+            "height": height,
+            "margin": {"l": 56, "r": 12, "t": 8, "b": 40},
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "hovermode": "closest",
+            "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+            "font": {"family": "system-ui, sans-serif", "size": 12},
+            "xaxis": {"zeroline": False, "automargin": True},
+            "yaxis": {"zeroline": False, "automargin": True},
+        }
+    )
+
+
+def time_axis(figure: "go.Figure", data: ReportData) -> None:
+    """Dates from the first file on along the bottom."""
+    first, end = data.first_file, len(data.days)
+    room = max(0.5, 0.004 * (end - first))
+    span = [iso_minute(data, first - 0.5 - room), iso_minute(data, end - 0.5 + room)]
+    figure.update_xaxes(type="date", range=span, hoverformat="%Y-%m-%d")
+
+
+def iso_minute(data: ReportData, offset: float) -> str:
+    """The time at an offset in days, as plotly reads it."""
+    return str(np.datetime64(data.start, "m") + np.timedelta64(round(offset * 1440), "m"))
+
+
+def line(data: ReportData, values: Any, **options: Any) -> dict[str, Any]:
+    """A line over all dates from the first file: their distance is stored, not each date."""
+    first = data.first_file
+    shown = np.asarray(values, float)[first:].round(2)
+    return {"type": "scatter", "mode": "lines", "x0": iso_minute(data, first), "dx": DAY_MS,
+            "y": shown, **options}  # fmt: skip
+
+
+def points(data: ReportData, chosen: Any, values: Any, name: str, **marker: Any) -> dict[str, Any]:
+    """Points at the chosen dates, how many there are in the name."""
+    where = np.flatnonzero(chosen)
+    return {
+        "type": "scatter", "mode": "markers", "x": [str(data.date(int(n))) for n in where],
+        "y": np.asarray(values, float)[where].round(2), "name": f"{name} ({len(where)})",
+        "marker": {"size": 9, "line": {"width": 1, "color": "#fff"}, **marker},
+        "hoverinfo": "skip",
+    }  # fmt: skip
+
+
+def bands(figure: "go.Figure", data: ReportData) -> None:
+    """Stretches that nobody looked at, behind the lines."""
+    found = data.bands()
+    for first, last in found:
+        figure.add_shape(type="rect", xref="x", yref="paper", y0=0, y1=1, layer="below",
+                         x0=iso_minute(data, first - 0.5), x1=iso_minute(data, last + 0.5),
+                         fillcolor=DAY_COLOURS[DayState.UNKNOWN], opacity=0.5,
+                         line_width=0)  # fmt: skip
+    if found:
+        figure.add_trace({
+            "type": "scatter", "mode": "markers", "x": [None], "y": [None],
+            "name": "never probed",
+            "marker": {"symbol": "square", "size": 12, "color": DAY_COLOURS[DayState.UNKNOWN]},
+        })  # fmt: skip
+
+
+MOST_SEGMENTS = 20_000
+"""Bars the matrix has at most, about 2 MB; the shortest are left out, and the page says so."""
+
+MATRIX_HEIGHT = 900
+"""At most; less for few symbols."""
+
+
+def figures(data: ReportData) -> "dict[str, go.Figure]":
+    """All four by name: growth, completeness, matrix, lag."""
+    return {
+        "growth": _growth(data),
+        "completeness": _completeness(data),
+        "matrix": _matrix(data),
+        "lag": _lag(data),
+    }
+
+
+def _growth(data: ReportData) -> "go.Figure":
+    figure = figure_of(HEIGHT)
+    days, names = data.days, day_names(data.threshold)
+    state = days["state"].to_numpy()
+    available = days["available"].to_numpy()
+    said = [names[DayState(s)] for s in state[data.first_file :]]
+    expected = days["expected"].fillna(0).astype(int)[data.first_file :].tolist()
+    figure.add_trace(line(
+        data, available, name="symbols with a file", fill="tozeroy",
+        fillcolor="rgba(127,185,230,.3)", line={"color": "#3b86c6", "width": 2},
+        customdata=list(zip(expected, said, strict=True)),
+        hovertemplate="<b>%{x|%Y-%m-%d}</b><br>%{y:,} of %{customdata[0]:,} expected"
+        "<br>%{customdata[1]}<extra></extra>",
+    ))  # fmt: skip
+    figure.add_trace(line(data, days["expected"], name="expected", hoverinfo="skip",
+                           line={"color": "#8a949e", "width": 1, "dash": "dot"}))  # fmt: skip
+    _mark_states(figure, data, available)
+    bands(figure, data)
+    time_axis(figure, data)
+    figure.update_layout(hovermode="x")
+    figure.update_yaxes(rangemode="tozero")
+    return figure
+
+
+def _mark_states(figure: "go.Figure", data: ReportData, values: Any) -> None:
+    state = data.days["state"].to_numpy()
+    short = (state == DayState.SHORT) | (state == DayState.POOR)
+    marks = (
+        (state == DayState.PENDING, "dates pending", "diamond", DAY_COLOURS[DayState.PENDING]),
+        (short, f"dates below {data.threshold:.0%}", "triangle-down",
+         DAY_COLOURS[DayState.SHORT]),
+        (data.days["late"].to_numpy(), "dates published late", "triangle-up",
+         CELL_COLOURS[Cell.SETTLED]),
+    )  # fmt: skip
+    for chosen, name, symbol, colour in marks:
+        if chosen.any():
+            figure.add_trace(points(data, chosen, values, name, symbol=symbol, color=colour))
+
+
+def _completeness(data: ReportData) -> "go.Figure":
+    years, grid = calendar(data)
+    texts = np.full(grid.shape, "", object)
+    names = day_names(data.threshold)
+    for day in data.days.to_dict("records"):
+        date: dt.date = day["date"]
+        if date.year not in years:
+            continue
+        row, column = calendar_place(date)
+        text = f"<b>{date}</b><br>{names[DayState(day['state'])]}"
+        if day["state"] not in (DayState.UNKNOWN, DayState.IDLE):
+            text += f"<br>{day['available']:,.0f} of {day['expected']:,.0f} files"
+            text += f"<br>{day['missing']:,.0f} missing" if day["missing"] else ""
+        texts[8 * (date.year - years[0]) + row, column] = text
+    figure = figure_of(30 + 120 * len(years))
+    stops = [[(n + end) / len(DayState), DAY_COLOURS[s]] for n, s in enumerate(DayState)
+             for end in (0, 1)]  # fmt: skip
+    figure.add_trace({
+        "type": "heatmap", "z": [[None if v < 0 else int(v) for v in row] for row in grid],
+        "text": texts.tolist(), "hovertemplate": "%{text}<extra></extra>", "hoverongaps": False,
+        "colorscale": stops, "zmin": -0.5, "zmax": len(DayState) - 0.5, "showscale": False,
+        "xgap": 1.5, "ygap": 1.5,
+    })  # fmt: skip
+    months = [calendar_place(dt.date(years[-1], month, 15))[1] for month in range(1, 13)]
+    figure.update_xaxes(tickvals=months, ticktext=list("JFMAMJJASOND"), side="top", showgrid=False,
+                        showline=False, fixedrange=True)  # fmt: skip
+    labels = []
+    for year in years:
+        share = year_share(data, year)
+        labels.append(f"<b>{year}</b>" + (f"<br>{percent(share)}" if share is not None else ""))
+    figure.update_yaxes(tickvals=[8 * n + 3 for n in range(len(years))], ticktext=labels,
+                        autorange="reversed", showgrid=False, showline=False,
+                        fixedrange=True)  # fmt: skip
+    figure.update_layout(margin={"l": 64, "r": 12, "t": 26, "b": 4})
+    return figure
+
+
+def _matrix(data: ReportData) -> "go.Figure":
+    count = len(data.symbols)
+    figure = figure_of(max(260, min(MATRIX_HEIGHT, 120 + 22 * count)))
+    names = [printable(symbol) for symbol in data.symbols["symbol"]]
+    segments = data.segments()
+    if len(segments) > MOST_SEGMENTS:
+        segments = sorted(segments, key=lambda s: s.first - s.last)[:MOST_SEGMENTS]
+    for cell in CELL_NAMES:
+        mine = [s for s in segments if s.cell == cell]
+        if mine:
+            figure.add_trace(_bars(data, cell, mine, names))
+    bands = data.bands()
+    if bands and count:
+        # One bar a stretch, as high as all symbols.
+        figure.add_trace({
+            "type": "bar", "orientation": "h", "y": [(count - 1) / 2] * len(bands),
+            "width": count, "base": [iso_minute(data, first - 0.5) for first, _ in bands],
+            "x": [(last - first + 1) * DAY_MS for first, last in bands],
+            "marker": {"color": DAY_COLOURS[DayState.UNKNOWN], "line": {"width": 0}},
+            "name": CELL_NAMES[Cell.UNKNOWN], "legendgroup": "unknown",
+            "showlegend": not any(s.cell == Cell.UNKNOWN for s in segments),
+            "text": [_span(data, first, last) for first, last in bands], "textposition": "none",
+            "hovertemplate": "<b>never probed</b><br>%{text}<extra></extra>",
+        })  # fmt: skip
+    if count > NAMED_ROWS:
+        for cell in (Cell.ABSENT, Cell.PENDING):
+            figure.add_trace(_dots(data, cell, segments, names))
+    if data.renames:
+        figure.add_trace(_relistings(data, names))
+    time_axis(figure, data)
+    # The page's script names as many rows as there is room for, also after zooming in.
+    figure.update_layout(barmode="overlay", bargap=0, dragmode="zoom", meta=names)
+    figure.update_yaxes(range=[max(count, 1) - 0.5, -0.5], showgrid=False)
+    return figure
+
+
+def _bars(
+    data: ReportData, cell: Cell, mine: Sequence[Segment], names: Sequence[str]
+) -> dict[str, Any]:
+    contract = data.symbols["contract_type"].tolist()
+    return {
+        "type": "bar", "orientation": "h", "y": [s.row for s in mine],
+        "base": [iso_minute(data, s.first - 0.5) for s in mine],
+        "x": [(s.last - s.first + 1) * DAY_MS for s in mine],
+        "width": 1 if len(names) > NAMED_ROWS else 0.88,
+        "marker": {"color": CELL_COLOURS[cell], "line": {"width": 0}}, "name": CELL_NAMES[cell],
+        "text": [f"<b>{names[s.row]}</b>, {contract[s.row]}<br>{_span(data, s.first, s.last)}"
+                 for s in mine],
+        "textposition": "none",
+        "hovertemplate": f"%{{text}}<br>{CELL_NAMES[cell]}<extra></extra>",
+    }  # fmt: skip
+
+
+def _dots(
+    data: ReportData, cell: Cell, segments: Sequence[Segment], names: Sequence[str]
+) -> dict[str, Any]:
+    """A hole of one day among 1,000 rows is less than a pixel: give each a dot."""
+    mine = [s for s in segments if s.cell == cell]
+    return {
+        "type": "scatter", "mode": "markers", "y": [s.row for s in mine], "showlegend": False,
+        "x": [iso_minute(data, (s.first + s.last) / 2) for s in mine],
+        "marker": {"symbol": "square", "size": 3, "color": CELL_COLOURS[cell]},
+        "text": [f"<b>{names[s.row]}</b><br>{_span(data, s.first, s.last)}" for s in mine],
+        "hovertemplate": f"%{{text}}<br>{CELL_NAMES[cell]}<extra></extra>",
+    }  # fmt: skip
+
+
+def _span(data: ReportData, first: int, last: int) -> str:
+    if first == last:
+        return str(data.date(first))
+    return f"{data.date(first)} to {data.date(last)} ({last - first + 1:,} days)"
+
+
+def _relistings(data: ReportData, names: Sequence[str]) -> dict[str, Any]:
+    x: list[str | None] = []
+    y: list[int | None] = []
+    said: list[str | None] = []
+    for one in data.renames:
+        x += [iso_minute(data, one.old_last), iso_minute(data, one.new_first), None]
+        y += [one.old_row, one.new_row, None]
+        text = f"{names[one.new_row]} relisted on {data.date(one.new_first)};<br>"
+        text += f"its files up to {data.date(one.old_last)} are now {names[one.old_row]}"
+        said += [text, text, None]
+    return {"type": "scatter", "mode": "lines+markers", "x": x, "y": y, "text": said,
+            "name": "relisted", "line": {"width": 1.2}, "marker": {"size": 4}, "meta": "ink",
+            "hovertemplate": "%{text}<extra></extra>"}  # fmt: skip
+
+
+def _lag(data: ReportData) -> "go.Figure":
+    figure = figure_of(HEIGHT)
+    low, high = lag_range(data)
+    p50, p95 = (data.days[name].clip(lower=0.5) for name in ("lag_p50", "lag_p95"))
+    figure.add_trace(line(data, p95, name="95% are there", line={"color": "#9fb0bf", "width": 1},
+                           hovertemplate="95% after %{y:,.1f} h<extra></extra>"))  # fmt: skip
+    figure.add_trace(line(data, p50, name="half are there", line={"color": "#3b86c6", "width": 2},
+                           hovertemplate="half after %{y:,.1f} h<extra></extra>"))  # fmt: skip
+    late = data.days["late"].to_numpy()
+    if late.any():
+        figure.add_trace(points(data, late, p50, "dates published late", symbol="triangle-up",
+                                color=CELL_COLOURS[Cell.SETTLED]))  # fmt: skip
+    figure.add_shape(type="rect", xref="paper", x0=0, x1=1, y0=USUAL_LAG[0], y1=USUAL_LAG[1],
+                     fillcolor=DAY_COLOURS[DayState.MET], opacity=0.35, line_width=0,
+                     layer="below", name="usual: 06:57 to 08:40 UTC", showlegend=True)  # fmt: skip
+    bands(figure, data)
+    time_axis(figure, data)
+    figure.update_layout(hovermode="x unified")
+    ticks = [hours for hours in LAG_TICKS if low < hours < high]
+    figure.update_yaxes(type="log", range=[float(np.log10(low)), float(np.log10(high))],
+                        tickvals=ticks, ticktext=[LAG_TICKS[h] for h in ticks])  # fmt: skip
+    return figure
+
+
+NOTES = {
+    "growth": "How many symbols have a file for each date. Gaps are dates nobody looked at.",
+    "completeness": "A square a date, Mondays on top: which share of the files expected on it is "
+    "there. <b>Pending</b>: probed too early to say. <b>Unknown</b>: never probed. Before "
+    "2019-12-31 the archive holds no file, and none is expected.",
+    "matrix": "A row a symbol, by first file. Drag to zoom in, double-click to zoom out; a line "
+    "leads from a settled contract to its relisting.",
+    "lag": "How long after the end of a date (UTC) its files came, on a logarithmic scale. A file "
+    "that was replaced counts from its last upload.",
+}
+
+
+def page(data: ReportData) -> str:
+    """The whole page, about 5.5 MB for 1,000 symbols and seven years."""
+    from plotly.offline import get_plotlyjs
+
+    sections = "\n".join(_section(data, name, figure) for name, figure in figures(data).items())
+    numbers = "".join(
+        f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>"
+        for name, value in data.headline().items()
+    )
+    return (
+        _PAGE.replace("{{drawn}}", f"{data.drawn_at:%Y-%m-%d %H:%M} UTC")
+        .replace("{{numbers}}", numbers)
+        .replace("{{sections}}", sections)
+        .replace("{{idle}}", DAY_COLOURS[DayState.IDLE])
+        .replace("{{idle_dark}}", IDLE_DARK)
+        .replace("{{plotly}}", get_plotlyjs())
+    )
+
+
+def _section(data: ReportData, name: str, figure: "go.Figure") -> str:
+    note = NOTES[name]
+    if not len(data.symbols) and name != "completeness":
+        note += f" <b>Nothing to draw: {NO_FILE}.</b>"
+    if name == "matrix" and len(data.segments()) > MOST_SEGMENTS:
+        note += f" Only the {MOST_SEGMENTS:,} longest stretches are drawn."
+    key = "".join(
+        f"<span><i {mark}></i>{html.escape(text)}</span>" for mark, text in _key(data, name)
+    )
+    # "</" would end the script element.
+    spec = figure.to_json().replace("</", "<\\/")
+    return f"""<section>
+<h2>{TITLES[name]}</h2>
+<p>{note}</p>
+<div class="key">{key}</div>
+<div class="plot" id="{name}" style="height:{figure.layout.height}px"></div>
+<script type="application/json" data-for="{name}">{spec}</script>
+</section>"""
+
+
+def _key(data: ReportData, name: str) -> list[tuple[str, str]]:
+    """Swatches above the figures whose own legend would not say it."""
+    if name != "completeness":
+        return []
+    present = {DayState(state) for state in data.days["state"].unique()}
+    marks = {state: f'style="background:{colour}"' for state, colour in DAY_COLOURS.items()}
+    marks[DayState.IDLE] = 'class="idle"'
+    names = day_names(data.threshold)
+    return [(marks[state], names[state]) for state in names if state in present]
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline';
+ style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'">
+<title>Availability of Binance USD-M futures files</title>
+<style>
+:root { --paper: #fbfbf9; --ink: #23292f; --soft: #5a646e; --line: #d9dde1; --idle: {{idle}}; }
+@media (prefers-color-scheme: dark) {
+  :root { --paper: #14181d; --ink: #e4e8ec; --soft: #9aa4ae; --line: #333b44;
+          --idle: {{idle_dark}}; }
+}
+body { margin: 0 auto; max-width: 1500px; padding: 20px 24px 40px; background: var(--paper);
+       color: var(--ink); font: 15px/1.45 system-ui, sans-serif; }
+h1 { font-size: 1.5rem; margin: 0 0 4px; }
+h2 { font-size: 1.15rem; margin: 36px 0 2px; }
+p { margin: 2px 0 8px; color: var(--soft); max-width: 90ch; }
+dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(180px, 1fr)); gap: 10px 20px;
+     margin: 16px 0 0; }
+dt { color: var(--soft); font-size: 13px; }
+dd { margin: 0; font-size: 14px; font-weight: 600; white-space: nowrap; }
+.key { display: flex; flex-wrap: wrap; gap: 4px 16px; font-size: 13px; }
+.key i { display: inline-block; width: 12px; height: 12px; margin-right: 6px; border-radius: 2px;
+         vertical-align: -1px; }
+.key i.idle { background: var(--idle); }
+@media (max-width: 600px) { body { padding: 14px 10px 30px; } }
+</style>
+</head>
+<body>
+<h1>Availability of Binance USD-M futures files</h1>
+<p>1-minute klines, daily files. Drawn {{drawn}}.</p>
+<dl>{{numbers}}</dl>
+<noscript><p>The figures need JavaScript; the PNG files beside this page do not.</p></noscript>
+{{sections}}
+<script>{{plotly}}</script>
+<script>
+"use strict";
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+function themed(figure) {
+  const ink = colour("--ink"), line = colour("--line"), paper = colour("--paper");
+  const layout = figure.layout;
+  layout.font.color = ink;
+  layout.hoverlabel = {bgcolor: paper, bordercolor: line, font: {color: ink}, align: "left"};
+  for (const axis of [layout.xaxis, layout.yaxis]) {
+    axis.gridcolor = line; axis.linecolor = line; axis.tickcolor = line;
+  }
+  for (const trace of figure.data) {
+    if (trace.meta === "ink") { trace.line.color = ink; trace.marker.color = ink; }
+    if (trace.type === "heatmap") {
+      trace.colorscale[2][1] = trace.colorscale[3][1] = colour("--idle");
+    }
+  }
+  return figure;
+}
+function narrowed(figure) {
+  // Long names would leave a phone no room for the rows.
+  const narrow = innerWidth < 600;
+  figure.layout.font.size = narrow ? 10 : 12;
+  return figure;
+}
+function nameRows(plot) {
+  const names = plot.layout.meta, [low, high] = plot.layout.yaxis.range;
+  const step = Math.max(1, Math.ceil(Math.abs(low - high) / 42));
+  if (plot.step === step) return;
+  plot.step = step;
+  const rows = names.map((_, row) => row).filter(row => row % step === 0);
+  Plotly.relayout(plot, {"yaxis.tickvals": rows, "yaxis.ticktext": rows.map(row => names[row])});
+}
+const config = {responsive: true, displaylogo: false, displayModeBar: false};
+function drawAll() {
+  for (const source of document.querySelectorAll("script[data-for]")) {
+    const figure = narrowed(themed(JSON.parse(source.textContent)));
+    Plotly.react(source.dataset.for, figure.data, figure.layout, config);
+  }
+  const matrix = document.getElementById("matrix");
+  matrix.step = 0;
+  nameRows(matrix);
+}
+drawAll();
+const matrix = document.getElementById("matrix");
+matrix.on("plotly_relayout", () => nameRows(matrix));
+dark.addEventListener("change", drawAll);
+</script>
+</body>
+</html>
+"""

@@ -1,0 +1,82 @@
+"""How the report looks, the same in PNG and HTML: colours, names, titles.
+
+Belongs here: what stands for what. Does not belong here: numbers (`report_data`), drawing.
+
+Blue is well, amber is not known yet, vermilion is missing, brown was never probed. The scale
+runs from blue to red over lightness too, so that it can be told with any kind of colour vision and
+in print. All stand out on white and on near-black; only the idle ones follow the background.
+"""
+
+from availability_pipeline.report.data import Cell, DayState
+
+DAY_COLOURS = {
+    DayState.UNKNOWN: "#85735c",
+    DayState.IDLE: "#dfe3e8",
+    DayState.PENDING: "#f4b400",
+    DayState.COMPLETE: "#1f6fb2",
+    DayState.MET: "#7fb9e6",
+    DayState.SHORT: "#ee6c2f",
+    DayState.POOR: "#a3200d",
+}
+IDLE_DARK = "#2c333b"
+
+CELL_COLOURS = {
+    Cell.LIVE: "#3b86c6",
+    Cell.ENDED: "#9fb0bf",
+    Cell.SETTLED: "#7d3fa6",
+    Cell.UNKNOWN: DAY_COLOURS[DayState.UNKNOWN],
+    Cell.PENDING: DAY_COLOURS[DayState.PENDING],
+    Cell.ABSENT: DAY_COLOURS[DayState.SHORT],
+}
+
+CELL_NAMES = {
+    Cell.LIVE: "live",
+    Cell.ENDED: "ended",
+    Cell.SETTLED: "settled",
+    Cell.UNKNOWN: "unknown: never probed",
+    Cell.PENDING: "pending",
+    Cell.ABSENT: "absent: a hole, or the last days",
+}
+
+TITLES = {
+    "growth": "Symbols with a file, by date",
+    "completeness": "Completeness of each date",
+    "matrix": "Every symbol, every date",
+    "lag": "Publication lag",
+}
+
+NO_FILE = "no file has been seen yet"
+
+NAMED_ROWS = 42
+"""Up to so many rows of the matrix each have their symbol's name."""
+
+USUAL_LAG = (6.95, 8.67)
+"""Hours after the end of a date: 06:57 to 08:40 UTC, when its files normally appear."""
+
+LAG_TICKS = {
+    1: "1 h",
+    3: "3 h",
+    6: "6 h",
+    12: "12 h",
+    24: "1 day",
+    72: "3 days",
+    168: "1 week",
+    720: "1 month",
+    2_160: "3 months",
+    8_760: "1 year",
+    26_280: "3 years",
+}
+
+
+def day_names(threshold: float) -> dict[DayState, str]:
+    """What each state of a date is called."""
+    share = f"{threshold:.0%}"
+    return {
+        DayState.COMPLETE: "complete",
+        DayState.MET: f"at least {share}",
+        DayState.SHORT: f"below {share}",
+        DayState.POOR: "below 50%",
+        DayState.PENDING: "pending",
+        DayState.UNKNOWN: "unknown: never probed",
+        DayState.IDLE: "no file expected",
+    }

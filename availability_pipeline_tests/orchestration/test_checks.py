@@ -1,0 +1,439 @@
+"""The standing checks as Dagster runs them: real instance, real database, each outcome."""
+
+import datetime as dt
+import uuid
+
+import dagster as dg
+import duckdb
+import pytest
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from dagster._utils.schedules import schedule_execution_time_iterator
+
+from availability_pipeline import settings
+from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.definitions import defs
+from availability_pipeline.orchestration import checks, schedules
+from availability_pipeline.orchestration import runs as health
+from availability_pipeline.orchestration.code_location import build_defs
+from availability_pipeline.orchestration.partitions import DAILY_AVAILABILITY, range_tags
+from availability_pipeline.orchestration.resources import AvailabilityDuckDB
+from availability_pipeline.quality import checks as standing
+from availability_pipeline.record import write as store
+from availability_pipeline.record.connection import writer
+from availability_pipeline_tests.support.helpers import D, days, flat, make_listing, published
+
+NOW = dt.datetime.now(dt.UTC).replace(hour=9, minute=30)
+TODAY = NOW.date()
+YESTERDAY = TODAY - dt.timedelta(1)
+START = TODAY - dt.timedelta(60)
+SYMBOLS = [f"S{n:02}USDT" for n in range(25)]
+WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
+METADATA = {"observed", "threshold", "count", "sample", "sample_truncated", "recovery"}
+
+
+class FixedClock:
+    def now(self):
+        return NOW
+
+
+class World:
+    """A record written directly, and an instance that has seen its dates."""
+
+    def __init__(self, folder, instance):
+        self.path, self.instance = folder / "record.duckdb", instance
+        self.files = {symbol: flat(START, YESTERDAY) for symbol in SYMBOLS}
+        self.defs = build_defs(
+            resources={"clock": FixedClock(), "duckdb": AvailabilityDuckDB(database=str(self.path))}
+        )
+
+    def write(self, start=FIRST_DATE, at=NOW):
+        with writer(self.path) as con:
+            store.write_probe(
+                con, make_listing(start, YESTERDAY, self.files), probed_at=at, run_id="x",
+                accept_shrunken=True,
+            )  # fmt: skip
+
+    def seen(self, dates):
+        for date in dates:
+            self.instance.report_runless_asset_event(
+                dg.AssetMaterialization("daily_availability", partition=date.isoformat())
+            )
+
+    def judge(self, *names):
+        job = self.defs.resolve_job_def("slo_checks")
+        ops = [f"{where}_{name}" for name, where in ASSETS.items() if name in names]
+        return job.execute_in_process(
+            instance=self.instance, op_selection=ops or None, raise_on_error=False
+        )
+
+    def verdict(self, name):
+        result = self.judge(name)
+        assert result.success, "a check that does not pass blocks nothing and fails no run"
+        [found] = result.get_asset_check_evaluations()
+        assert set(found.metadata) >= METADATA
+        assert found.check_name == name
+        return found
+
+
+UPDATED = ("daily_availability", "symbol_listings", "daily_summary")
+ASSETS = {
+    key.name: key.asset_key.to_user_string() for one in checks.STANDING for key in one.check_keys
+}
+
+
+@pytest.fixture
+def world(tmp_path):
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield World(tmp_path, instance)
+
+
+def outcome(found):
+    return "pass" if found.passed else found.severity.value.lower()
+
+
+def test_the_standing_checks_are_exactly_these_and_block_nothing():
+    assert set(ASSETS) == {
+        "rows_are_unique", "continuity", "completeness_slo", "symbol_holes", "publication_lag",
+        "update_success_rate", "freshness", "store_matches_dagster", "exchange_coverage",
+    }  # fmt: skip
+    assert set(ASSETS.values()) == {"record"}
+    assert set(standing.ALL) < set(ASSETS)
+    specs = [spec for one in checks.STANDING for spec in one.check_specs]
+    assert all(spec.description and not spec.blocking for spec in specs)
+    pools = {one.node_def.pool for one in checks.STANDING}
+    assert pools == {None}, "a reader that takes the writer's place holds up an update"
+
+
+@pytest.mark.parametrize("url", [None, "http://127.0.0.1:9"])
+def test_slo_checks_runs_all_of_them_and_no_other_job_runs_any(monkeypatch, url):
+    monkeypatch.delenv("AVAILABILITY_EXCHANGE_INFO_URL", raising=False)
+    if url:
+        monkeypatch.setenv("AVAILABILITY_EXCHANGE_INFO_URL", url)
+    found = build_defs()
+    graph = found.resolve_asset_graph()
+    everything = {key.name for key in graph.asset_check_keys}
+    assert everything == set(ASSETS) - (set() if url else {"exchange_coverage"})
+    for job in schedules.jobs(settings.load()):
+        if isinstance(job, UnresolvedAssetJobDefinition):
+            selected = {key.name for key in job.selection.resolve_checks(graph)}
+            assert selected == (everything if job.name == "slo_checks" else set()), job.name
+
+
+def test_a_run_over_many_partitions_plans_no_check(world):
+    """Dagster plans a check of a partitioned asset once a partition and evaluates it once.
+
+    All history from the UI left 18,326 such rows and pages of "Skipped" in each check's history.
+    """
+    graph = world.defs.resolve_asset_graph()
+    everything = world.defs.resolve_implicit_global_asset_job_def()
+    partitioned = {key for key in graph.materializable_asset_keys if graph.get(key).is_partitioned}
+    run = world.instance.create_run_for_job(
+        everything.get_subset(asset_selection=partitioned),
+        tags=range_tags(START, YESTERDAY),
+        asset_selection=frozenset(partitioned),
+    )
+    planned = world.instance.get_records_for_run(
+        run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+    ).records
+    assert planned, "otherwise this would show nothing"
+    history = world.instance.event_log_storage.get_asset_check_execution_history
+    assert [key.name for key in graph.asset_check_keys if history(key, limit=1)] == []
+
+
+# the record's own checks
+
+
+def late(world):
+    for symbol in SYMBOLS:
+        del world.files[symbol][START + dt.timedelta(30)]
+
+
+def one_hole(world, ago=6):
+    del world.files["S03USDT"][TODAY - dt.timedelta(ago)]
+
+
+def many_holes(world):
+    for n in range(20, 40):
+        del world.files["S03USDT"][START + dt.timedelta(n)]
+
+
+def ended(world):
+    for symbol in SYMBOLS[:5]:
+        for ago in (1, 2, 3, 4, 5):  # two of them settled
+            del world.files[symbol][TODAY - dt.timedelta(ago)]
+
+
+def slow_date(world):
+    date = START + dt.timedelta(45)
+    for symbol in SYMBOLS:
+        world.files[symbol][date] = (100, published(date) + dt.timedelta(5))
+
+
+@pytest.mark.parametrize(
+    ("name", "happens", "what"),
+    [
+        ("continuity", None, "pass"),
+        ("completeness_slo", None, "pass"),
+        ("completeness_slo", ended, "warn"),
+        ("completeness_slo", late, "error"),
+        ("symbol_holes", None, "pass"),
+        ("symbol_holes", one_hole, "warn"),
+        ("symbol_holes", many_holes, "error"),
+        ("publication_lag", None, "pass"),
+        ("publication_lag", slow_date, "warn"),
+    ],
+)
+def test_a_check_of_the_record_passes_warns_and_fails(world, name, happens, what):
+    if happens:
+        happens(world)
+    world.write()
+    found = world.verdict(name)
+    assert outcome(found) == what, found.description
+    assert bool(found.metadata["count"].value) == (what != "pass")
+    assert bool(found.metadata["sample"].value) == (what != "pass")
+
+
+def test_a_date_and_symbol_with_two_rows_is_found_whoever_wrote_them(world):
+    world.write(start=YESTERDAY)
+    assert outcome(world.verdict("rows_are_unique")) == "pass"
+    with writer(world.path) as con:
+        con.execute("INSERT INTO daily_availability FROM daily_availability LIMIT 2")
+    found = world.verdict("rows_are_unique")
+    assert (outcome(found), found.metadata["count"].value) == ("error", 2)
+
+
+def test_continuity_fails_for_a_date_without_rows(world):
+    world.write(start=FIRST_DATE + dt.timedelta(1))
+    found = world.verdict("continuity")
+    assert outcome(found) == "error"
+    assert found.metadata["sample"].value == ["2019-09-25"]
+    assert "2019-09-25" in found.description
+
+
+def test_remedies_that_a_wrong_file_would_need_name_the_file(world):
+    """`continuity` advised a backfill into the wrong file."""
+    world.write(start=YESTERDAY)
+    world.seen([D(2024, 1, 1)])
+    for name in ("continuity", "store_matches_dagster"):
+        found = world.verdict(name)
+        assert found.metadata["recovery"].value.startswith(
+            f"Judged was {world.path}: if the record is another file, correct AVAILABILITY_DB first"
+        )
+        assert str(world.path) in found.description
+    for name in set(ASSETS) - {"exchange_coverage", "freshness", "update_success_rate"}:
+        assert world.verdict(name).metadata["database"].value == str(world.path)
+
+
+def test_the_thresholds_are_settings(world, monkeypatch):
+    late(world)
+    world.write()
+    monkeypatch.setenv("AVAILABILITY_SLO_COMPLETENESS", "0")
+    found = world.verdict("completeness_slo")
+    assert (found.passed, found.metadata["threshold"].value) == (True, 0)
+
+
+# what Dagster's own records say
+
+
+def ran(world, successes, failures, schedule="daily_update_schedule"):
+    @dg.op
+    def act(context):
+        if context.run.tags["ok"] == "no":
+            raise dg.Failure("it failed", allow_retries=False)
+
+    @dg.job(name="daily_update")
+    def job():
+        act()
+
+    for n in range(successes + failures):
+        tags = {"ok": "yes" if n < successes else "no"}
+        if schedule:
+            tags["dagster/schedule_name"] = schedule
+        job.execute_in_process(instance=world.instance, tags=tags, raise_on_error=False)
+
+
+@pytest.fixture
+def later(monkeypatch):
+    """Dagster stamps its records with the real time: the check's clock must be after it."""
+    monkeypatch.setattr(FixedClock, "now", lambda self: dt.datetime.now(dt.UTC))
+
+
+@pytest.mark.usefixtures("later")
+def test_the_success_rate_is_that_of_scheduled_runs_alone(world):
+    ran(world, 18, 1, "late_arrivals_schedule")
+    found = world.verdict("update_success_rate")
+    assert outcome(found) == "pass"
+    assert "18 of 19 scheduled updates succeeded in 30 days: too few" in found.description
+    ran(world, 0, 3, schedule=None)
+    ran(world, 0, 3, "slo_schedule")
+    ran(world, 1, 0)
+    assert outcome(world.verdict("update_success_rate")) == "pass"
+    ran(world, 0, 1)
+    found = world.verdict("update_success_rate")
+    assert outcome(found) == "error"
+    assert (found.metadata["count"].value, len(found.metadata["sample"].value)) == (2, 2)
+    assert "daily_update" in found.metadata["sample"].value[0]
+
+
+@pytest.mark.usefixtures("later")
+def test_a_scheduled_run_that_is_executed_again_counts_as_the_one_update_it_is(world):
+    """Its tags are those of the first. Twenty re-executions of one update are not twenty."""
+    ran(world, 18, 2)
+    runs = world.instance.get_runs()
+    failed, good = [run for run in runs if not run.is_success], runs[-1]
+
+    def again(run, status):
+        tags = {"dagster/parent_run_id": run.run_id, "dagster/root_run_id": run.run_id}
+        world.instance.run_storage.add_run(
+            dg.DagsterRun(
+                job_name="daily_update", run_id=str(uuid.uuid4()), status=status,
+                tags={**run.tags, **tags}, parent_run_id=run.run_id, root_run_id=run.run_id,
+            )
+        )  # fmt: skip
+        return world.verdict("update_success_rate").description
+
+    first, second = failed
+    assert "18 of 19 scheduled updates" in again(first, dg.DagsterRunStatus.STARTED)
+    assert "18 of 19 scheduled updates" in again(second, dg.DagsterRunStatus.FAILURE)
+    assert "19 of 20 scheduled updates" in again(first, dg.DagsterRunStatus.SUCCESS)
+    assert "19 of 20 scheduled updates" in again(good, dg.DagsterRunStatus.FAILURE)
+    since = dt.datetime.now(dt.UTC) - dt.timedelta(1)
+    assert len(health.scheduled_updates(world.instance, since)) == 20
+    updates = [r for r in health.last_runs(world.instance, 99) if r.job == "daily_update"]
+    by = [run.launched_by for run in updates]
+    assert by == ["hand"] * 4 + ["schedule"] * 20
+
+
+def test_every_schedule_that_looks_at_the_archive_counts_as_an_update():
+    graph = defs.resolve_asset_graph()
+    looking = {
+        schedule.name
+        for schedule in schedules.schedules(settings.load())
+        for job in schedules.jobs(settings.load())
+        if job.name == schedule.job_name and isinstance(job, UnresolvedAssetJobDefinition)
+        if DAILY_AVAILABILITY in job.selection.resolve(graph)
+    }
+    assert looking == set(health.UPDATE_SCHEDULES)
+
+
+def test_freshness_fails_without_yesterday_whatever_else_was_materialised_today(world):
+    """Dagster's own FreshnessPolicy would call this fresh."""
+    world.seen([START, YESTERDAY - dt.timedelta(1)])
+    assert outcome(world.verdict("freshness")) == "error"
+
+
+@pytest.mark.parametrize(("hour", "what"), [(2, "pass"), (4, "warn")])
+def test_freshness_goes_by_the_first_time_a_date_was_materialised(world, monkeypatch, hour, what):
+    first = dt.datetime.combine(TODAY, dt.time(hour), dt.UTC).timestamp()
+    monkeypatch.setattr("time.time", lambda: first)
+    world.seen([YESTERDAY])
+    monkeypatch.undo()
+    world.seen([YESTERDAY])  # late arrivals
+    assert outcome(world.verdict("freshness")) == what
+
+
+def test_store_and_dagster_agree_or_the_drift_is_named_both_ways(world):
+    world.write(start=TODAY - dt.timedelta(5))
+    recorded = days(TODAY - dt.timedelta(5), YESTERDAY)
+    world.seen(recorded)
+    assert outcome(world.verdict("store_matches_dagster")) == "pass"
+    world.seen([D(2024, 1, 1)])
+    with writer(world.path) as con:
+        con.execute("DELETE FROM daily_availability WHERE date = ?", [YESTERDAY])
+        con.execute("INSERT INTO daily_availability SELECT DATE '2024-02-02', * EXCLUDE date "
+                    "FROM daily_availability LIMIT 1")  # fmt: skip
+    found = world.verdict("store_matches_dagster")
+    assert outcome(found) == "error"
+    assert found.metadata["sample"].value == [
+        "2024-01-01: materialised, but no rows",
+        f"{YESTERDAY}: materialised, but no rows",
+        "2024-02-02: rows, but not materialised",
+    ]
+    assert f"backfill --start 2024-01-01 --end {YESTERDAY}" in found.metadata["recovery"].value
+
+
+# faults of a check are no verdict
+
+
+def test_a_check_that_cannot_judge_says_why_in_its_own_history_and_fails_its_run(world):
+    """The page of a check that only raised said "Execution failed", and nothing else."""
+    result = world.judge("continuity")
+    assert not result.success, "one failed run is one alert; nine failed checks would be nine"
+    [failed] = [e for e in result.all_events if e.is_step_failure]
+    reason = failed.step_failure_data.user_failure_data.description
+    assert reason.startswith("there is no database at")
+    key = dg.AssetCheckKey(dg.AssetKey("record"), "continuity")
+    [stored] = world.instance.event_log_storage.get_asset_check_execution_history(key, limit=5)
+    assert stored.evaluation.description == f"Not judged: {reason}"
+    assert outcome(stored.evaluation) == "warn", "it is no verdict on the data"
+
+
+def test_a_check_whose_own_query_fails_raises(world):
+    world.write(start=YESTERDAY)
+    with writer(world.path) as con:
+        con.execute("ALTER TABLE revisions RENAME COLUMN change TO changed")
+    result = world.judge("symbol_holes", "continuity")
+    assert not result.success
+    # one check's fault does not keep the others from judging
+    judged = {e.check_name: e.passed for e in result.get_asset_check_evaluations()}
+    assert set(judged) == {"continuity", "symbol_holes"}
+    assert not judged["symbol_holes"]
+
+
+def test_a_check_leaves_the_file_open_to_others_and_writes_nothing(world):
+    world.write(start=YESTERDAY)
+    before = world.path.read_bytes()
+    world.judge()
+    assert world.path.read_bytes() == before
+    duckdb.connect(str(world.path)).close()
+
+
+def test_a_materialisation_from_the_ui_runs_no_standing_check(world):
+    """One 503 turned all seven red, the success rate included."""
+
+    class FakeArchive:
+        def list_range(self, start, end, progress, recorded):
+            return make_listing(start, end, world.files, recorded=recorded)
+
+    found = build_defs(
+        resources={
+            "archive": FakeArchive(),
+            "clock": FixedClock(),
+            "duckdb": AvailabilityDuckDB(database=str(world.path)),
+        }
+    )
+    result = (
+        found.resolve_implicit_global_asset_job_def()
+        .get_subset(asset_selection={dg.AssetKey(name) for name in UPDATED})
+        .execute_in_process(
+            instance=world.instance,
+            tags=range_tags(YESTERDAY - dt.timedelta(2), YESTERDAY),
+            raise_on_error=False,
+        )
+    )
+    assert result.success
+    assert result.get_asset_check_evaluations() == []
+
+
+# when
+
+
+@pytest.mark.parametrize(
+    "when", [(2024, 2, 29, 9, 30), (2024, 3, 1, 9, 30), (2024, 12, 31, 9, 30), (2025, 1, 1, 9, 30)]
+)
+def test_the_slo_schedule_asks_for_one_run_without_a_partition(when):
+    at = dt.datetime(*when, tzinfo=dt.UTC)
+    context = dg.build_schedule_context(
+        scheduled_execution_time=at, repository_def=defs.get_repository_def()
+    )
+    [request] = schedules.slo_schedule.evaluate_tick(context).run_requests
+    assert (request.partition_key, request.asset_selection) == (None, None)
+    ticks = schedule_execution_time_iterator(
+        (at - dt.timedelta(1)).timestamp() + 1, schedules.slo_schedule.cron_schedule, "UTC"
+    )
+    assert next(ticks) == at
+
+
+def test_the_settings_of_the_checks_have_the_defaults_of_the_contract():
+    s = settings.Settings()
+    assert (s.slo_completeness, s.slo_success_rate, s.slo_freshness_minutes) == (0.95, 0.95, 150)

@@ -1,0 +1,231 @@
+"""Exactly what is defined, as the workspace loads it, with and without each setting."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.remote_representation.external_data import ResourceSnap
+
+from availability_pipeline.orchestration import assets
+from availability_pipeline.orchestration import schedules as automation
+from availability_pipeline.orchestration.code_location import build_defs
+from availability_pipeline.orchestration.partitions import daily
+from availability_pipeline.orchestration.resources import AvailabilityDuckDB
+from availability_pipeline.record import schema
+from availability_pipeline.record.connection import writer
+from availability_pipeline.settings import SettingsError
+from availability_pipeline_tests.support.helpers import PATIENCE
+
+ASSETS = {
+    "vision_archive", "daily_availability", "symbol_listings", "daily_summary",
+    "availability_report", "record",
+}  # fmt: skip
+JOBS = {
+    "daily_update", "late_arrivals", "full_reconcile", "slo_checks", "history_retention",
+    "draw_report",
+}  # fmt: skip
+SCHEDULES = {
+    "daily_update_schedule": "0 2 * * *",
+    "late_arrivals_schedule": "0 3,9,15,21 * * *",
+    "full_reconcile_schedule": "0 5 * * 0",
+    "slo_schedule": "30 9 * * *",
+    "history_retention_schedule": "30 7 * * 0",
+}
+SENSORS = {"report_sensor"}
+
+BACKUP = "AVAILABILITY_BACKUP_DIR", "/var/backups/availability"
+PUBLISH = "AVAILABILITY_PUBLISH_URL", "s3://my-bucket/availability"
+ALERTS = "AVAILABILITY_ALERT_URLS", "json://127.0.0.1:9"
+OPTIONAL = {"AVAILABILITY_EXCHANGE_INFO_URL", BACKUP[0], PUBLISH[0], ALERTS[0]}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_configured(monkeypatch):
+    for name in OPTIONAL:
+        monkeypatch.delenv(name, raising=False)
+
+
+def defined(found: dg.Definitions) -> tuple[set[str], set[str], dict[str, str], set[str]]:
+    """Assets, jobs, schedules and sensors."""
+    assets = found.resolve_asset_graph().get_all_asset_keys()
+    jobs = {job.name for job in found.resolve_all_job_defs() if not job.name.startswith("__")}
+    schedules = {one.name: str(one.cron_schedule) for one in found.schedules or ()}
+    sensors = {one.name for one in found.sensors or ()}
+    return {key.to_user_string() for key in assets}, jobs, schedules, sensors
+
+
+def test_a_default_installation_defines_exactly_what_can_run():
+    """An asset that can only fail made 30 good partitions a failed backfill."""
+    found = build_defs()
+    assert defined(found) == (ASSETS, JOBS, SCHEDULES, SENSORS)
+    assert {one.execution_timezone for one in found.schedules or ()} == {"UTC"}
+    assert all(one.default_status.value == "RUNNING" for one in (*found.schedules, *found.sensors))
+    daily = found.resolve_asset_graph().get(dg.AssetKey("daily_availability"))
+    assert daily.partitions_def.get_first_partition_key() == "2019-09-25"
+    assert daily.backfill_policy == dg.BackfillPolicy.single_run()
+
+
+@pytest.mark.parametrize(
+    ("setting", "tables", "jobs", "schedules", "sensors"),
+    [
+        (BACKUP, {"record_backup"}, {"backup"}, {"backup_schedule": "45 4 * * *"}, set()),
+        (PUBLISH, {"published_availability"}, {"publish"}, {}, {"publish_sensor"}),
+        (ALERTS, set(), set(), {}, {"alert_sensor"}),
+    ],
+    ids=["backup", "publish", "alerts"],
+)
+def test_a_setting_adds_exactly_its_own(monkeypatch, setting, tables, jobs, schedules, sensors):
+    monkeypatch.setenv(*setting)
+    found = build_defs()
+    assert defined(found) == (
+        ASSETS | tables, JOBS | jobs, SCHEDULES | schedules, SENSORS | sensors
+    )  # fmt: skip
+    assert all(one.default_status.value == "RUNNING" for one in (*found.schedules, *found.sensors))
+
+
+@pytest.mark.parametrize("module", ["plotly", "matplotlib"])
+def test_without_the_extra_nothing_is_defined_that_could_not_draw(monkeypatch, module):
+    monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    found = build_defs()
+    assert defined(found) == (
+        ASSETS - {"availability_report"}, JOBS - {"draw_report"}, SCHEDULES, set()
+    )  # fmt: skip
+
+
+def test_alerts_that_nobody_could_send_are_an_error_of_the_code_location(monkeypatch):
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    build_defs()
+    monkeypatch.setenv(*ALERTS)
+    with pytest.raises(SettingsError, match=r"pip install 'binance-availability\[alerts\]'"):
+        build_defs()
+
+
+def test_the_update_jobs_take_what_is_tagged_so_that_a_further_dataset_needs_no_change_of_them():
+    @dg.asset(key=["spot", "daily_availability"], partitions_def=daily, tags=assets.UPDATE)
+    def another():
+        """Of a further dataset."""
+
+    ours = build_defs()
+    graph = dg.Definitions.merge(ours, dg.Definitions(assets=[another])).resolve_asset_graph()
+    for job in (automation.daily_update, automation.late_arrivals, automation.full_reconcile):
+        assert {key.to_user_string() for key in job.selection.resolve(graph)} == {
+            "daily_availability", "symbol_listings", "daily_summary", "spot/daily_availability",
+        }  # fmt: skip
+
+
+def test_the_asset_of_the_rows_is_spelt_in_one_place():
+    """In SQL it is a table; everything else goes by its key."""
+    spelt = [
+        (path.stem, node.lineno)
+        for path in sorted(Path(schema.__file__).parents[1].rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value == "daily_availability"
+    ]
+    assert [module for module, _ in spelt] == ["schema"], spelt
+
+
+def test_a_bad_setting_is_one_line_where_the_definitions_are_loaded(tmp_path):
+    """The UI shows it as the error of the code location; `validate` prints it."""
+    done = subprocess.run(
+        [Path(sys.executable).with_name("dagster"), "definitions", "validate",
+         "-m", "availability_pipeline.definitions"],
+        env=os.environ | {"DAGSTER_HOME": str(tmp_path), "AVAILABILITY_LOOKBACK_DAYS": "0"},
+        capture_output=True, text=True, check=False, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode != 0
+    line = (
+        "AVAILABILITY_LOOKBACK_DAYS='0': Input should be greater than or equal to 1; correct or "
+        "unset it"
+    )
+    assert any(one.endswith(line) for one in (done.stdout + done.stderr).splitlines())
+
+
+OURS = ("daily_availability", "symbol_listings", "daily_summary")
+
+
+def test_the_catalogue_shows_the_columns_that_the_tables_have(tmp_path):
+    graph = build_defs().resolve_asset_graph()
+    with writer(tmp_path / "record.duckdb") as con:
+        for name in OURS:
+            real = con.execute(f"DESCRIBE {name}").fetchall()
+            shown = graph.get(dg.AssetKey(name)).metadata["dagster/column_schema"].columns
+            nullable = {"YES": True, "NO": False}
+            assert [(c.name, c.type, c.constraints.nullable) for c in shown] == [
+                (column, TYPES.get(kind, kind), nullable[null]) for column, kind, null, *_ in real
+            ]
+            assert all(column.description for column in shown)
+
+
+TYPES = {"TIMESTAMP WITH TIME ZONE": "TIMESTAMPTZ"}
+
+
+def test_the_catalogue_says_where_what_whose_and_how(monkeypatch, tmp_path):
+    monkeypatch.setenv("AVAILABILITY_DB", str(tmp_path / "a b.duckdb"))
+    graph = build_defs().resolve_asset_graph()
+    for key in graph.materializable_asset_keys:
+        node = graph.get(key)
+        assert node.owners
+        [reference] = node.metadata["dagster/code_references"].code_references
+        assert Path(reference.file_path).exists()
+    for name in OURS:
+        node = graph.get(dg.AssetKey(name))
+        assert node.metadata["dagster/table_name"] == f"main.{name}"
+        assert node.metadata["dagster/uri"] == f"file://{tmp_path}/a%20b.duckdb"
+        assert (node.tags["market"], node.tags["frequency"]) == ("um", "daily")
+    archive = graph.get(dg.AssetKey("vision_archive"))
+    assert archive.metadata["dagster/uri"].startswith("s3://data.binance.vision/data/futures/um/")
+    assert graph.get(dg.AssetKey("record")).metadata["dagster/uri"].endswith("a%20b.duckdb")
+
+
+def test_each_example_in_a_description_can_be_run(tmp_path):
+    graph = build_defs().resolve_asset_graph()
+    with writer(tmp_path / "record.duckdb") as con:
+        for name in OURS:
+            [example] = re.findall(
+                r"```sql\n(.+?)```", graph.get(dg.AssetKey(name)).description, flags=re.DOTALL
+            )
+            assert con.execute(example).fetchall() == []
+    assert "**Nothing here yet?**" in graph.get(dg.AssetKey(OURS[0])).description
+
+
+def test_everything_that_starts_something_says_what_it_does(monkeypatch):
+    for setting in (BACKUP, PUBLISH, ALERTS):
+        monkeypatch.setenv(*setting)
+    found = build_defs()
+    running = [*found.schedules, *found.sensors]
+    assert [one.name for one in running if not one.description] == []
+    jobs = [job for job in found.resolve_all_job_defs() if not job.name.startswith("__")]
+    assert [job.name for job in jobs if not job.description] == []
+
+
+def test_the_ui_names_the_resources_and_shows_the_file_of_the_record(monkeypatch):
+    monkeypatch.setenv("AVAILABILITY_DB", "/data/record.duckdb")
+    shown = {
+        key: ResourceSnap.from_def(one, key, {}, {}, {}, {}, {}, {})
+        for key, one in build_defs().get_repository_def().get_top_level_resources().items()
+    }
+    names = {key: one.resource_type.rpartition(".")[2] for key, one in shown.items()}
+    assert names["duckdb"] == "AvailabilityDuckDB"
+    assert "<lambda>" not in set(names.values()) - {names["io_manager"]}
+    assert shown["duckdb"].configured_values == {"database": '"/data/record.duckdb"'}
+
+
+@pytest.mark.parametrize("job", ["daily_update", "full_reconcile"])
+def test_a_run_that_was_launched_without_dates_says_how_to_give_them(tmp_path, job):
+    resources = {"duckdb": AvailabilityDuckDB(database=str(tmp_path / "record.duckdb"))}
+    with dg.DagsterInstance.ephemeral() as instance:
+        done = (
+            build_defs(resources=resources)
+            .resolve_job_def(job)
+            .execute_in_process(instance=instance, raise_on_error=False)
+        )
+    assert not done.success
+    [failed] = [e for e in done.all_events if e.is_step_failure and "daily" in e.step_key]
+    text = failed.step_failure_data.user_failure_data.description
+    assert text.startswith("this run has no dates: choose partitions")
+    assert not list(tmp_path.glob("*.duckdb"))

@@ -1,0 +1,153 @@
+"""Publishing and backups as assets: their runs, and that the record never hangs on them."""
+
+import dagster as dg
+import pytest
+
+from availability_pipeline.copies import backup, export
+from availability_pipeline.copies.destinations import destination
+from availability_pipeline.definitions import defs
+from availability_pipeline.orchestration.code_location import build_defs
+from availability_pipeline.orchestration.partitions import range_tags
+from availability_pipeline.orchestration.resources import AvailabilityDuckDB
+from availability_pipeline.orchestration.schedules import publish_sensor
+from availability_pipeline_tests.support.world import END, START, World
+
+
+@pytest.fixture
+def world(tmp_path):
+    with dg.DagsterInstance.ephemeral() as instance:
+        world = World(tmp_path, instance)
+        assert world.run().success
+        yield world
+
+
+def execute(world, job):
+    resources = {
+        "archive": world.archive,
+        "clock": world.clock,
+        "duckdb": AvailabilityDuckDB(database=str(world.path)),
+    }
+    return (
+        build_defs(resources=resources)
+        .resolve_job_def(job)
+        .execute_in_process(instance=world.instance, raise_on_error=False)
+    )
+
+
+def metadata(done):
+    [event] = done.get_asset_materialization_events()
+    return {k: v.value for k, v in event.materialization.metadata.items()}
+
+
+def why(done):
+    [event] = [e for e in done.all_events if e.is_step_failure]
+    return event.step_failure_data.user_failure_data.description
+
+
+def test_the_record_is_published_with_a_manifest_and_numbers_for_the_ui(
+    world, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("AVAILABILITY_PUBLISH_URL", (tmp_path / "out").as_uri())
+    done = execute(world, "publish")
+    assert done.success
+    found = metadata(done)
+    assert (found["dagster/row_count"], found["last_date"]) == (20, str(END))
+    manifest = export.read_manifest(destination(str(tmp_path / "out")))
+    assert found["files"] == found["files_written"] == len(manifest.files) == 7
+    assert all("-" in f.path.rpartition("/")[2] for f in manifest.files), "no file ever changes"
+    assert metadata(execute(world, "publish"))["files_written"] == 0
+
+
+def test_a_destination_that_refuses_fails_its_own_run_and_no_update(world, monkeypatch):
+    monkeypatch.setenv("AVAILABILITY_PUBLISH_URL", str(world.path / "below"))
+    assert world.run().success, "the update is done whatever becomes of the files"
+    done = execute(world, "publish")
+    assert not done.success
+    assert "choose another destination" in why(done)
+    assert "\n" not in why(done)
+    assert world.rows("SELECT count(*) FROM availability") == [(20,)]
+
+
+def sensor_tick(world, cursor=None):
+    with dg.build_sensor_context(
+        instance=world.instance, cursor=cursor, repository_def=defs.get_repository_def()
+    ) as context:
+        return publish_sensor.evaluate_tick(context)
+
+
+def test_each_update_is_published_once_and_a_failed_one_is_not(world, monkeypatch):
+    monkeypatch.setenv("AVAILABILITY_PUBLISH_URL", "s3://somewhere")
+    first = sensor_tick(world)
+    assert len(first.run_requests) == 1
+    again = sensor_tick(world, first.cursor)
+    assert again.run_requests == []
+    world.archive.fails = True
+    assert not world.run().success
+    assert sensor_tick(world, first.cursor).run_requests == []
+    world.archive.fails = False
+    assert world.run(START, START, job="late_arrivals").success
+    second = sensor_tick(world, first.cursor)
+    assert len(second.run_requests) == 1
+    keys = {first.run_requests[0].run_key, second.run_requests[0].run_key}
+    assert len(keys) == 2
+
+
+def test_the_backup_asset_makes_a_proved_backup_and_lets_old_ones_go(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("AVAILABILITY_BACKUP_DIR", str(tmp_path / "backups"))
+    for name in ("DAILY", "WEEKLY", "MONTHLY"):
+        monkeypatch.setenv(f"AVAILABILITY_BACKUP_KEEP_{name}", "0")
+    first, second = metadata(execute(world, "backup")), metadata(execute(world, "backup"))
+    assert first["dagster/row_count"] == 20
+    [path] = backup.backups(tmp_path / "backups")
+    assert str(path) == second["backup"]
+    assert backup.verify(path).sha256 == second["sha256"]
+    assert second["removed"] == [first["backup"].rpartition("/")[2]]
+
+
+def test_a_backup_without_a_place_fails_in_one_line(world, monkeypatch):
+    monkeypatch.setenv("AVAILABILITY_BACKUP_DIR", str(world.path / "below"))
+    done = execute(world, "backup")
+    assert not done.success
+    assert "another place" in why(done)
+    assert "\n" not in why(done)
+
+
+@pytest.mark.parametrize(
+    ("name", "job"),
+    [("AVAILABILITY_BACKUP_DIR", "backup"), ("AVAILABILITY_PUBLISH_URL", "publish")],
+)
+def test_a_setting_that_is_gone_since_the_code_was_loaded_fails_in_one_line(
+    world, tmp_path, monkeypatch, name, job
+):
+    """A run that says it did what it did not is worse than one that fails."""
+    monkeypatch.setenv(name, str(tmp_path / "somewhere"))
+    found = build_defs(resources={"duckdb": AvailabilityDuckDB(database=str(world.path))})
+    monkeypatch.delenv(name)
+    done = found.resolve_job_def(job).execute_in_process(
+        instance=world.instance, raise_on_error=False
+    )
+    assert not done.success
+    assert f"{name} is no longer set: set it again, or reload" in why(done)
+    assert "\n" not in why(done)
+
+
+def test_with_downstream_and_materialize_all_succeed_on_a_default_installation(world, monkeypatch):
+    """`record_backup` without a place once made 30 good partitions a failed backfill."""
+    for name in ("AVAILABILITY_BACKUP_DIR", "AVAILABILITY_PUBLISH_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AVAILABILITY_REPORT_DIR", str(world.path.parent / "report"))
+    found = build_defs(
+        resources={
+            "archive": world.archive,
+            "clock": world.clock,
+            "duckdb": AvailabilityDuckDB(database=str(world.path)),
+        }
+    )
+    everything = found.resolve_implicit_global_asset_job_def()
+    done = everything.execute_in_process(
+        instance=world.instance, tags=range_tags(START, END), raise_on_error=False
+    )
+    assert done.success
+    made = {e.asset_key.to_user_string() for e in done.get_asset_materialization_events()}
+    assert "published_availability" not in made
+    assert made >= {"daily_availability", "daily_summary", "availability_report"}

@@ -1,0 +1,171 @@
+"""What a person sees: the Dagster UI on the demo's data, in a real browser."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import Page
+
+from availability_pipeline_tests.support.browser import browser, patient
+from availability_pipeline_tests.support.demo_process import demo_with_ui
+from availability_pipeline_tests.support.helpers import PATIENCE
+
+GROUPS = "%2C".join(
+    f"global%40global%3A{name}" for name in ("archive", "record", "answers", "published")
+)
+
+pytestmark = pytest.mark.requires("browser")
+
+
+@pytest.fixture(scope="module")
+def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with demo_with_ui(tmp_path_factory.mktemp("browser")) as (address, _lines):
+        yield address
+
+
+@pytest.fixture
+def page(ui: str) -> Iterator[Page]:
+    with browser() as chromium:
+        yield patient(chromium.new_page(viewport={"width": 1640, "height": 900}))
+
+
+def test_the_asset_graph_shows_every_asset(ui: str, page: Page) -> None:
+    page.goto(f"{ui}/asset-groups?expanded={GROUPS}")
+    for name in (
+        "vision_archive",
+        "daily_availability",
+        "symbol_listings",
+        "daily_summary",
+    ):
+        page.get_by_text(name, exact=True).first.wait_for()
+    assert not page.get_by_text("Join the Dagster community").is_visible()
+
+
+def test_no_partition_is_missing(ui: str, page: Page) -> None:
+    page.goto(f"{ui}/assets/daily_availability?view=partitions")
+    page.get_by_text("Missing (0)").wait_for()
+    page.get_by_text("Failed (0)").wait_for()
+
+
+def test_the_numbers_of_each_partition_are_plotted(ui: str, page: Page) -> None:
+    page.goto(f"{ui}/assets/daily_availability?view=overview")
+    page.get_by_text("Plots", exact=True).click()
+    for name in ("available", "pending", "absent", "lag_p50_hours"):
+        page.get_by_text(name, exact=True).first.wait_for()
+    page.locator("canvas").first.wait_for()
+
+
+def test_the_report_shows_its_four_pictures(ui: str, page: Page) -> None:
+    page.goto(f"{ui}/assets/availability_report?view=overview")
+    page.get_by_text("[Show Markdown]").click()
+    pictures = page.locator("img[src^='data:image/png;base64,']")
+    pictures.nth(3).wait_for()
+    widths = pictures.evaluate_all("all => all.map(one => one.naturalWidth)")
+    assert widths == [880] * 4
+
+
+def test_the_partitions_are_drawn(ui: str, page: Page) -> None:
+    page.goto(f"{ui}/assets/daily_availability?view=partitions")
+    page.get_by_text("Partitions Selected").wait_for()
+
+
+def test_checks_are_executed_and_shown(ui: str, page: Page) -> None:
+    """A mutation, and a run that is followed: all through the guard before the UI."""
+    page.goto(f"{ui}/assets/record?view=checks&checkDetail=completeness_slo")
+    page.get_by_text("Execute all").click()
+    page.get_by_text("Evaluation result").wait_for(timeout=PATIENCE * 1000)
+
+
+def test_the_logs_of_a_run_arrive_by_websocket(ui: str, page: Page) -> None:
+    opened = []
+    page.on("websocket", lambda socket: opened.append(socket))
+    page.goto(f"{ui}/runs")
+    page.locator("a[href^='/runs/']").first.click()
+    page.get_by_text("RUN_SUCCESS").first.wait_for()
+    assert [socket.url for socket in opened] == [f"{ui.replace('http', 'ws')}/graphql"]
+
+
+EVIL = """
+<iframe name=frame></iframe>
+<form id=form method=post target=frame></form>
+<form id=report method=post target=frame></form>
+<script>
+const [ui, query] = JSON.parse(decodeURIComponent(location.hash.slice(1)));
+const address = `${ui}/graphql?query=${encodeURIComponent(query)}`;
+const said = {};
+const image = new Promise(done => {
+  const img = new Image();
+  img.onload = () => done("loaded"); img.onerror = () => done("refused"); img.src = address;
+});
+const posted = fetch(address, {method: "POST", mode: "no-cors"}).then(a => a.type, () => "refused");
+const json = fetch(`${ui}/graphql`, {method: "POST", body: JSON.stringify({query}),
+  headers: {"Content-Type": "application/json"}}).then(() => "answered", () => "refused");
+const read = fetch(`${ui}/server_info`).then(() => "read", () => "refused");
+const socket = new Promise(done => {
+  const ws = new WebSocket(ui.replace("http", "ws") + "/graphql", "graphql-ws");
+  ws.onopen = () => done("open"); ws.onerror = () => done("refused");
+});
+form.action = address; form.submit();
+report.action = `${ui}/report_asset_materialization/evil`; report.submit();
+Promise.all([image, posted, json, read, socket]).then(all => { window.said = all; });
+</script>
+"""
+
+
+def test_a_page_of_another_site_launches_and_reads_nothing(ui: str, page: Page) -> None:
+    """In a real browser, which knows what it may send: with plain Dagster two of these launch."""
+
+    def runs() -> object:
+        answer = page.request.post(
+            f"{ui}/graphql",
+            data={"query": "{ runsOrError { ... on Runs { count } } assetsOrError { ... on "
+                           "AssetConnection { nodes { key { path } } } } }"},
+        )  # fmt: skip
+        assert answer.ok
+        return answer.json()["data"]
+
+    before = runs()
+    launch = (
+        'mutation { launchRun(executionParams: {mode: "default", runConfigData: {}, selector: '
+        '{repositoryLocationName: "availability_pipeline.definitions", '
+        'repositoryName: "__repository__", pipelineName: "draw_report"}}) { __typename } }'
+    )
+    with page_at(EVIL) as address:
+        page.goto(f"{address}#{quote(json.dumps([ui, launch]))}")
+        page.wait_for_function("window.said")
+        said = page.evaluate("window.said")
+    # The POST without a body goes out; its answer is one that the page cannot read.
+    assert said == ["refused", "opaque", "refused", "refused", "refused"]
+    page.wait_for_timeout(2000)
+    assert runs() == before
+
+
+@contextmanager
+def page_at(html: str) -> Iterator[str]:
+    """A web server of another site, which serves one page."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(html.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://localhost:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+def test_the_schedules_run_by_default(ui: str, page: Page) -> None:
+    page.goto(f"{ui}/automation")
+    page.get_by_text("daily_update_schedule").first.wait_for()

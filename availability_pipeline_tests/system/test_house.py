@@ -1,0 +1,168 @@
+"""The package keeps its shape: the import contract, who reads the environment, what an import does.
+
+Breaking one of these costs little at first and everything later: a domain module that imports
+Dagster makes every `query` 1.5 s slower, and one that reads the environment at import cannot be
+tested with other settings.
+"""
+
+import ast
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from availability_pipeline_tests.support.helpers import PATIENCE
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "availability_pipeline"
+
+
+def dotted(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {dotted(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+by_module = pytest.mark.parametrize("module", MODULES)
+ROOMS = sorted(path.parent for path in PACKAGE.rglob("__init__.py") if path.parent != PACKAGE)
+
+
+def tree(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+def contracts(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache", *arguments],
+        cwd=cwd, env={**os.environ, "PYTHONPATH": str(cwd)},
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+
+
+def test_rooms_use_only_those_below_them() -> None:
+    done = contracts()
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("record/schema.py", "from availability_pipeline.queries import files"),
+        ("quality/rules.py", "import dagster"),
+        ("copies/backup.py", "from availability_pipeline.report import draw"),
+        ("cli/query.py", "import dagster"),
+    ],
+)
+def test_the_contract_is_broken_by(module: str, line: str, tmp_path: Path) -> None:
+    """So that it cannot pass for want of being looked at."""
+    shutil.copytree(PACKAGE, tmp_path / PACKAGE.name)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    path = tmp_path / PACKAGE.name / module
+    path.write_text(f"{path.read_text(encoding='utf-8')}\n{line}\n", encoding="utf-8")
+    done = contracts(cwd=tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "BROKEN" in done.stdout
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda path: path.name)
+def test_a_door_names_what_is_public(room: Path) -> None:
+    module = importlib.import_module(dotted(room / "__init__.py"))
+    for name in module.__all__:
+        assert not name.startswith("_")
+        assert hasattr(module, name) or (room / f"{name}.py").exists() or (room / name).is_dir()
+    public = {path.stem for path in room.glob("[a-z]*.py")} - set(vars(module))
+    assert public <= set(module.__all__)
+
+
+@by_module
+def test_what_is_private_to_a_room_is_imported_there_only(module: str) -> None:
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE.name):
+            assert node.level == 0, f"{module} line {node.lineno}: write imports in full"
+            for alias in node.names:
+                *room, last = f"{node.module}.{alias.name}".split(".")[1:3]
+                private = last.startswith("_") and not last.startswith("__")
+                assert not private or module.split(".")[1:2] == room, (
+                    f"{module} line {node.lineno}: {last} belongs to {room}"
+                )
+
+
+def test_reading_needs_neither_dagster_nor_pandas_nor_boto3() -> None:
+    """`--help`, `query` and shell completion must answer without the 1.5 s of `import dagster`."""
+    heavy = ("dagster", "pandas", "boto3", "matplotlib", "plotly", "apprise")
+    code = (
+        "import sys; import availability_pipeline.cli.main, availability_pipeline.queries;"
+        f"sys.exit(' '.join(m for m in {heavy} if m in sys.modules) or None)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+SETS_THE_ENVIRONMENT = {
+    "availability_pipeline.settings",
+    # For their children, and Dagster's own variables.
+    "availability_pipeline.demo.run",
+    "availability_pipeline.orchestration.launch",
+    # For Dagster's batch size: the variable is its only switch.
+    "availability_pipeline.orchestration.instance.event_log",
+}
+
+
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - SETS_THE_ENVIRONMENT))
+def test_only_settings_reads_the_environment(module: str) -> None:
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Attribute) and ast.unparse(node).startswith("os."):
+            assert node.attr not in {"environ", "environb", "getenv", "getenvb", "putenv"}, (
+                f"{module} line {node.lineno}: read it in settings.py"
+            )
+        if isinstance(node, ast.ImportFrom) and node.module == "os":
+            assert not {a.name for a in node.names} & {"environ", "getenv"}
+
+
+@by_module
+def test_a_module_has_a_contract(module: str) -> None:
+    assert ast.get_docstring(tree(module)), f"{module} needs a docstring: what belongs in it"
+
+
+IMPORT_ALL = """
+import importlib, os, sys, tempfile
+def watch(event, args):
+    # urllib3 binds ::1 to learn whether there is IPv6; that reaches nothing.
+    own = event == "socket.bind" and args[1][:2] == ("::1", 0)
+    network = {"socket.connect", "socket.bind", "socket.getaddrinfo", "socket.sendto"}
+    if event in network and not own:
+        raise SystemExit(f"{module} reaches for the network at import: {event} {args[1:]}")
+    # A dependency asks `file` about the interpreter (platform.architecture).
+    spawns = event in {"subprocess.Popen", "os.posix_spawn"} and args[0] != "file"
+    if spawns or event in {"os.mkdir", "os.rename", "os.remove"}:
+        raise SystemExit(f"{module} acts at import: {event} {args[:2]}")
+    if event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR):
+        if args[0] != os.devnull:
+            raise SystemExit(f"{module} opens {args[0]} for writing at import")
+module = sys.argv[1]
+tempfile.gettempdir()  # a dependency asks for it at import, and the first answer tries the folder
+sys.addaudithook(watch)
+for module in sys.argv[1:]:
+    importlib.import_module(module)
+"""
+
+
+def test_importing_touches_neither_network_nor_disk(tmp_path: Path) -> None:
+    """The code server imports everything at each start, also where nothing can be reached."""
+    names = [m for m in MODULES if not m.endswith("__main__")]
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL, *names],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
