@@ -1,8 +1,4 @@
-"""How the CLI says things: tables, JSON, CSV, one-line errors.
-
-Belongs here: printing and exit codes. Does not belong here: questions (`queries`), commands
-(`cli`).
-"""
+"""What all commands share: options, dates, tables, JSON, CSV, one-line errors."""
 
 import csv
 import datetime as dt

@@ -1,8 +1,4 @@
-"""Acknowledgements: `slo acknowledge`, `slo acknowledged` and `slo forget`.
-
-Belongs here: arguments, opening the record to write. Does not belong here: what may be acknowledged
-(`acknowledgements`), printing (`cli_output`), Dagster.
-"""
+"""Acknowledgements: `slo acknowledge`, `slo acknowledged` and `slo forget`."""
 
 import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
@@ -44,10 +40,10 @@ def _about(command: Callable[..., None]) -> Callable[..., None]:
 @_about
 @click.option("--reason", required=True, help="Why nothing can be done, one line.")
 def acknowledge(dates: Sequence[dt.date], symbols: Sequence[str], reason: str) -> None:
-    """Accept what is missing on a date for good, of one symbol or of all.
+    """Accept what is missing on a date for good.
 
-    It is shown and not hidden: verdicts count it as acknowledged. On a date of an outage it says
-    that the symbols missing there have ended.
+    Of one symbol or of all. It is shown and not hidden: verdicts count it as acknowledged. On a
+    date of an outage it says that the symbols missing there have ended.
 
     Example: binance-availability slo acknowledge --date 2023-11-09 --symbol NMRUSDT
     --reason "never published"
@@ -67,7 +63,9 @@ def acknowledge(dates: Sequence[dt.date], symbols: Sequence[str], reason: str) -
 @click.command("acknowledged")
 @form_options
 def acknowledged(form: str | None) -> None:
-    """What was acknowledged: date, symbol (none: all of the date), reason, and when.
+    """What was acknowledged, when and why.
+
+    Without a symbol it is all of the date.
 
     Example: binance-availability slo acknowledged --json
     """

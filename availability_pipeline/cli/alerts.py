@@ -1,8 +1,4 @@
-"""Trying the alert targets: `alerts` and what is under it.
-
-Belongs here: arguments and printing. Does not belong here: sending (`alert_targets`), what is
-worth an alert (`alert_rules`).
-"""
+"""`alerts test`: a message to each alert target."""
 
 import click
 
@@ -15,7 +11,7 @@ from availability_pipeline.queries import Rows
 
 @click.group()
 def alerts() -> None:
-    """Failures are sent to AVAILABILITY_ALERT_URLS.
+    """The alert targets, AVAILABILITY_ALERT_URLS.
 
     Example: binance-availability alerts test
     """
@@ -24,7 +20,7 @@ def alerts() -> None:
 @alerts.command("test")
 @click.option("--json", "as_json", is_flag=True, help="JSON, UTF-8.")
 def test(as_json: bool) -> None:
-    """Send one test message to each alert target; exit 1 if one did not take it.
+    """Send a test message to each target; exit 1 if one failed.
 
     Example: binance-availability alerts test
     """

@@ -1,8 +1,4 @@
-"""Keeping the record safe, and handing it on: `backup`, `restore`, `export`.
-
-Belongs here: arguments and what is said. Does not belong here: files (`backup`, `restore`,
-`export`), when it happens by itself (`automation`).
-"""
+"""Copies of the record: `backup`, `restore`, `export`."""
 
 import datetime as dt
 from collections.abc import Callable, Sequence
@@ -35,7 +31,9 @@ def _keep_option(unit: str) -> Callable[..., Any]:
 @_keep_option("daily")
 @_keep_option("weekly")
 @_keep_option("monthly")
-@click.option("--verify", is_flag=True, help="Prove the backups in DEST, or the file DEST; no new.")
+@click.option(
+    "--verify", is_flag=True, help="Verify the backups in DEST, or the file DEST; make none."
+)
 def backup(
     dest: Path | None,
     keep_daily: int | None,
@@ -45,7 +43,7 @@ def backup(
 ) -> None:
     """Copy the record into the folder DEST, while the pipeline runs.
 
-    The copy is proved before it gets its name; then older backups go, except the last of each
+    The copy is verified before it gets its name; then older backups go, except the last of each
     day, week and month. DEST is AVAILABILITY_BACKUP_DIR when left out.
 
     Example: binance-availability backup /var/backups/availability
@@ -107,11 +105,12 @@ def _verify(dest: Path) -> None:
 
 @click.command()
 @click.argument("src", type=LocalPath(path_type=Path))
-@click.option("--repair", is_flag=True, help="Then look again at the dates it lacks, in one run.")
+@click.option("--repair", is_flag=True, help="Then probe the dates it lacks, in one run.")
 def restore(src: Path, repair: bool) -> None:
-    """Put a backup in the record's place: the file SRC, or the newest good one of a folder.
+    """Put the backup SRC in the record's place.
 
-    It is proved first. The replaced database stays beside the restored one.
+    SRC is a file, or a folder: then its newest good backup is taken. It is verified first. The
+    replaced database stays beside the restored one.
 
     Example: binance-availability restore /var/backups/availability --repair
     """
@@ -189,7 +188,9 @@ def export(
     dest: str, kind: Literal["parquet", "csv"], partition_by: str | None, everything: bool,
     versioned: bool,
 ) -> None:  # fmt: skip
-    """Write availability, symbol listings and daily summary as files to DEST.
+    """Write the record as Parquet or CSV files to DEST.
+
+    Availability, symbol listings and daily summary; with --all revisions, symbols and probes, too.
 
     DEST is a folder, a file:// or an s3://bucket/prefix URL; boto3 finds the credentials. Files
     whose rows have not changed are left alone; manifest.json, written last, names them all.

@@ -1,9 +1,4 @@
-"""The program `binance-availability`, and the commands that run something.
-
-Belongs here: `update`, `backfill`, `demo`. Does not belong here: questions (`cli_query`), looking
-after it (`cli_operate`), printing (`cli_output`). Dagster is imported only inside the commands
-that run it: 1.5 s that no question should cost.
-"""
+"""The program: all commands together, with `update`, `backfill` and `demo`."""
 
 import datetime as dt
 import sys
@@ -53,7 +48,7 @@ def cli() -> None:
 
 @cli.group()
 def update() -> None:
-    """Look at the archive for a date.
+    """Probe the archive for one date.
 
     Example: binance-availability update manual --date 2024-01-15
     """
@@ -85,7 +80,7 @@ def update_manual(date: dt.date | None) -> None:
     "AVAILABILITY_DB.",
 )
 def backfill(start: dt.date, end: dt.date, accept_shrunken: bool, new_record: bool) -> None:
-    """Probe a range of dates through Dagster, in one run and one transaction.
+    """Probe a range of dates, in one run and one transaction.
 
     Example: binance-availability backfill --start 2019-09-25 --end 2024-01-15
     """

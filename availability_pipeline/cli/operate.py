@@ -1,7 +1,4 @@
-"""How `status` and `slo` look on a terminal.
-
-Belongs here: answers to lines of text. Does not belong here: what the answers are (`cli_operate`).
-"""
+"""`status` and `slo`: what is asked of the record and of Dagster's history, and how it is shown."""
 
 import datetime as dt
 import sys
@@ -151,8 +148,9 @@ NEVER = f"Never ran here: there is no run history in DAGSTER_HOME. Start it with
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="JSON, UTF-8.")
 def status(as_json: bool) -> None:
-    """Does it run, what is covered, do the service levels hold, and what to do next.
+    """Does it run, what is covered, and what to do next.
 
+    Also: do the service levels hold, and which errors were logged.
     Reads only, and works while an update is writing.
 
     Example: binance-availability status
@@ -206,7 +204,9 @@ def status(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="JSON, UTF-8.")
 @click.pass_context
 def slo_command(ctx: click.Context, days: int, as_json: bool) -> None:
-    """The success rate of the scheduled updates, and whether each service level holds.
+    """Whether each service level holds; exit 1 if one does not.
+
+    The success rate of the scheduled updates is one of them.
 
     Exit code 1 if one is breached, or if nothing can be measured: there is no record, or no date
     was probed. Without a run history the levels of the record alone are judged. A warning, or a

@@ -1,7 +1,6 @@
-"""A probe from the command line: progress on the terminal, the run in Dagster's history.
+"""A probe from the command line, as `update`, `backfill` and `restore --repair` run it.
 
-Belongs here: what `update`, `backfill` and `restore --repair` share. Does not belong here: their
-options. Dagster is imported when a probe begins, not before.
+Progress is shown on the terminal, the run is in Dagster's history.
 """
 
 import datetime as dt

@@ -1,8 +1,4 @@
-"""The questions: `query` and what is under it.
-
-Belongs here: arguments, and which function of `queries` answers. Does not belong here: SQL,
-printing (`cli_output`), counts and listings of dates (`cli_analytics`), Dagster.
-"""
+"""The questions: `query` and what is under it, and `validate`."""
 
 import datetime as dt
 import sys
@@ -92,7 +88,9 @@ def timeline(
     status: str | None,
     form: str | None,
 ) -> None:
-    """One symbol's dates with their status; dates never probed are `unknown`.
+    """One symbol's dates with their status.
+
+    Dates never probed are `unknown`.
 
     Example: binance-availability query timeline SOLUSDT --json
     """
@@ -169,7 +167,9 @@ def revisions(
     contract_type: Types,
     form: str | None,
 ) -> None:
-    """Files that appeared late, were replaced, vanished, or moved to a settled name.
+    """Files that came late, were replaced, vanished or were renamed.
+
+    A rename is a move to a settled name.
 
     Example: binance-availability query revisions --since 2024-01-15
     """
@@ -224,7 +224,7 @@ def universe(
     contract_type: Types,
     form: str | None,
 ) -> None:
-    """Which symbol had a file on which date: a matrix for backtests.
+    """Which symbol had a file on which date, for backtests.
 
     Symbols delisted since are in it. A cell is true, false (confirmed absence) or empty (pending).
     Without --out, --json or --csv only each date's count is printed.
@@ -337,7 +337,7 @@ def summary(
 @click.option("--end", type=DATE, help="Last UTC date; the newest that is due when left out.")
 @click.option("--json", "as_json", is_flag=True, help="JSON, UTF-8.")
 def validate(start: dt.date | None, end: dt.date | None, as_json: bool) -> None:
-    """Dates never probed, and dates short of files; exit 1 if there are any.
+    """Dates never probed or short of files; exit 1 if there are any.
 
     Short is a date with fewer of its expected symbols than AVAILABILITY_SLO_COMPLETENESS. What is
     only pending is shown, but is not wrong.
@@ -380,7 +380,7 @@ def validate(start: dt.date | None, end: dt.date | None, as_json: bool) -> None:
         )
         if missing:
             click.echo(
-                f"To look at them: {PROGRAM} backfill --start {missing[0]} --end {missing[-1]}"
+                f"To probe them: {PROGRAM} backfill --start {missing[0]} --end {missing[-1]}"
             )
     if not passed:
         sys.exit(1)

@@ -1,7 +1,4 @@
-"""`report`: the pictures and the page, without Dagster.
-
-Belongs here: arguments, and what is said. Does not belong here: drawing (`report`).
-"""
+"""`report`: the pictures and the page, without Dagster."""
 
 import datetime as dt
 import webbrowser
@@ -23,7 +20,9 @@ from availability_pipeline.report import data as report_load
     help="Folder to write to; AVAILABILITY_REPORT_DIR when left out.",
 )
 def report(show: bool, out: Path | None) -> None:
-    """Draw the record: one HTML page that opens offline, and four PNG pictures.
+    """Draw the record as an HTML page and PNG pictures.
+
+    One page that opens offline, and four pictures.
 
     Example: binance-availability report --open
     """

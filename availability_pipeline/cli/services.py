@@ -1,7 +1,6 @@
-"""The UI and the daemon from the command line: `up`, `start`, `stop`, `running`.
+"""The UI and the daemon: `up`, `start`, `stop`, `running`.
 
-Belongs here: arguments and printing. Does not belong here: the processes (`background`, which is
-imported inside the commands: it needs psutil, which a reader may not have).
+`orchestration.processes` is imported inside the commands: it needs psutil, which a reader lacks.
 """
 
 import datetime as dt
@@ -60,7 +59,9 @@ def _ready() -> Path:
 @click.command("up")
 @_port
 def up(port: int) -> None:
-    """Run the Dagster UI and its daemon, at http://127.0.0.1:3000, until Ctrl-C.
+    """Run the Dagster UI and its daemon until Ctrl-C.
+
+    The UI is at http://127.0.0.1:3000.
 
     Example: binance-availability up --port 3001
     """
@@ -76,7 +77,9 @@ def up(port: int) -> None:
 @click.command("start")
 @_port
 def start(port: int) -> None:
-    """Run the Dagster UI and its daemon in the background, once for each DAGSTER_HOME.
+    """Run the Dagster UI and its daemon in the background.
+
+    They run once for each DAGSTER_HOME.
 
     Example: binance-availability start
     """
@@ -102,9 +105,9 @@ def stop() -> None:
 
 @click.command("running")
 def running() -> None:
-    """Say whether UI and daemon run and do their work, and where; exit 1 if not.
+    """Say whether UI and daemon work, and where; exit 1 if not.
 
-    They do if the UI answers, the daemon gave a sign of life within three minutes, and every
+    They work if the UI answers, the daemon gave a sign of life within three minutes, and every
     schedule and sensor was evaluated when it was due. Also for service managers: where nothing was
     started by `start` or `up`, the daemon's records alone decide.
 

@@ -1,10 +1,8 @@
-"""A small archive on a local S3 server, with the real one's features, for the demo and tests.
+"""A sample archive on a local S3 server, with the real one's features, for the demo and tests.
 
-Belongs here: which sample files there are (`sample_files`, pure) and serving them (`SampleArchive`,
-moto's S3 server in a thread of this process). Does not belong here: looking at them (`demo`).
-
-The names and times are like the real ones, the files are not: an object has the size it reports
-and no content. Nothing of this is market data.
+`sample_files` says which files there are; `SampleArchive` serves them with moto's S3 server in a
+thread of this process. Names and times are like the real ones, the files are not: an object has the
+size it reports and no content. None of this is market data.
 """
 
 import datetime as dt

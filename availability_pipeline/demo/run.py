@@ -1,11 +1,8 @@
-"""The demo: the whole pipeline on a sample archive, from nothing to the Dagster UI.
-
-Belongs here: the order of events, what is said on the way, and that nothing keeps running
-afterwards. Does not belong here: the sample itself (`sample_archive`), running Dagster (`launch`).
+"""The demo: from nothing to the Dagster UI on a sample archive.
 
 Everything it makes is in `demo-home` below the working directory: database, run history, a copy
 of `dagster.yaml`, and `env`, which points a shell at all of these. The folder is made anew by each
-demo and stays until the next one.
+demo and stays until the next one. Nothing keeps running afterwards.
 
 By default the sample's dates end with yesterday, so that UI, schedules and `status` find a record
 that is up to date. With a date of its own (`--date`, without the UI) the record is the same on any

@@ -1,8 +1,4 @@
-"""What the report shows, as arrays: each date's state, each symbol's cells, segments and renames.
-
-Belongs here: what the arrays mean, and what all pictures ask of them. Does not belong here: reading
-the record (`report_load`), colours (`report_style`), drawing (`report_png`, `report_html`).
-"""
+"""What the report shows, read from the record as arrays: dates, cells, segments, renames."""
 
 import datetime as dt
 import re

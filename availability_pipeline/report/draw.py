@@ -1,8 +1,4 @@
-"""The report: pictures and page drawn from the record and put into a folder.
-
-Belongs here: the order of it, and that a reader of the folder never sees half a file. Does not
-belong here: what is drawn (`report_data`, `report_png`, `report_html`).
-"""
+"""Draws the report into a folder, whose reader never sees half a file."""
 
 import contextlib
 import os

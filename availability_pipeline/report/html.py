@@ -1,7 +1,6 @@
-"""What the report's plotly figures share: layout, time axis, lines, points, where nobody looked.
+"""The report's page: plotly figures in one HTML file that opens offline.
 
-Belongs here: how any figure of the page is made. Does not belong here: the four figures
-(`report_figures`), colours and names (`report_style`). plotly is imported inside the functions.
+plotly is imported inside the functions.
 """
 
 import datetime as dt

@@ -1,8 +1,4 @@
-"""What the report's PNG pictures share: card, title, time axis, legend, marks, the font's limits.
-
-Belongs here: how any picture looks. Does not belong here: the pictures and their bytes
-(`report_png`), colours and names of what they show (`report_style`).
-"""
+"""The report's four PNG pictures, drawn with matplotlib, which is imported inside the functions."""
 
 import datetime as dt
 import functools

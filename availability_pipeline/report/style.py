@@ -1,10 +1,8 @@
 """How the report looks, the same in PNG and HTML: colours, names, titles.
 
-Belongs here: what stands for what. Does not belong here: numbers (`report_data`), drawing.
-
-Blue is well, amber is not known yet, vermilion is missing, brown was never probed. The scale
-runs from blue to red over lightness too, so that it can be told with any kind of colour vision and
-in print. All stand out on white and on near-black; only the idle ones follow the background.
+Blue is complete, amber not known yet, vermilion missing, brown never probed. The scale runs from
+blue to red over lightness too, so that it can be read with any kind of colour vision and in print.
+All stand out on white and on near-black; only the idle ones follow the background.
 """
 
 from availability_pipeline.report.data import Cell, DayState

@@ -13,6 +13,7 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from availability_pipeline.archive.datasets import UM_KLINES_1M
 from availability_pipeline.cli.main import cli
@@ -299,6 +300,21 @@ def commands(group, path=()):
 @pytest.mark.parametrize(("path", "command"), list(commands(cli)), ids=lambda v: str(v))
 def test_every_command_has_help_with_an_example(path, command):
     assert "Example: binance-availability " + path[0] in command.help
+
+
+GROUPS = [
+    ((), cli),
+    *((path, command) for path, command in commands(cli) if hasattr(command, "commands")),
+]
+
+
+@pytest.mark.parametrize(("path", "group"), GROUPS, ids=lambda v: str(v))
+def test_the_list_of_commands_is_not_cut_at_80_columns(path, group, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = CliRunner().invoke(cli, [*path, "--help"]).stdout
+    listed = text.partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in listed] == sorted(group.commands), "one line each"
+    assert [line for line in listed if "..." in line or len(line) > 80] == []
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
