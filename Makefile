@@ -4,7 +4,7 @@ STAMP := .venv/.installed
 PORT ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up start stop running test test-quick duckdb15 reader lint bench dist clean
+.PHONY: help demo up start stop running test test-quick duckdb15 reader lint graph bench dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -60,6 +60,9 @@ duckdb15: .venv-duckdb15/.installed  ## an older DuckDB beside ours, for the tes
 	@touch $@
 
 reader: .venv-reader/.installed  ## what only reads the record, for the test that no more is needed
+
+graph: $(STAMP)  ## draw rooms, imports and walks anew in docs/architecture.md
+	$(PY) docs/graph.py
 
 bench: $(STAMP)  ## each benchmark's table, full size (ARGS=--quick: in seconds)
 	@for module in $$(grep -l '__main__' benchmarks/*.py | sed 's|/|.|; s|\.py$$||' | \

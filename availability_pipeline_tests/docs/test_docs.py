@@ -1,7 +1,10 @@
 """The documents say what is so: every command, setting and target, and one version everywhere."""
 
+import pkgutil
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +15,7 @@ import pytest
 from availability_pipeline import __version__
 from availability_pipeline.cli.main import cli
 from availability_pipeline.settings import Settings
+from availability_pipeline_tests.support.helpers import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -131,6 +135,25 @@ def test_the_architecture_page_has_a_place_for_every_room() -> None:
     rooms = {path.stem for path in package.glob("[a-z]*") if path.suffix in ("", ".py")}
     named = set(re.findall(r"`([a-z_0-9]+)/?`", ARCHITECTURE))
     assert rooms <= named
+
+
+def test_the_architecture_page_draws_the_imports_and_walks_as_they_are() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs" / "graph.py", "--check"],
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_docs_name_no_module_that_does_not_exist() -> None:
+    """Released sections of the changelog may: they say what was so."""
+    unreleased = CHANGELOG.partition("## [Unreleased]")[2].partition("\n## [")[0]
+    texts = [p.read_text(encoding="utf-8") for p in PAGES if p.name != "CHANGELOG.md"]
+    dotted = re.findall(
+        r"\bavailability_pipeline(?:_tests)?(?:[./][a-z_0-9]+)+", "\n".join([*texts, unreleased])
+    )
+    for name in sorted({name.replace("/", ".").removesuffix(".py") for name in dotted}):
+        assert pkgutil.resolve_name(name), name
 
 
 def test_the_architecture_page_names_what_runs_and_what_is_stored(
