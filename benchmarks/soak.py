@@ -112,7 +112,7 @@ class Soak:
             self.targets = [stack.enter_context(receiving()) for _ in range(2)]
             self.tree = Tree(self._home, self._environment(), _free_port())
             self.judge = Judge(self.tree, self.say, self._grace)
-            stack.callback(lambda: self.tree.kill(*_all(self.tree)))
+            stack.callback(self.tree.end)
             stack.callback(self.judge.stop)
             self.tree.start()
             self.judge.start()
@@ -141,7 +141,7 @@ class Soak:
 
     def _begin(self) -> None:
         """Wait until it runs and the alerts are being watched: the rest is about what follows."""
-        self._wait("it never ran", lambda: self.judge.steady()[0])
+        self._wait("it never ran", lambda: self.judge.whole)
         self._wait("no tick of the alerts", lambda: _cursor(self._home) is not None)
         self.say("it runs")
 
@@ -176,11 +176,11 @@ class Soak:
             self.say(f"  {entry[1]}")
 
     def _kill(self) -> None:
-        kind = self._rng.choice((*LASTING, *SHORT, *SHORT, "all at once"))
+        kind = self._rng.choice((*LASTING, *SHORT, *SHORT, "keeper and services", "all at once"))
         patience, delay = (30, self._rng.uniform(0, 3)) if kind in SHORT else (0, 0.0)
         if kind not in SHORT and self._rng.random() < 0.8:
             # A death while it is starting is another one's business most of the time.
-            self._until(90, lambda: self.judge.steady()[0])
+            self._until(90, lambda: self.judge.whole)
         until = time.monotonic() + patience
         while not (found := self._victims(kind)) and time.monotonic() < until:
             self._due()
@@ -190,7 +190,10 @@ class Soak:
         self._do(f"kill {kind}" if killed else f"kill {kind}, which is not there")
 
     def _victims(self, kind: str) -> list[Any]:
-        return _all(self.tree) if kind == "all at once" else self.tree.processes().get(kind, [])
+        if kind == "all at once":
+            return _all(self.tree)
+        there = self.tree.processes()
+        return [process for one in kind.split(" and ") for process in there.get(one, ())]
 
     def _cancel(self) -> None:
         self._on_a_run("cancel a run", CANCEL, ("STARTED", "STARTING", "QUEUED"), 30)
@@ -281,7 +284,7 @@ class Soak:
         if not self.judge.clear_no.is_set():
             return
         self.judge.clear_no.clear()
-        if not self.judge.steady()[0]:
+        if not self.judge.whole:
             self._do("it said no, and was started again")
             self.tree.command("stop")
             self.tree.start()
@@ -316,7 +319,7 @@ class Soak:
         quiet = time.time()
         for process in self._commands:
             process.communicate(timeout=CALM)
-        self._wait("it does not run", lambda: self.judge.steady()[0])
+        self._wait("it does not run", lambda: self.judge.whole)
         self._wait(
             "no scheduled update succeeded",
             lambda: any(
@@ -381,6 +384,7 @@ class Soak:
                 f"{len(target.log)} of {target.asked} tries" for target in self.targets
             ),
             "running and status were never wrong": asked,
+            "it came to rest": f"alive again by itself after {self.judge.longest:.0f} s at most",
         }
 
     def _close_runs(self, records: list[Any]) -> None:

@@ -17,8 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from availability_pipeline.orchestration import processes as demo_ui
-from availability_pipeline.orchestration import services
+from availability_pipeline.orchestration import processes, services
 
 ROOT = Path(__file__).parent.parent
 MODULE = "benchmarks.soak_definitions"
@@ -41,6 +40,9 @@ NEEDED = (
 )  # fmt: skip
 """What must live so that it does its work."""
 
+WHOLE, BROKEN, UNWATCHED = "whole", "not whole", "unwatched"
+"""Unwatched: it works, and nothing starts again what dies; both answers are right then."""
+
 LASTING = ("keeper", "services", *NEEDED)
 SHORT = ("run", "sender of alerts")
 """Kinds that are there for seconds only."""
@@ -58,20 +60,30 @@ class Tree:
     def __init__(self, home: Path, env: dict[str, str], port: int) -> None:
         self.home, self.port = home, port
         self.env = env | {"DAGSTER_HOME": str(home), "PYTHONPATH": str(ROOT)}
+        self.killed = False
+        """Whether that was a kill."""
+        self._keepers: list[subprocess.Popen[bytes]] = []
         self.touched = time.monotonic()
         """When something was last killed or started."""
 
     def start(self) -> None:
         """What `start` runs, with another module."""
-        self.touched = time.monotonic()
+        self.touched, self.killed = time.monotonic(), False
         log = self.home / "background.log"
         with log.open("ab") as out:
-            subprocess.Popen(
-                services.python(demo_ui.__name__, "--port", str(self.port),
+            keeper = subprocess.Popen(
+                services.python(processes.__name__, "--port", str(self.port),
                                 "--log", str(log), "--module", MODULE),
                 env=self.env, cwd=self.home, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                 start_new_session=True,
             )  # fmt: skip
+        self._keepers.append(keeper)
+
+    def end(self) -> None:
+        """Kill all that is left."""
+        self.kill(*(p for found in self.processes().values() for p in found))
+        for keeper in self._keepers:
+            keeper.wait()
 
     def popen(self, *words: str) -> "subprocess.Popen[str]":
         """One of the program's commands, in a shell beside it."""
@@ -120,16 +132,18 @@ class Tree:
             found.setdefault(kind, []).append(process)
         return found
 
-    def whole(self) -> bool:
+    def state(self) -> str:
         """Whether it does its work, as far as one sees from outside."""
         there = self.processes()
-        return all(kind in there for kind in NEEDED) and demo_ui.answers(
-            f"http://127.0.0.1:{self.port}/server_info"
-        )
+        if not all(kind in there for kind in NEEDED):
+            return BROKEN
+        if not processes.answers(f"http://127.0.0.1:{self.port}/server_info"):
+            return BROKEN
+        return WHOLE if "services" in there else UNWATCHED
 
     def kill(self, *victims: psutil.Process) -> int:
         """SIGKILL; how many of them were there."""
-        self.touched = time.monotonic()
+        self.touched, self.killed = time.monotonic(), True
         killed = 0
         for victim in victims:
             try:
@@ -148,8 +162,9 @@ class Judge:
         grace: seconds that it may take to be alive again, or to say that it is not.
         wrong: what was said, and what was true.
         answers: how often each answer was given.
-        longest: seconds until it was whole again, at most, after a kill.
-        doubled: looks at which there were two daemons.
+        longest: seconds until it was whole again by itself, at most.
+        doubled: how often there were two daemons.
+        clear_no: it is not whole, for longer than the grace, and `running` says so.
     """
 
     tree: Tree
@@ -158,19 +173,14 @@ class Judge:
     pause: float = 10.0
     wrong: list[str] = field(default_factory=list)
     answers: Counter[str] = field(default_factory=Counter)
+    longest: float = 0.0
     doubled: int = 0
-    refused: int = 0
+    clear_no: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        self._ended = threading.Event()
-        self._lock = threading.Lock()
-        self._changed = time.monotonic()
-        self._whole = False
-        self.clear_no = threading.Event()
-        """It is not whole, for longer than the grace, and `running` says so."""
-        self._threads = [
-            threading.Thread(target=self._look), threading.Thread(target=self._ask),
-        ]  # fmt: skip
+        self._ended, self._lock = threading.Event(), threading.Lock()
+        self._state, self._changed = BROKEN, time.monotonic()
+        self._threads = [threading.Thread(target=self._look), threading.Thread(target=self._ask)]
 
     def start(self) -> None:
         for thread in self._threads:
@@ -181,23 +191,28 @@ class Judge:
         for thread in self._threads:
             thread.join()
 
-    def steady(self) -> tuple[bool, float]:
-        """Whether it is whole, and for how many seconds this has been so, kills counted."""
+    @property
+    def whole(self) -> bool:
+        return self._state == WHOLE
+
+    def steady(self) -> tuple[str, float]:
+        """The state, and since when (monotonic) nothing has changed and nothing was killed."""
         with self._lock:
-            since = max(self._changed, self.tree.touched)
-            return self._whole, time.monotonic() - since
+            return self._state, max(self._changed, self.tree.touched)
 
     def _look(self) -> None:
         twice = 0
         while not self._ended.wait(EVERY):
-            whole = self.tree.whole()
+            touched, state = self.tree.touched, self.tree.state()
             twice = twice + 1 if len(self.tree.processes().get("daemon", ())) > 1 else 0
             if twice == 3:  # not one that is ending
                 self.doubled += 1
-                self.say("TWO DAEMONS on one home")
+                self.say("WRONG: two daemons on one home")
             with self._lock:
-                if whole != self._whole:
-                    self._whole, self._changed = whole, time.monotonic()
+                if state != self._state:
+                    self._state, self._changed = state, time.monotonic()
+                    if state == WHOLE and self.tree.killed:
+                        self.longest = max(self.longest, self._changed - touched)
 
     def _ask(self) -> None:
         turn = 0
@@ -207,8 +222,8 @@ class Judge:
 
     def ask(self, what: str) -> bool:
         """Ask once, and judge the answer."""
-        before, since = self.steady()
-        began = time.monotonic()
+        state, since = self.steady()
+        certain = time.monotonic() - since > self.grace
         if what == "status":
             code, out, errors = self.tree.command("status", "--json")
             answer = json.loads(out) if out.startswith("{") else {}
@@ -218,25 +233,21 @@ class Judge:
         else:
             code, out, errors = self.tree.command("running")
             yes, said = code == 0, f"{out.strip()} {errors.strip()[-300:]}"
-            if code not in (0, 1) or "Traceback" in errors:
-                self._note(f"{what} ended with {code}: {said}")
-        after, _ = self.steady()
+        if code not in (0, 1) or "Traceback" in errors:
+            self._note(f"{what} ended with {code}: {said}")
         # The same before and after, and all the while.
-        if before == after and self.steady()[1] >= time.monotonic() - began + since - 0.1:
-            certain = since > self.grace
-            if certain and yes != before:
-                state = "whole" if before else "not whole"
-                self._note(f"{what} said {'yes' if yes else 'no'} ({said}) while it had been "
-                           f"{state} for {since:.0f} s: {self._there()}")  # fmt: skip
-            if certain and not before and not yes and what == "running":
-                self.clear_no.set()
-            self.answers[f"{what}: {'yes' if yes else 'no'}{'' if certain else ', meanwhile'}"] += 1
+        certain = certain and self.steady() == (state, since)
+        if certain and state != UNWATCHED and yes != (state == WHOLE):
+            there = self.tree.processes().items()
+            self._note(
+                f"{what} said {'yes' if yes else 'no'} ({said}) while it had been {state} for "
+                f"{time.monotonic() - since:.0f} s: "
+                + ", ".join(f"{kind} {len(found)}" for kind, found in sorted(there))
+            )
+        if certain and state != WHOLE and not yes and what == "running":
+            self.clear_no.set()
+        self.answers[f"{what}: {'yes' if yes else 'no'}{'' if certain else ', meanwhile'}"] += 1
         return yes
-
-    def _there(self) -> str:
-        return ", ".join(
-            f"{kind} {len(found)}" for kind, found in sorted(self.tree.processes().items())
-        )
 
     def _note(self, text: str) -> None:
         self.wrong.append(text)
