@@ -331,14 +331,15 @@ def _running(
     defined = schedules.schedules(s)
     daemon = asdict(health.daemon(instance, now))
     try:
-        # The history has been opened, so there is a home.
-        outlived = processes.outlived(processes.home(), daemon["last_heartbeat"])
+        home = processes.home()  # there is one, for the history has been opened
+        found = processes.find(home)
+        daemon["running"] &= not processes.outlived(home, daemon["last_heartbeat"])
     except processes.BackgroundError as error:
         raise click.ClickException(str(error)) from None
-    daemon["running"] &= not outlived
+    alone = [processes.UNWATCHED] if found and processes.unwatched(found) else []
     return {
         "daemon": daemon,
-        "overdue": health.overdue(instance, defined, schedules.sensors(s), now),
+        "overdue": alone + health.overdue(instance, defined, schedules.sensors(s), now),
         "schedules": [asdict(x) for x in health.schedules(instance, defined, now)],
         "runs": [asdict(x) for x in health.last_runs(instance)],
     }
@@ -377,7 +378,7 @@ def next_step(
         return Step("daemon_down", text)
     if answer.get("overdue"):
         found = answer["overdue"][0]
-        text = f"Nothing runs by itself: {found}. Stop it and start it: {START}."
+        text = f"It does not run as it should: {found}. Stop it and start it: {START}."
         return Step("overdue", text)
     off = [s["name"] for s in answer["schedules"] if not s["on"] and not s["optional"]]
     if off:

@@ -134,7 +134,7 @@ def _complaints(found: "Running | None", folder: Path) -> list[str]:
     without_beta_warnings()
     from availability_pipeline.orchestration import processes, runs, schedules
 
-    said = []
+    said = [processes.UNWATCHED] if found and processes.unwatched(found) else []
     if found and found.pid and not processes.answers(f"{found.address}/server_info"):
         said.append("the UI does not answer")
     now = dt.datetime.now(dt.UTC)

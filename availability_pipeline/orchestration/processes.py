@@ -28,6 +28,8 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, BinaryIO, TextIO
 
+import psutil
+
 from availability_pipeline import files, settings
 from availability_pipeline.orchestration import services
 
@@ -85,11 +87,12 @@ def running(
     Args:
         port: loopback port of the UI.
         out: where it writes; our own output when None.
-        pass_fds: open files it keeps.
+        pass_fds: open files that all of it keeps.
         module: the definitions.
     """
     command = services.python(
-        "availability_pipeline.orchestration.services", "--port", str(port), "--module", module
+        "availability_pipeline.orchestration.services",
+        *("--port", str(port), "--module", module, "--keep", *map(str, pass_fds)),
     )
     # Ctrl-C reaches us alone, and we end the whole group.
     process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
@@ -185,6 +188,9 @@ RESTARTS, RESTART_SECONDS = 5, 600
 TOUCHED_EVERY = 5
 """Seconds after which the keeper touches its lock: when it was killed can be told by that."""
 
+UNWATCHED = "what dies is not started again: what watches it was killed"
+"""Why it does not run as it should, though all that works is there."""
+
 LOG_BYTES = 1_000_000
 """Size at which `background.log` becomes `background.log.1`, which replaces the one before."""
 
@@ -215,6 +221,17 @@ def find(home: Path) -> Running | None:
         raise BackgroundError(f"{error.filename} {error.strerror}; remove it") from None
     # Empty while it starts.
     return Running(**json.loads(text)) if text else Running(0, 0, "an address not known yet")
+
+
+def unwatched(found: Running) -> bool:
+    """Whether `services` is gone and not what it had started: what dies now stays dead."""
+    if not found.group:
+        return False
+    try:
+        # While one of its group lives, the number is no other process's.
+        return psutil.Process(found.group).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def ended_at(home: Path) -> float | None:
@@ -298,7 +315,8 @@ def _run_once(
 ) -> None:
     """Run them until they end by themselves."""
     address = f"http://127.0.0.1:{port}"
-    # `services` keeps the lock too: if this process is killed, `stop` still finds it.
+    # The others keep the lock too: if this process and even `services` are killed, `stop` finds
+    # webserver and daemon, and `start` adds no second daemon.
     with running(port, None, (lock.fileno(),), module) as process:
         lock.seek(0)
         lock.truncate()
@@ -367,7 +385,7 @@ def stop(home: Path) -> str:
             if not _lives(found.pid):
                 break  # the keeper was killed, and what it kept was not
             time.sleep(0.1)
-        # The lock is held by the group's leader, so the group is still ours.
+        # The lock is held by one of the group, so the group is still ours.
         with suppress(ProcessLookupError):
             os.killpg(found.group, number) if found.group else None
         time.sleep(1)

@@ -54,13 +54,18 @@ class Watched:
         name: for the message.
         command: what to run.
         now: a monotonic clock, in seconds.
+        keep: open files that it keeps.
     """
 
     def __init__(
-        self, name: str, command: Sequence[str], now: Callable[[], float] = time.monotonic
+        self,
+        name: str,
+        command: Sequence[str],
+        now: Callable[[], float] = time.monotonic,
+        keep: Sequence[int] = (),
     ) -> None:
         self._name, self._now = name, now
-        self._process = psutil.Popen(command)
+        self._process = psutil.Popen(command, pass_fds=keep)
         self._needed_by = now() + CODE_SERVER_STARTS
 
     def ended(self) -> str | None:
@@ -158,9 +163,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--port", type=int, required=True, help="loopback port of the UI")
     parser.add_argument("--module", default=DEFINITIONS, help="the definitions")
+    parser.add_argument("--keep", type=int, nargs="*", default=[], help="open files of all of it")
     said = parser.parse_args(given)
     found = commands(said.port, said.module)
-    return watch([Watched(name, command) for name, command in found.items()])
+    return watch([Watched(name, command, keep=said.keep) for name, command in found.items()])
 
 
 if __name__ == "__main__":

@@ -237,7 +237,7 @@ def test_a_daemon_that_lives_and_evaluates_nothing_is_not_said_to_run(home):
         )  # fmt: skip
     text = home("status").stdout
     assert re.search(r"^Runs +no: .* but late_arrivals_schedule was not evaluated at", text)
-    assert "Next      Nothing runs by itself: late_arrivals_schedule was not evaluated" in text
+    assert "Next      It does not run as it should: late_arrivals_schedule was not eval" in text
     assert home.json("status")["next_step"]["kind"] == "overdue"
     done = home("running")
     assert (done.exit_code, done.stdout) == (1, "not running\n")

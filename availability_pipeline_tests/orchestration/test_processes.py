@@ -114,6 +114,25 @@ def heartbeats(home):
         return con.execute("SELECT count(*) FROM daemon_heartbeats").fetchall()[0][0]
 
 
+def test_after_a_kill_of_keeper_and_services_the_rest_is_seen_called_unwatched_and_ended(act):
+    """The daemon went on, `running` took it for a service, and `start` added a second daemon."""
+    assert act("start").returncode == 0
+    before = wait_for(lambda: whole(act))
+    found = processes.find(act.home)
+    os.kill(found.pid, signal.SIGKILL)
+    before["services"].kill()
+    wait_for(lambda: processes.unwatched(found))
+    assert processes.find(act.home) == found
+    done = act("running")
+    assert (done.returncode, processes.UNWATCHED in done.stdout) == (1, True), done.stdout
+    [runs] = [line for line in act("status").stdout.splitlines() if line.startswith("Runs ")]
+    assert runs.startswith("Runs      no: ")
+    assert processes.UNWATCHED in runs
+    assert act("start").stdout.startswith("already running")
+    assert act("stop").stdout == "stopped\n"
+    assert left_of_home(act.home) == []
+
+
 def test_what_was_killed_whole_does_not_run(act):
     """As by the kernel or a container's end: its last sign of life was taken for a service's."""
     assert act("start").returncode == 0
