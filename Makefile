@@ -4,7 +4,7 @@ STAMP := .venv/.installed
 PORT ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up start stop running test test-quick duckdb15 reader lint graph bench dist clean
+.PHONY: help demo up start stop running test test-quick duckdb15 reader lint graph docs bench dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -64,6 +64,9 @@ reader: .venv-reader/.installed  ## what only reads the record, for the test tha
 graph: $(STAMP)  ## draw rooms, imports and walks anew in docs/architecture.md
 	$(PY) docs/graph.py
 
+docs: $(STAMP)  ## the documents as a site in site/; a link that leads nowhere fails
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+
 bench: $(STAMP)  ## each benchmark's table, full size (ARGS=--quick: in seconds)
 	@for module in $$(grep -l '__main__' benchmarks/*.py | sed 's|/|.|; s|\.py$$||' | \
 		grep -v archive_server); do $(PY) -m $$module $(ARGS) || exit 1; done
@@ -74,4 +77,4 @@ dist: $(STAMP)  ## sdist and wheel in dist/, verified as a package index does
 	@$(PY) -m twine check --strict dist/*
 
 clean:  ## remove what the targets made, but never the record or the run history
-	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-home
+	rm -rf .venv .venv-* build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-home
