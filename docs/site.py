@@ -53,7 +53,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         if path not in PAGES and not path.startswith("docs/"):
             # In backticks, unless the text has them already.
             return link["text"] if "`" in link["text"] else f"`{link['text']}`"
-        if files.get_file_from_path(inside) is None:
+        file = files.get_file_from_path(inside)
+        if file is None or file.inclusion.is_excluded():
             return link["text"]
         here = posixpath.dirname(page.file.src_uri)
         there = posixpath.relpath(inside, here or ".")
