@@ -1,7 +1,8 @@
 """Settings: the only reader of the environment.
 
-Belongs here: every knob, its default, its limits and the sentence a bad value gets. Does not
-belong here: anything that acts on them. Reading settings touches neither network nor disk.
+Every setting with its default, its limits and the line that a bad value gets. Reading them touches
+neither network nor disk and loads no service: whether an alert address is one that Apprise knows is
+for `alerts.delivery` to judge.
 """
 
 import os
@@ -16,8 +17,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from availability_pipeline import PROGRAM
-from availability_pipeline.alerts import delivery
-from availability_pipeline.masking import is_address, mask
+from availability_pipeline.masking import is_address, mask, mask_target
 
 # Path style: the bucket's name has dots, so `https://data.binance.vision.s3...` fails TLS.
 REAL_ENDPOINT = "https://s3.ap-northeast-1.amazonaws.com"
@@ -244,8 +244,8 @@ class Settings(BaseSettings):
 
     @field_validator("alert_urls", mode="before")
     @classmethod
-    def _alert_urls_are_known(cls, value: object) -> object:
-        return delivery.split(value) if isinstance(value, str) else value
+    def _alert_urls_are_addresses(cls, value: object) -> object:
+        return _addresses(value) if isinstance(value, str) else value
 
     @property
     def db_path(self) -> Path:
@@ -258,6 +258,22 @@ class Settings(BaseSettings):
         if self.report_dir:
             return Path(self.report_dir).expanduser()
         return self.db_path.parent / "report"
+
+
+# A comma inside an address (`?to=a,b`) stays there, as in Apprise's own detection.
+_BETWEEN_ADDRESSES = re.compile(r"[\s,;]+(?=[a-z0-9]+://)", re.IGNORECASE)
+
+
+def _addresses(text: str) -> tuple[str, ...]:
+    """Addresses with white space, commas or semicolons between them, each with its scheme."""
+    found = _BETWEEN_ADDRESSES.split(text.strip(" ,;\t\r\n"))
+    found = [address.rstrip(" ,;\t\r\n") for address in found if address]
+    if found and not re.match("[a-z0-9]+://", found[0], re.IGNORECASE):
+        raise ValueError(
+            f"entry 1 of {len(found)} ({mask_target(found[0])}) has no scheme://; give addresses "
+            "only, see docs/alerts.md for examples"
+        )
+    return tuple(found)
 
 
 def load(**overrides: object) -> Settings:
@@ -304,18 +320,6 @@ def _misspelt(environment: Iterable[str]) -> str:
             nearest = f", the nearest is {near[0]}" if near else ""
             return f"{name} is not a setting{nearest}; correct or unset it"
     return ""
-
-
-def load_to_read() -> Settings:
-    """Settings for what sends no alerts: without `alert_urls`.
-
-    Proving those loads all of Apprise's services, 0.4 s of the 0.6 s that a question may take; and
-    who only reads the record need not have Apprise.
-
-    Raises:
-        SettingsError: as `load` does.
-    """
-    return load(alert_urls=())
 
 
 def dagster_home() -> Path | None:

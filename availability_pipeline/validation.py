@@ -37,7 +37,7 @@ def default_range(
     Raises:
         ValueError: a date is none, or they stand the wrong way round.
     """
-    minutes = settings.load_to_read().slo_freshness_minutes
+    minutes = settings.load().slo_freshness_minutes
     due = rules.due_date(now or dt.datetime.now(dt.UTC), minutes)
     return as_range(FIRST_DATE if start is None else start, due if end is None else end)
 
@@ -159,7 +159,7 @@ class CompletenessValidator(_Validator):
         """
         if start_date is not None and end_date is not None:
             as_range(start_date, end_date)
-        share = settings.load_to_read().slo_completeness if threshold is None else threshold
+        share = settings.load().slo_completeness if threshold is None else threshold
         with self._open().connection() as con:
             relation = derived.summary_relation(con)
             found = ask(

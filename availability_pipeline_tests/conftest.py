@@ -48,7 +48,6 @@ SLOW = (
     "system/test_deploy.py::test_a_reader_has_no_pipeline",
     "system/test_deploy.py::test_a_reader_asks_exports_and_backs_up",
     "system/test_deploy.py::test_every_other_command_says_in_one_line_what_a_reader_lacks",
-    "system/test_deploy.py::test_alerts_that_a_reader_cannot_send_are_refused_in_one_line",
     "system/test_deploy.py::test_a_readers_python_has_the_same_answers_with_an_earlier_pandas",
     "system/test_deploy.py::test_an_installation_updates_without_a_checkout",
     "system/test_deploy.py::test_an_installation_runs_ui_and_daemon_without_a_checkout_and_without_make",

@@ -72,11 +72,10 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch):
         ("AVAILABILITY_QQQQQQQQ", None),
     ],
 )
-@pytest.mark.parametrize("load", [settings.load, settings.load_to_read])
-def test_a_misspelt_variable_is_refused_with_the_nearest_name(monkeypatch, load, name, nearest):
+def test_a_misspelt_variable_is_refused_with_the_nearest_name(monkeypatch, name, nearest):
     monkeypatch.setenv(name, "json://token-of-mine@example.com")
     with pytest.raises(settings.SettingsError) as caught:
-        load()
+        settings.load()
     text = str(caught.value)
     assert text.startswith(f"{name} is not a setting")
     assert nearest is None or f"the nearest is {nearest}" in text

@@ -1,7 +1,4 @@
-"""Alert targets: reading them from the setting, and handing messages to Apprise.
-
-Belongs here: everything that knows Apprise. Does not belong here: what is worth a message
-(`alert_rules`), Dagster (`alerts`).
+"""Alert targets: whether Apprise knows them, and sending messages to them.
 
 Messages are sent by a child process (this module run as a program) that is killed when its time
 is up: a target that hangs, or drips one byte a second for ever, would otherwise keep a thread of
@@ -10,7 +7,6 @@ Addresses reach the child through a pipe, never as arguments, and its stderr is 
 libraries write addresses there.
 """
 
-import functools
 import json
 import logging
 import os
@@ -26,6 +22,7 @@ from typing import Literal, TypedDict
 
 from availability_pipeline import extras
 from availability_pipeline.masking import mask_target
+from availability_pipeline.settings import Settings, SettingsError
 
 TARGET_SECONDS = 10.0
 """How long one target may take for one message; mail servers greet slowly."""
@@ -39,34 +36,27 @@ Sending = tuple[str, str, Kind, Sequence[int]]
 """Title, body, kind, and positions among the addresses to send it to."""
 
 
-def split(text: str) -> tuple[str, ...]:
-    """The addresses in a setting, which stand between commas or white space.
+def addresses(configured: Settings) -> list[str]:
+    """The targets of AVAILABILITY_ALERT_URLS, each one that Apprise can use.
+
+    The first call loads all of Apprise's services, 0.4 s: ask where alerts are sent or defined.
 
     Raises:
-        ValueError: something in it is no address Apprise knows; the text masks it. Or Apprise is
-            not installed: what nobody could send must not be taken.
+        SettingsError: an address is not one that Apprise knows, or Apprise is not installed; one
+            line without the address.
     """
-    if line := extras.missing("alerts"):
-        raise ValueError(line)
-    # Apprise's own detection, so that a comma inside an address (`?to=a,b`) stays there.
-    from apprise.utils.parse import parse_urls
-
-    urls = tuple(url.rstrip(" ,;\t\r\n") for url in parse_urls(text))  # type: ignore[no-untyped-call]
-    left = text
-    for url in urls:
-        left = left.replace(url, " ", 1)
-    if re.sub(r"[\s,;]", "", left):
-        raise ValueError("there is text before the first address; give addresses only")
+    urls = [url.get_secret_value() for url in configured.alert_urls]
+    if urls and (lack := extras.missing("alerts")):
+        raise SettingsError(f"AVAILABILITY_ALERT_URLS: {lack}")
     for number, url in enumerate(urls, 1):
         if not _known(url):
-            raise ValueError(
-                f"entry {number} of {len(urls)} ({mask_target(url)}) is no address that Apprise "
-                "can use; see docs/alerts.md for examples"
+            raise SettingsError(
+                f"AVAILABILITY_ALERT_URLS: entry {number} of {len(urls)} ({mask_target(url)}) is "
+                "not an address that Apprise can use; correct it, see docs/alerts.md for examples"
             )
     return urls
 
 
-@functools.lru_cache(maxsize=32)  # the first look loads all of Apprise's services, 0.4 s
 def _known(url: str) -> bool:
     import apprise
 

@@ -292,7 +292,7 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def record() -> Iterator[Connection]:
     """A read-only connection to the record; what goes wrong inside becomes one line."""
     with one_line_errors():
-        s = settings.load_to_read()
+        s = settings.load()
         with connection.reader(s.db, s.db_wait_seconds) as con:
             yield con
 

@@ -91,7 +91,7 @@ def forget(dates: Sequence[dt.date], symbols: Sequence[str]) -> None:
 def _writing() -> Iterator[Connection]:
     """A read-write connection to a record that there is: a refused command makes none."""
     with one_line_errors():
-        s = settings.load_to_read()
+        s = settings.load()
         with connection.reader(s.db, s.db_wait_seconds):
             pass
         with connection.writer(s.db, s.db_wait_seconds) as con:

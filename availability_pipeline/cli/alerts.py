@@ -26,7 +26,7 @@ def test(as_json: bool) -> None:
     """
     extras.require("alerts")
     with one_line_errors():
-        urls = [url.get_secret_value() for url in settings.load().alert_urls]
+        urls = delivery.addresses(settings.load())
     if not urls:
         raise click.ClickException(
             "AVAILABILITY_ALERT_URLS is not set; give it one address or more, see docs/alerts.md"

@@ -49,7 +49,7 @@ def backup(
     Example: binance-availability backup /var/backups/availability
     """
     with one_line_errors():
-        s = settings.load_to_read()
+        s = settings.load()
     dest = dest or (Path(s.backup_dir) if s.backup_dir else None)
     if dest is None:
         raise click.UsageError("say where: give DEST, or set AVAILABILITY_BACKUP_DIR")
@@ -115,7 +115,7 @@ def restore(src: Path, repair: bool) -> None:
     Example: binance-availability restore /var/backups/availability --repair
     """
     with one_line_errors():
-        s = settings.load_to_read()
+        s = settings.load()
         path, manifest, passed_over = backups.newest_good(src.expanduser())
         now = dt.datetime.now(dt.UTC)
         beside = backups.backups(src.expanduser()) if src.expanduser().is_dir() else [path]
@@ -202,7 +202,7 @@ def export(
 
     form = exporting.Form(kind, partition_by == "month", everything, versioned)
     with one_line_errors():
-        s = settings.load_to_read()
+        s = settings.load()
         to = destinations.destination(text_argument(dest))
         done = exporting.export(
             s.db_path, to, form, now=dt.datetime.now(dt.UTC), wait_seconds=s.db_wait_seconds

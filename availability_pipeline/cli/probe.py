@@ -14,6 +14,7 @@ from typing import NoReturn
 import click
 
 from availability_pipeline import queries, settings
+from availability_pipeline.alerts import delivery
 from availability_pipeline.cli._output import one_line_errors
 from availability_pipeline.masking import printable
 from availability_pipeline.orchestration.beta import without_beta_warnings
@@ -60,6 +61,7 @@ def end_at_once() -> NoReturn:
 def _run_probe(start: dt.date, end: dt.date, *, accept_shrunken: bool, new_record: bool) -> None:
     with one_line_errors():
         s = settings.load()
+        delivery.addresses(s)  # the definitions need them
     without_beta_warnings()
     from availability_pipeline.orchestration import launch
 

@@ -31,7 +31,7 @@ def report(show: bool, out: Path | None) -> None:
     from availability_pipeline.report import draw as drawing
 
     with one_line_errors():
-        s = settings.load_to_read()
+        s = settings.load()
         with connection.reader(s.db, s.db_wait_seconds) as con:
             data = report_load.load(
                 con, threshold=s.slo_completeness, drawn_at=dt.datetime.now(dt.UTC)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from availability_pipeline import settings
+from availability_pipeline.alerts import delivery
 from availability_pipeline.cli._output import one_line_errors
 from availability_pipeline.cli.operate import has_history, keeps_history_elsewhere, opened_history
 from availability_pipeline.orchestration.beta import without_beta_warnings
@@ -46,6 +47,7 @@ def _ready() -> Path:
     from availability_pipeline.orchestration import processes
 
     s = settings.load()
+    delivery.addresses(s)
     with one_line_errors():
         connection.refuse_left_behind(s.db_path)
     folder = processes.home()

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from availability_pipeline import extras, settings
+from availability_pipeline.alerts import delivery
 from availability_pipeline.archive import datasets
 from availability_pipeline.orchestration import assets, checks, schedules
 from availability_pipeline.orchestration import sensors as alerts
@@ -25,7 +26,7 @@ def build_defs(*, resources: Mapping[str, object] | None = None) -> dg.Definitio
         resources: replaces some of the real ones, by key.
 
     Raises:
-        SettingsError: a setting is bad; one line.
+        SettingsError: a setting is bad, or its extra is not installed; one line.
     """
     configured = settings.load()
     defined: list[dg.AssetsDefinition | dg.AssetSpec] = [
@@ -59,7 +60,7 @@ def build_defs(*, resources: Mapping[str, object] | None = None) -> dg.Definitio
             )
         )
     sensors = schedules.sensors(configured)
-    if configured.alert_urls:
+    if delivery.addresses(configured):
         sensors.append(alerts.alert_sensor)
     return dg.Definitions(
         assets=shown,

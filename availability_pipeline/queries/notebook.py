@@ -42,7 +42,7 @@ class Record:
 
     @checked()
     def __init__(self, db: str | Path | None = None, wait_seconds: float | None = None) -> None:
-        s = settings.load_to_read()
+        s = settings.load()
         self.path = Path(db if db is not None else s.db).expanduser()
         self._wait = s.db_wait_seconds if wait_seconds is None else wait_seconds
         self._held: Connection | None = None

@@ -3,6 +3,7 @@
 import json
 import re
 import socketserver
+import sys
 import threading
 from email import message_from_bytes
 from email.header import decode_header, make_header
@@ -32,34 +33,61 @@ def send(*urls, **limits):
     return delivery.deliver(urls, [message], **limits)[0]
 
 
-def test_every_address_in_the_docs_is_one_that_apprise_takes():
+def addresses(monkeypatch, text):
+    monkeypatch.setenv("AVAILABILITY_ALERT_URLS", text)
+    return delivery.addresses(settings.load())
+
+
+def test_every_address_in_the_docs_is_one_that_apprise_takes(monkeypatch):
     assert len(ADDRESSES) >= 7
-    assert delivery.split("\n".join(ADDRESSES)) == tuple(ADDRESSES)
+    assert addresses(monkeypatch, "\n".join(ADDRESSES)) == ADDRESSES
+    assert addresses(monkeypatch, "") == []
 
 
-def test_addresses_stand_between_commas_or_white_space():
+def test_addresses_stand_between_commas_or_white_space(monkeypatch):
     mail = "mailto://user:pass@example.org?to=a@example.org,b@example.org"
-    text = f" json://a.example,\n{mail}  ntfy://topic ,"
-    assert delivery.split(text) == ("json://a.example", mail, "ntfy://topic")
+    text = f" json://a.example,\n{mail}  ntfy://topic ,JSON://b.example; json://c.example;"
+    assert addresses(monkeypatch, text) == [
+        "json://a.example", mail, "ntfy://topic", "JSON://b.example", "json://c.example"
+    ]  # fmt: skip
+
+
+def test_addresses_are_told_apart_as_apprise_does(monkeypatch):
+    """Its own detection is in a module that it does not document; ours has to agree with it."""
+    from apprise.utils.parse import parse_urls
+
+    for text in (
+        "json://a,json://b",
+        "json://a?x=1,2;3 json://b",
+        "json://a , ;\t json://b/c?d=e,",
+    ):
+        theirs = [url.rstrip(" ,;") for url in parse_urls(text)]
+        assert addresses(monkeypatch, text) == theirs
+
+
+def test_without_addresses_apprise_need_not_be_there(monkeypatch):
+    monkeypatch.setitem(sys.modules, "apprise", None)  # as if it were not installed
+    assert addresses(monkeypatch, "") == []
+    with pytest.raises(settings.SettingsError, match=r"pip install 'binance-availability\[alerts"):
+        addresses(monkeypatch, "json://ok.example")
 
 
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (SECRET, "entry 1 of 1 (****)"),
+        (SECRET, "entry 1 of 1 (****) has no scheme"),
         (f"json://ok.example nosuch://{SECRET}@x/{SECRET}", "entry 2 of 2 (nosuch://****)"),
         (f"slack://{SECRET}", "entry 1 of 1 (slack://****)"),
         (f"json://{SECRET}:{SECRET}@", "entry 1 of 1 (json://****)"),
         (f"https://example.org/{SECRET}", "entry 1 of 1 (https://****)"),
-        (f"{SECRET} json://ok.example", "before the first address"),
+        (f"{SECRET} json://ok.example", "entry 1 of 2 (****) has no scheme"),
     ],
 )
 def test_a_bad_address_is_refused_in_one_line_without_its_secret(
     monkeypatch, capfd, caplog, value, words
 ):
-    monkeypatch.setenv("AVAILABILITY_ALERT_URLS", value)
     with pytest.raises(settings.SettingsError) as caught:
-        settings.load()
+        addresses(monkeypatch, value)
     text = str(caught.value)
     assert text.startswith("AVAILABILITY_ALERT_URLS: ")
     assert words in text
@@ -127,13 +155,13 @@ class FakeMailServer(socketserver.StreamRequestHandler):
                 return
 
 
-def test_a_mail_arrives():
+def test_a_mail_arrives(monkeypatch):
     FakeMailServer.mails.clear()
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), FakeMailServer) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,)).start()
         port = server.server_address[1]
         url = f"mailto://127.0.0.1:{port}?from=us@example.org&to=you@example.org&mode=insecure"
-        assert send(*delivery.split(url)) == {0}
+        assert send(*addresses(monkeypatch, url)) == {0}
         server.shutdown()
     [mail] = map(message_from_bytes, FakeMailServer.mails)
     assert str(make_header(decode_header(mail["Subject"]))) == "a title"

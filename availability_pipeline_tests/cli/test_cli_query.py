@@ -477,7 +477,7 @@ def test_read_commands_import_neither_dagster_nor_pandas(path):
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
-        # Proving an alert target loads all of Apprise's services, 0.4 s.
+        # Whether Apprise knows an alert target is not asked here: that would take 0.4 s.
         env={**os.environ, "AVAILABILITY_DB": str(path), "AVAILABILITY_ALERT_URLS": "json://h"},
         capture_output=True, encoding="utf-8", check=False,
     )  # fmt: skip

@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from availability_pipeline import queries, settings
+from availability_pipeline.alerts import delivery
 from availability_pipeline.copies.destinations import destination
 from availability_pipeline.definitions import defs
 from availability_pipeline.errors import StoreError
@@ -96,7 +97,9 @@ def test_no_secret_reaches_history_logs_or_output_of_a_failing_update(tmp_path):
         run("alerts", "test", "--json", code=1)
         with_user = {"AVAILABILITY_S3_ENDPOINT": f"https://u:{SECRET}@example.org?x={SECRET}"}
         assert "https://****@example.org?****" in run("status", code=2, **with_user)
-        run("status", code=2, AVAILABILITY_ALERT_URLS=f"nosuch://{SECRET}")
+        for unknown in (f"nosuch://{SECRET}", SECRET):
+            for words in (["alerts", "test"], ["update", "manual"]):
+                run(*words, code=2, AVAILABILITY_ALERT_URLS=unknown)
         assert receiver.titles == ["binance-availability: test"]
     kept = everything_in(home)
     assert b"update" in kept, "the run is in the history"
@@ -180,7 +183,7 @@ def test_an_error_about_a_secret_setting_does_not_carry_it(monkeypatch, name, va
     """Not in the line, not in a traceback, not in what Dagster would store of it."""
     monkeypatch.setenv(name, value)
     with pytest.raises(settings.SettingsError) as caught:
-        settings.load()
+        delivery.addresses(settings.load())
     stored = dg._utils.error.serializable_error_info_from_exc_info(caught._excinfo)
     shown = "".join(traceback.format_exception(caught.value)) + str(stored)
     assert name in shown

@@ -192,7 +192,7 @@ class GuardedWebserver(DagsterWebserver[Any, Any]):
 
     def build_middleware(self) -> list[Middleware]:
         """The guard, then Dagster's own."""
-        hosts = settings.load_to_read().ui_hosts
+        hosts = settings.load().ui_hosts
         return [Middleware(Guard, hosts=hosts), *super().build_middleware()]
 
 
@@ -216,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings.never_import_from_current_directory()
     files.keep_private()
     try:
-        settings.load_to_read()
+        settings.load()
     except settings.SettingsError as error:
         sys.exit(f"Error: {error}")
     # Its command has no option for the app; without this name the guard would stand nowhere.
