@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Literal, TypedDict
 
 from availability_pipeline import extras
@@ -82,6 +82,7 @@ class _Order(TypedDict):
     messages: list[tuple[str, str, Kind, list[int]]]
     seconds: float
     budget: float
+    journal: int | None
 
 
 def deliver(
@@ -90,6 +91,7 @@ def deliver(
     *,
     budget_seconds: float = BUDGET_SECONDS,
     target_seconds: float = TARGET_SECONDS,
+    journal: int | None = None,
 ) -> list[frozenset[int]]:
     """Send messages; never raises for a target's sake and never takes longer than the budget.
 
@@ -98,6 +100,7 @@ def deliver(
         messages: what to send, and to which positions in `urls`.
         budget_seconds: after this all that was not delivered counts as failed.
         target_seconds: the same for one message to one target.
+        journal: an open file in which each delivery is noted (see `journal`).
 
     Returns:
         For each message the positions in `urls` that took it. A target that failed one message
@@ -109,6 +112,7 @@ def deliver(
         messages=[(title, body, kind, list(to)) for title, body, kind, to in messages],
         seconds=target_seconds,
         budget=budget_seconds,
+        journal=journal,
     )
     try:
         process = subprocess.Popen(
@@ -117,6 +121,7 @@ def deliver(
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            pass_fds=() if journal is None else (journal,),
         )
     except OSError:  # no memory or process left: nothing was delivered
         return taken
@@ -171,9 +176,18 @@ def _send_all(order: _Order) -> Iterator[tuple[int, int]]:
 
 
 def _main() -> None:
-    for number, position in _send_all(json.load(sys.stdin)):
-        sys.stdout.write(f"taken {number} {position}\n")
-        sys.stdout.flush()
+    order: _Order = json.load(sys.stdin)
+    for number, position in _send_all(order):
+        line = f"taken {number} {position}\n"
+        if order["journal"] is not None:
+            # A full disk must not keep the other messages from their targets.
+            with suppress(OSError):
+                os.write(order["journal"], line.encode())
+                os.fsync(order["journal"])
+        # Whoever started this may have been killed: the rest is sent, and noted, all the same.
+        with suppress(BrokenPipeError):
+            sys.stdout.write(line)
+            sys.stdout.flush()
     # Not sys.exit: it would wait for the threads of hanging targets.
     os._exit(0)
 

@@ -25,6 +25,9 @@ STALE = dt.timedelta(days=7)
 PATIENCE = dt.timedelta(hours=24)
 """A message that a target did not take for this long is given up, and logged (`alerts`)."""
 
+LEAST_TRIES = 10
+"""Tries before that, which take two hours: a clock that leaps a day ahead gives nothing up."""
+
 FIRST_PAUSE = dt.timedelta(seconds=30)
 LONGEST_PAUSE = dt.timedelta(hours=1)
 
@@ -51,10 +54,20 @@ class Backoff(Model):
 
 
 class State(Model):
-    """All that alerting remembers between two evaluations."""
+    """All that alerting remembers between two evaluations.
+
+    Attributes:
+        after: the last event that was taken in.
+        looked_at: when the last evaluation was, by the clock.
+        uptime: the same in seconds that no step of the clock changes, begun anew by a reboot.
+        problems: what is not well.
+        queue: what is to be sent, in order.
+        backoffs: of the targets that did not take something.
+    """
 
     after: int
     looked_at: dt.datetime | None = None
+    uptime: float | None = None
     problems: dict[str, Problem] = Field(default_factory=dict)
     queue: tuple[Queued, ...] = ()
     backoffs: dict[str, Backoff] = Field(default_factory=dict)
@@ -108,9 +121,18 @@ def load(cursor: str | None, keys: Sequence[str] = ()) -> State | None:
         return None
 
 
-def is_stale(state: State, now: dt.datetime) -> bool:
-    """The last evaluation is so long ago that alerts were off: what happened since is not news."""
-    return state.looked_at is not None and now - state.looked_at > STALE
+def is_stale(state: State, now: dt.datetime, uptime: float) -> bool:
+    """The last evaluation is so long ago that alerts were off: what happened since is not news.
+
+    A clock that leaps ahead, as after a boot with an empty battery, is not a pause: both of them
+    must say so, unless the machine was started anew since.
+    """
+    if state.looked_at is None:
+        return False
+    paused = now - state.looked_at
+    if state.uptime is not None and uptime >= state.uptime:
+        paused = min(paused, dt.timedelta(seconds=uptime - state.uptime))
+    return paused > STALE
 
 
 def enqueue(
@@ -198,7 +220,8 @@ def settle(
         tries = 0 if progress or key not in backoffs else backoffs[key].tries
         pause = min(FIRST_PAUSE * 2 ** min(tries, 10), LONGEST_PAUSE)
         backoffs[key] = Backoff(tries=tries + 1, next_try=now + pause)
-        expired = [n for n in failed if now - state.queue[n].since >= PATIENCE]
+        patient = tries + 1 < LEAST_TRIES
+        expired = [n for n in failed if now - state.queue[n].since >= PATIENCE and not patient]
         given_up |= {(n, key) for n in expired}
         notes += [(key, state.queue[n].message.title, "given_up") for n in expired]
         if tries == 0 and not expired:
@@ -208,15 +231,12 @@ def settle(
         q.model_copy(update={"to": tuple(key for key in q.to if (n, key) not in done)})
         for n, q in enumerate(state.queue)
     ]
-    left = State(
-        after=state.after,
-        problems=state.problems,
-        queue=tuple(q for q in queue if q.to),
-        backoffs=backoffs,
-    )
-    waiting = {key for q in left.queue for key in q.to}
-    left = left.model_copy(
-        update={"backoffs": {key: b for key, b in backoffs.items() if key in waiting}}
+    waiting = {key for q in queue for key in q.to}
+    left = state.model_copy(
+        update={
+            "queue": tuple(q for q in queue if q.to),
+            "backoffs": {key: b for key, b in backoffs.items() if key in waiting},
+        }
     )
     return left, _lost(notes)
 

@@ -6,6 +6,7 @@ run begins, not at import, and a run's configuration sets nothing of them.
 """
 
 import datetime as dt
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,6 +64,10 @@ class Clock:
     def now(self) -> dt.datetime:
         """Now, aware, UTC."""
         return dt.datetime.now(dt.UTC)
+
+    def uptime(self) -> float:
+        """Seconds since the machine was started, or some such: no step of the clock changes it."""
+        return time.monotonic()
 
 
 class Reporter:

@@ -8,13 +8,15 @@ message, so a mail server that is down loses the alert for good; it looks at fiv
 a backfill with 300 failed runs is 300 messages over half an hour; and it neither sees runs of the
 CLI nor failed checks that block nothing, whose runs are successes. So: one plain sensor over
 Dagster's run events, whose cursor remembers what was announced and what is still to be sent. The
-cursor is kept by Dagster in its own storage and survives restarts. A message can come twice if
-the daemon is killed between sending it and storing the cursor; none is lost.
+cursor is kept by Dagster in its own storage and survives restarts; what is sent before it is stored
+is in a journal beside it (`alerts.journal`). A message can come twice if the process that sends it
+is killed between the target's answer and its note in the journal; none is lost.
 """
 
 import datetime as dt
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 import dagster as dg
@@ -25,7 +27,7 @@ from dagster._core.storage.tags import (
 )
 
 from availability_pipeline import PROGRAM
-from availability_pipeline.alerts import delivery, outbox, rules
+from availability_pipeline.alerts import delivery, journal, outbox, rules
 from availability_pipeline.alerts.outbox import Lost, State
 from availability_pipeline.alerts.rules import ALWAYS, Event, Message, Span
 from availability_pipeline.masking import mask_target
@@ -60,17 +62,38 @@ def alert_sensor(
         outbox.target_key(url.get_secret_value()): url.get_secret_value()
         for url in limits.alert_urls
     }
-    now = clock.now()
+    with journal.opened(Path(context.instance.root_directory) / journal.NAME) as sending:
+        if sending is None:
+            return dg.SensorResult(
+                skip_reason="an evaluation that was ended still sends", cursor=context.cursor
+            )
+        return _evaluate(context, urls, clock, sending)
+
+
+def _evaluate(
+    context: dg.SensorEvaluationContext,
+    urls: Mapping[str, str],
+    clock: Clock,
+    sending: journal.Journal,
+) -> dg.SensorResult:
+    now, uptime = clock.now(), clock.uptime()
     state = outbox.load(context.cursor, list(urls))
-    if state is None or outbox.is_stale(state, now):
-        state = State(after=_latest(context.instance), looked_at=now)
+    if state is None or outbox.is_stale(state, now, uptime):
+        state = State(after=_latest(context.instance), looked_at=now, uptime=uptime)
         return _result(state, "begins to watch: what happened before is not announced")
+    if unfinished := sending.unfinished(context.cursor):
+        state, sent_before = unfinished
+        state, _ = outbox.settle(state, sent_before, [frozenset(to) for _, to in sent_before], now)
     events, after = _news(context.instance, state.after)
     problems, messages = rules.decide(state.problems, events, now)
-    state = state.model_copy(update={"after": after, "looked_at": now, "problems": problems})
+    state = state.model_copy(
+        update={"after": after, "looked_at": now, "uptime": uptime, "problems": problems}
+    )
     state, dropped = outbox.enqueue(state, messages, list(urls), now)
     due = outbox.due(state, now)
-    taken = _deliver(urls, [(state.queue[n].message, to) for n, to in due])
+    if due:
+        sending.begin(context.cursor, state, due, list(urls))
+    taken = _deliver(urls, [(state.queue[n].message, to) for n, to in due], sending.number)
     state, notes = outbox.settle(state, due, taken, now)
     _log(context, urls, [*dropped, *notes])
     sent = sum(map(len, taken))
@@ -84,7 +107,9 @@ def _result(state: State, said: str) -> dg.SensorResult:
 
 
 def _deliver(
-    urls: Mapping[str, str], messages: Sequence[tuple[Message, tuple[str, ...]]]
+    urls: Mapping[str, str],
+    messages: Sequence[tuple[Message, tuple[str, ...]]],
+    noted_in: int | None,
 ) -> list[frozenset[str]]:
     """Send messages to targets by their keys; for each message the keys that took it."""
     if not messages:
@@ -96,6 +121,7 @@ def _deliver(
             (m.title, m.body, "failure" if m.failure else "success", [keys.index(k) for k in to])
             for m, to in messages
         ],
+        journal=noted_in,
     )
     return [frozenset(keys[position] for position in positions) for positions in taken]
 

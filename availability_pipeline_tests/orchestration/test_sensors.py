@@ -11,6 +11,7 @@ from dagster._core.test_utils import create_run_for_test
 from dagster._daemon.monitoring.run_monitoring import monitor_starting_run
 
 from availability_pipeline import settings
+from availability_pipeline.alerts import journal
 from availability_pipeline.definitions import defs
 from availability_pipeline.orchestration import sensors
 from availability_pipeline.orchestration.code_location import build_defs
@@ -224,11 +225,12 @@ def test_a_target_that_stays_down_is_given_up_after_a_day_and_logged(watch, rece
     watch.archive.fails = True
     watch.run(DAY, DAY)
     watch.tick()
-    watch.tick(minutes=25 * 60)
+    for _ in range(10):  # it is tried about hourly: a clock that leaps a day gives nothing up
+        watch.tick(minutes=150)
     assert "0 waiting" in watch.said
     assert "for 24 hours; given up" in capfd.readouterr().err
     watch.tick(minutes=60)
-    assert receiver.asked == 2
+    assert receiver.asked == 11
 
 
 def test_a_target_that_is_down_does_not_keep_a_message_from_the_others(watch, receiver):
@@ -289,6 +291,93 @@ def test_after_alerts_were_off_for_long_nothing_of_that_time_is_announced(watch,
     watch.tick()
     assert receiver.asked == 0
     watch.run()
+    watch.tick()
+    assert len(receiver.log) == 1
+
+
+def test_alerts_that_ran_before_and_were_off_for_long_announce_nothing_of_that_time(
+    watch, receiver
+):
+    """Only a sensor that had been evaluated no more than once kept to it."""
+    watch.run()
+    watch.tick()
+    watch.archive.fails = True
+    watch.run()
+    watch.tick(minutes=8 * 24 * 60)
+    assert "begins to watch" in watch.said
+    assert receiver.asked == 0
+
+
+@pytest.mark.parametrize("days", [20, -400])
+def test_a_clock_that_leaps_loses_no_message_that_waits(watch, receiver, days):
+    """As after a boot with an empty battery: it was called a pause, or the message too old."""
+    receiver.mode = "refuse"
+    watch.archive.fails = True
+    watch.run(DAY, DAY)
+    watch.tick()
+    watch.time.ahead = dt.timedelta(days)
+    for _ in range(3):
+        watch.tick()
+        assert "begins to watch" not in watch.said
+    watch.time.ahead = dt.timedelta(0)
+    watch.tick()
+    receiver.mode = "take"
+    watch.tick(minutes=60)
+    assert receiver.titles == [f"daily_update failed: {DAY}"]
+
+
+def test_an_evaluation_that_was_killed_after_sending_is_not_repeated(watch, receiver):
+    """Dagster stores the cursor when it has ended; the daemon may be killed before."""
+    watch.archive.fails = True
+    watch.run(DAY, DAY)
+    stored = watch.cursor
+    watch.tick()
+    assert receiver.titles == [f"daily_update failed: {DAY}"]
+    watch.cursor = stored
+    watch.run(DAY, DAY)  # one more, so that the same evaluation would not be the same message
+    for _ in range(3):
+        watch.tick()
+    assert receiver.titles == [f"daily_update failed: {DAY}"]
+    stored, watch.archive.fails = watch.cursor, False
+    assert watch.run().success
+    for _ in range(2):
+        watch.cursor = stored
+        watch.tick()
+    assert receiver.titles == [f"daily_update failed: {DAY}", "daily_update recovered"]
+    assert "succeeded, after 2 failures" in receiver.log[1]["message"]
+
+
+def test_what_the_killed_evaluation_could_not_send_is_sent(watch, receiver):
+    with receiving() as other:
+        other.mode = "refuse"
+        watch.urls = [receiver.url, other.url]
+        watch.archive.fails = True
+        watch.run(DAY, DAY)
+        stored = watch.cursor
+        watch.tick()
+        watch.cursor, other.mode = stored, "take"
+        watch.tick()
+        assert receiver.titles == other.titles == [f"daily_update failed: {DAY}"]
+
+
+def test_nothing_is_sent_while_what_a_killed_evaluation_left_still_sends(watch, receiver):
+    watch.archive.fails = True
+    watch.run(DAY, DAY)
+    before = watch.cursor
+    with journal.opened(Path(watch.instance.root_directory) / journal.NAME):
+        watch.tick()
+        assert "still sends" in watch.said
+        assert (receiver.asked, watch.cursor) == (0, before)
+    watch.tick()
+    assert len(receiver.log) == 1
+
+
+def test_a_home_that_cannot_be_written_does_not_silence_the_alerts(watch, receiver):
+    path = Path(watch.instance.root_directory) / journal.NAME
+    path.unlink()
+    path.mkdir()
+    watch.archive.fails = True
+    watch.run(DAY, DAY)
     watch.tick()
     assert len(receiver.log) == 1
 

@@ -28,12 +28,17 @@ class FakeArchive:
 
 
 class FakeClock:
+    """`ahead` is how far the clock is off."""
+
     def __init__(self, time):
-        self.time = time
+        self.time, self.ahead = time, dt.timedelta(0)
 
     def now(self):
         self.time += dt.timedelta(minutes=1)
-        return self.time
+        return self.time + self.ahead
+
+    def uptime(self):
+        return self.time.timestamp()
 
 
 class World:
