@@ -40,7 +40,7 @@ from availability_pipeline.record import connection
 from availability_pipeline_tests.support.receiver import Receiver, receiving
 from benchmarks import soak_archive
 from benchmarks.common import Row, show
-from benchmarks.soak_tree import CLOCK, DAY, LASTING, SHORT, Judge, Tree
+from benchmarks.soak_tree import BROKEN, CLOCK, DAY, LASTING, SHORT, WHOLE, Judge, Tree
 
 DAYS, LOOK_BACK = 45, 20
 SETTLE_DAYS = 3
@@ -280,13 +280,20 @@ class Soak:
     # What people do.
 
     def _as_user(self) -> None:
-        """Start it again where it says that it does not run."""
-        if not self.judge.clear_no.is_set():
+        """Start it again where it says that it does not run, or at last where it should say so."""
+        state, since = self.judge.steady()
+        if self.judge.clear_no.is_set():
+            self.judge.clear_no.clear()
+            said = "said no"
+        elif state == BROKEN and time.monotonic() - since > 4 * self._grace:
+            said = "never said no"
+        else:
             return
-        self.judge.clear_no.clear()
-        if not self.judge.whole:
-            self._do("it said no, and was started again")
+        if state != WHOLE:
+            self._do(f"it {said}, and was started again")
             self.tree.command("stop")
+            if said == "never said no":  # and so `stop` has not found it
+                self.tree.kill(*_all(self.tree))
             self.tree.start()
 
     def _until(self, seconds: float, what: Callable[[], bool]) -> bool:
