@@ -56,6 +56,7 @@ SLOW = (
     "system/test_house.py::test_importing_touches_neither_network_nor_disk",
     "docs/test_docs.py::test_the_architecture_page_draws_the_imports_and_walks_as_they_are",
     "docs/test_site.py",
+    "docs/test_contributing.py",
     "alerts/test_delivery.py::"
     "test_a_hanging_target_and_an_endless_answer_keep_nothing_from_the_others",
     "alerts/test_delivery.py::test_a_target_that_takes_five_seconds_gets_the_message_once",

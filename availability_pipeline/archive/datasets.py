@@ -107,6 +107,14 @@ class Dataset:
         """Download address, percent-encoded (several symbols are not ASCII)."""
         return DOWNLOAD_HOST + quote(self.key(symbol, date), safe="/")
 
+    def url_sql(self, symbol: str, date: str) -> str:
+        """The download address as SQL, of two columns."""
+        interval = f"/{self.interval}/" if self.interval else "/"
+        return (
+            f"'{DOWNLOAD_HOST}{self.prefix}' || url_encode({symbol}) || '{interval}' || "
+            f"url_encode({symbol}) || '-{self.interval or self.data_type}-' || {date} || '.zip'"
+        )
+
     def parse_key(self, key: str) -> ArchiveFile | None:
         """Take a data file's key apart; None for anything else, CHECKSUM siblings included."""
         if not key.startswith(self.prefix):

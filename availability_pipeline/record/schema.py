@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import duckdb
 
 from availability_pipeline import PROGRAM
+from availability_pipeline.archive.datasets import UM_KLINES_1M
 from availability_pipeline.errors import (
     ForeignDatabaseError,
     MissingDatabaseError,
@@ -149,14 +150,13 @@ DDL = (
     create_table("symbol_listings"),
     create_table("daily_summary"),
     _ACKNOWLEDGEMENTS,
-    # The only interpolated part is our own constant above.
+    # What is interpolated are our own words.
     f"""CREATE VIEW availability AS
         SELECT d.date, d.symbol, d.available, d.file_size_bytes, d.last_modified,
             d.probe_timestamp,
             {status_sql("d")} AS status,
             s.contract_type, s.base_asset, s.quote_asset,
-            'https://data.binance.vision/data/futures/um/daily/klines/' || url_encode(d.symbol)
-                || '/1m/' || url_encode(d.symbol) || '-1m-' || d.date || '.zip' AS url,
+            {UM_KLINES_1M.url_sql("d.symbol", "d.date")} AS url,
             CASE WHEN d.available THEN 200 ELSE 404 END AS status_code
         FROM daily_availability d LEFT JOIN symbols s USING (symbol)""",  # noqa: S608
 )

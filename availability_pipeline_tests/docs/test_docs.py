@@ -21,7 +21,15 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-DOCS = "\n".join(path.read_text(encoding="utf-8") for path in PAGES)
+
+
+def read(page: Path) -> str:
+    """A page without the recipes, which name what they add; `test_contributing` follows them."""
+    text = page.read_text(encoding="utf-8")
+    return re.sub(r"^## Recipes\n.*?(?=^## )", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+DOCS = "\n".join(map(read, PAGES))
 PROGRAM = "binance-availability"
 
 
@@ -122,7 +130,9 @@ def test_the_pictures_are_there_and_small() -> None:
 def test_nothing_names_a_registry_host() -> None:
     """A mirror is configured in pip and apt, not in a project's files."""
     hosts = ("files." + "pythonhosted", "pypi.org/" + "simple", "deb." + "debian.org")
-    for path in (ROOT / "Makefile", ROOT / ".ci" / "run", ROOT / "pyproject.toml", *PAGES):
+    paths = [ROOT / "Makefile", ROOT / ".ci" / "run", ROOT / "pyproject.toml", ROOT / "mkdocs.yml"]
+    paths += [*(ROOT / ".github").rglob("*.yml"), ROOT / ".pre-commit-config.yaml"]
+    for path in (*paths, *PAGES):
         text = path.read_text(encoding="utf-8")
         assert not [host for host in hosts if host in text], path
 
@@ -148,7 +158,7 @@ def test_the_architecture_page_draws_the_imports_and_walks_as_they_are() -> None
 def test_the_docs_name_no_module_that_does_not_exist() -> None:
     """Released sections of the changelog may: they say what was so."""
     unreleased = CHANGELOG.partition("## [Unreleased]")[2].partition("\n## [")[0]
-    texts = [p.read_text(encoding="utf-8") for p in PAGES if p.name != "CHANGELOG.md"]
+    texts = [read(page) for page in PAGES if page.name != "CHANGELOG.md"]
     dotted = re.findall(
         r"\bavailability_pipeline(?:_tests)?(?:[./][a-z_0-9]+)+", "\n".join([*texts, unreleased])
     )
