@@ -8,7 +8,8 @@ for `alerts.delivery` to judge.
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -341,6 +342,24 @@ def never_import_from_current_directory() -> None:
     Dagster starts code servers and runs with `python -m`, which puts that directory first.
     """
     os.environ["PYTHONSAFEPATH"] = "1"
+
+
+@contextmanager
+def database(path: Path) -> Iterator[None]:
+    """Within the block this process and its children work on this record.
+
+    AVAILABILITY_DB is as before afterwards.
+    """
+    before = os.environ.get("AVAILABILITY_DB")
+    # Never empty, which would be the default, and the same for a child in another folder.
+    os.environ["AVAILABILITY_DB"] = str(path.expanduser().absolute())
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["AVAILABILITY_DB"]
+        else:
+            os.environ["AVAILABILITY_DB"] = before
 
 
 def use_home(home: Path) -> None:

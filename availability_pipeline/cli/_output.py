@@ -1,4 +1,4 @@
-"""What all commands share: options, dates, tables, JSON, CSV, one-line errors."""
+"""What all commands share in printing: tables, JSON, CSV, notes, one-line errors."""
 
 import csv
 import datetime as dt
@@ -7,7 +7,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,60 +15,11 @@ from typing import Any
 import click
 
 from availability_pipeline import settings
-from availability_pipeline.archive.datasets import FIRST_DATE
 from availability_pipeline.errors import ProtectedFileError, StoreError
-from availability_pipeline.masking import is_address, mask, printable
+from availability_pipeline.masking import printable
 from availability_pipeline.queries import Connection, QueryError, Rows
-from availability_pipeline.queries.answers import today_utc
 from availability_pipeline.record import connection
 from availability_pipeline.settings import SettingsError
-
-
-class Date(click.ParamType[dt.date]):
-    """A UTC date YYYY-MM-DD from 2019-09-25 to yesterday; anything else is wrong usage.
-
-    Args:
-        today_too: today is one as well: a day on which something was seen, not a date with files.
-    """
-
-    name = "date"
-
-    def __init__(self, *, today_too: bool = False) -> None:
-        self._today_too = today_too
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> dt.date:
-        """Read it; exit 2 with the remedy when it is none."""
-        if isinstance(value, dt.date):
-            return value
-        try:
-            date = dt.datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=dt.UTC).date()
-        except ValueError:
-            self.fail(f"{value!r} is not a date; write it as YYYY-MM-DD", param, ctx)
-        if date < FIRST_DATE:
-            self.fail(f"{date} is before {FIRST_DATE}, the first date of the record", param, ctx)
-        today = today_utc()
-        if self._today_too:
-            if date > today:
-                self.fail(f"{date} is in the future; today is {today} (UTC)", param, ctx)
-        elif date >= today:
-            self.fail(
-                f"{date} is not over; the last whole UTC date is {today - dt.timedelta(1)}",
-                param,
-                ctx,
-            )
-        return date
-
-
-class LocalPath(click.Path):
-    """A path, and not an address."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read the argument."""
-        if is_address(str(value)):
-            self.fail(f"{mask(printable(str(value)))} is an address; give a path", param, ctx)
-        return super().convert(value, param, ctx)
 
 
 @contextmanager
@@ -134,11 +85,6 @@ def checked_output() -> Iterator[None]:
         if error.errno != errno.EPIPE:
             click.echo(f"Error: cannot write the output: {error.strerror}", err=True)
         sys.exit(1)
-
-
-def text_argument(value: str) -> str:
-    """An argument's text, decoded as UTF-8 also where the locale says ASCII (LANG=C)."""
-    return os.fsencode(value).decode("utf-8", "replace")
 
 
 def print_rows(rows: Rows, form: str, title: str) -> None:
@@ -251,43 +197,6 @@ def plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, dt.date) else value
 
 
-def form_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options `--json` and `--csv`, as `form`; both at once are wrong usage."""
-    for form, text in (("csv", "Comma-separated values."), ("json", "JSON, UTF-8.")):
-        # Two flags of one name: click would let the last one win, in silence.
-        command = click.option(
-            f"--{form}", is_flag=True, expose_value=False, callback=_set_form, help=text
-        )(command)
-    return command
-
-
-def _set_form(context: click.Context, option: click.Parameter, given: bool) -> None:
-    other = context.params.setdefault("form", None)
-    if given and other and other != option.name:
-        raise click.UsageError("give --json or --csv, not both")
-    if given:
-        context.params["form"] = option.name
-
-
-def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options `--quote` and `--contract-type`, as `quote_asset` and `contract_type`."""
-    command = click.option(
-        "--contract-type",
-        multiple=True,
-        type=click.Choice(["perpetual", "delivery", "settled"], case_sensitive=False),
-        callback=lambda _context, _option, value: list(value) or None,
-        help="Only these contracts; may be given more than once.",
-    )(command)
-    return click.option(
-        "--quote",
-        "quote_asset",
-        metavar="ASSET",
-        multiple=True,
-        callback=lambda _context, _option, value: list(value) or None,
-        help="Only symbols quoted in this asset, as USDT; may be given more than once.",
-    )(command)
-
-
 @contextmanager
 def record() -> Iterator[Connection]:
     """A read-only connection to the record; what goes wrong inside becomes one line."""
@@ -295,10 +204,3 @@ def record() -> Iterator[Connection]:
         s = settings.load()
         with connection.reader(s.db, s.db_wait_seconds) as con:
             yield con
-
-
-def in_order(start: dt.date | None, end: dt.date | None, names: str = "START END") -> None:
-    """Refuse a range that stands the wrong way round, as wrong usage."""
-    if start and end and end < start:
-        first, last = names.split()
-        raise click.UsageError(f"{last} {end} is before {first} {start}; swap them")

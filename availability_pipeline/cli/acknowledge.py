@@ -7,15 +7,8 @@ from contextlib import contextmanager
 import click
 
 from availability_pipeline import settings
-from availability_pipeline.cli._output import (
-    Date,
-    count,
-    form_options,
-    one_line_errors,
-    print_rows,
-    record,
-    text_argument,
-)
+from availability_pipeline.cli._options import DATE, form_options, text_argument
+from availability_pipeline.cli._output import count, one_line_errors, print_rows, record
 from availability_pipeline.quality import acknowledgements
 from availability_pipeline.queries.answers import Connection
 from availability_pipeline.record import connection
@@ -28,7 +21,7 @@ def _about(command: Callable[..., None]) -> Callable[..., None]:
             "--symbol", "symbols", multiple=True, help="Only this symbol; may be given again."
         ),
         click.option(
-            "--date", "dates", type=Date(), multiple=True, required=True,
+            "--date", "dates", type=DATE, multiple=True, required=True,
             help="UTC date; may be given again.",
         ),
     ):  # fmt: skip

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import click
 
 from availability_pipeline import PROGRAM, settings
-from availability_pipeline.cli._output import LocalPath, one_line_errors, text_argument
+from availability_pipeline.cli._options import LocalPath, text_argument
+from availability_pipeline.cli._output import one_line_errors
 from availability_pipeline.copies import backup as backups
 from availability_pipeline.copies import backup as retention
 from availability_pipeline.copies import restore as restoring

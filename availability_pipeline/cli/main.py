@@ -8,17 +8,15 @@ import click
 
 from availability_pipeline import PROGRAM, __version__, extras, files
 from availability_pipeline.archive.datasets import FIRST_DATE
-from availability_pipeline.cli._output import Date, checked_output, utf8_streams
+from availability_pipeline.cli._options import DATE, in_order, with_db
+from availability_pipeline.cli._output import checked_output, utf8_streams
 from availability_pipeline.cli.alerts import alerts
 from availability_pipeline.cli.copies import backup, export, restore
 from availability_pipeline.cli.operate import slo_command, status
-from availability_pipeline.cli.probe import INTERRUPTED, end_at_once, run_probe
+from availability_pipeline.cli.probe import INTERRUPTED, end_at_once, first_date, run_probe
 from availability_pipeline.cli.query import query, validate
 from availability_pipeline.cli.report import report
 from availability_pipeline.cli.services import COMMANDS as SERVICES
-from availability_pipeline.queries.answers import today_utc
-
-DATE = Date()
 
 
 class Program(click.Group):
@@ -42,6 +40,8 @@ class Program(click.Group):
 def cli() -> None:
     """Which Binance USD-M futures files exist in the public archive, for each UTC date.
 
+    A date is given as YYYY-MM-DD, yesterday or today-7, and is a UTC date.
+
     Example: binance-availability query snapshot 2024-01-15
     """
 
@@ -55,19 +55,28 @@ def update() -> None:
 
 
 @update.command("manual")
-@click.option("--date", type=DATE, help="UTC date; yesterday when left out.")
-def update_manual(date: dt.date | None) -> None:
+@click.option("--date", type=DATE, default="yesterday", show_default=True, help="UTC date.")
+def update_manual(date: dt.date) -> None:
     """Probe one date through Dagster and write it.
 
     Example: binance-availability update manual --date 2024-01-15
     """
-    day = date or today_utc() - dt.timedelta(1)
-    run_probe(day, day, accept_shrunken=False)
+    run_probe(date, date, accept_shrunken=False)
 
 
 @cli.command()
-@click.option("--start", type=DATE, required=True, help="First UTC date.")
-@click.option("--end", type=DATE, required=True, help="Last UTC date, included.")
+@click.option(
+    "--start",
+    type=DATE,
+    help="First UTC date; the record's first when left out, or 2019-09-25 in a new record.",
+)
+@click.option(
+    "--end",
+    type=DATE,
+    default="yesterday",
+    show_default=True,
+    help="Last UTC date, included.",
+)
 @click.option(
     "--accept-shrunken",
     is_flag=True,
@@ -79,13 +88,16 @@ def update_manual(date: dt.date | None) -> None:
     help="Begin a new record where Dagster has materialised partitions of one that is not in "
     "AVAILABILITY_DB.",
 )
-def backfill(start: dt.date, end: dt.date, accept_shrunken: bool, new_record: bool) -> None:
+def backfill(start: dt.date | None, end: dt.date, accept_shrunken: bool, new_record: bool) -> None:
     """Probe a range of dates, in one run and one transaction.
 
     Example: binance-availability backfill --start 2019-09-25 --end 2024-01-15
     """
-    if end < start:
-        raise click.UsageError(f"--end {end} is before --start {start}; swap them")
+    in_order(start, end, "--start --end")
+    if start is None:
+        start = first_date()
+        if end < start:
+            raise click.UsageError(f"the record begins with {start}, after {end}; give --start")
     run_probe(start, end, accept_shrunken=accept_shrunken, new_record=new_record)
 
 
@@ -129,6 +141,11 @@ for _command in (
     *SERVICES,
 ):
     cli.add_command(_command)
+
+# What goes on running, or is about no record: for those that run, the variable says which record,
+# as it does for the commands that are asked about them later.
+WITHOUT_DB = frozenset({"demo", "up", "start", "stop", "running", "alerts test"})
+with_db(cli, WITHOUT_DB)
 
 
 def main() -> None:

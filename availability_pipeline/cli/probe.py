@@ -15,7 +15,9 @@ import click
 
 from availability_pipeline import queries, settings
 from availability_pipeline.alerts import delivery
+from availability_pipeline.archive.datasets import FIRST_DATE
 from availability_pipeline.cli._output import one_line_errors
+from availability_pipeline.errors import MissingDatabaseError
 from availability_pipeline.masking import printable
 from availability_pipeline.orchestration.beta import without_beta_warnings
 from availability_pipeline.record import connection
@@ -30,6 +32,18 @@ def run_probe(
     """Probe all dates from `start` to `end` through Dagster, and say what was found."""
     with interruptible():
         _run_probe(start, end, accept_shrunken=accept_shrunken, new_record=new_record)
+
+
+def first_date() -> dt.date:
+    """The first date of the record; the archive's first where nothing is recorded yet."""
+    with one_line_errors():
+        s = settings.load()
+        try:
+            with connection.reader(s.db, s.db_wait_seconds, older_too=True) as con:
+                [(first,)] = con.execute("SELECT min(date) FROM probes").fetchall()
+        except MissingDatabaseError:
+            return FIRST_DATE
+    return first or FIRST_DATE
 
 
 @contextmanager

@@ -8,13 +8,17 @@ from pathlib import Path
 import click
 
 from availability_pipeline import PROGRAM, queries, validation
-from availability_pipeline.cli._output import (
+from availability_pipeline.cli._options import (
+    DATE,
     Date,
     LocalPath,
-    count,
     filter_options,
     form_options,
     in_order,
+    text_argument,
+)
+from availability_pipeline.cli._output import (
+    count,
     one_line_errors,
     print_json,
     print_notes,
@@ -22,10 +26,8 @@ from availability_pipeline.cli._output import (
     print_symbols,
     record,
     table,
-    text_argument,
 )
 
-DATE = Date()
 Types = Sequence[str] | None
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from availability_pipeline import extras, settings
-from availability_pipeline.cli._output import LocalPath, one_line_errors
+from availability_pipeline.cli._options import LocalPath
+from availability_pipeline.cli._output import one_line_errors
 from availability_pipeline.record import connection
 from availability_pipeline.report import data as report_load
 

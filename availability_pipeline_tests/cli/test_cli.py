@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from availability_pipeline.archive.datasets import UM_KLINES_1M
+from availability_pipeline.archive.datasets import FIRST_DATE, UM_KLINES_1M
 from availability_pipeline.cli.main import cli
 from availability_pipeline_tests.support.helpers import days
 from availability_pipeline_tests.support.hostile import Answer, entry, folder, hostile_archive, page
@@ -80,6 +80,25 @@ def test_status_says_what_is_unknown_and_what_to_do(shell):
 def test_update_without_a_date_probes_yesterday_and_is_in_the_history(shell):
     assert f"{YESTERDAY} written by run" in shell.ok("update", "manual")
     assert (shell.home / "history" / "runs" / "index.db").exists()
+
+
+def test_a_backfill_without_dates_is_from_the_record_s_first_to_yesterday(shell):
+    assert f"{FIRST} to {YESTERDAY} written by run" in shell.ok("backfill")
+    done = shell("backfill", "--end", FIRST - dt.timedelta(1))
+    assert done.returncode == 2
+    assert f"the record begins with {FIRST}" in done.stderr
+
+
+def test_a_new_record_named_by_an_option_begins_with_the_archive_s_first_date(shell, tmp_path):
+    """`--db` is what is written, in Dagster's run too, and not AVAILABILITY_DB."""
+    other = tmp_path / "other.duckdb"
+    before = shell.ok("query", "listings", "--json")
+    done = shell("backfill", "--new-record", "--db", other)
+    assert done.returncode == 0, done.stderr
+    assert f"{FIRST_DATE} to {YESTERDAY} written by run" in done.stdout
+    assert shell.ok("query", "listings", "--json") == before
+    [first, *_] = json.loads(shell.ok("query", "analytics", "summary", "--json", "--db", other))
+    assert first["date"] == str(FIRST_DATE)
 
 
 def test_commands_launched_at_once_wait_their_turn_and_readers_never_fail(shell):
@@ -154,7 +173,10 @@ def test_a_bad_backup_is_one_line_with_exit_1_and_the_record_stays(shell, tmp_pa
         (("query", "snapshot", "2999-01-01"), "is not over"),
         (("query", "snapshot", "2019-09-24"), "before 2019-09-25"),
         (("backfill", "--start", "2024-01-02", "--end", "2024-01-01"), "swap them"),
-        (("update", "manual", "--date", "yesterday"), "YYYY-MM-DD"),
+        (("update", "manual", "--date", "tomorrow"), "YYYY-MM-DD, yesterday or today-7"),
+        (("update", "manual", "--date", "today"), "is not over"),
+        (("query", "holes", "--db", "s3://key:secret@bucket/x"), "is an address"),
+        (("query", "holes", "--db", "/"), "is a directory"),
         (("query", "timeline"), "SYMBOL"),
     ],
 )

@@ -11,13 +11,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import duckdb
 import pytest
 from click.testing import CliRunner
 
+from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.cli._options import Date, read_date
 from availability_pipeline.cli.main import cli
+from availability_pipeline.cli.probe import first_date
 from availability_pipeline.record import derived, write
 from availability_pipeline.record.connection import writer
+from availability_pipeline_tests.support import old_schemas
 from availability_pipeline_tests.support.helpers import PATIENCE, flat, make_listing, published
 
 YESTERDAY = dt.datetime.now(dt.UTC).date() - dt.timedelta(1)
@@ -388,6 +393,110 @@ def test_since_is_when_it_was_seen_so_today_is_a_day(ask, path):
         assert answer(ask("query", "revisions", "--since", today, "--json", *more)) == []
     done = ask("query", "revisions", "--since", today + dt.timedelta(1), code=2)
     assert "is in the future" in done.stderr
+
+
+def leaves(group, path=()):
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from leaves(command, (*path, name))
+        if not isinstance(command, click.Group) or command.invoke_without_command:
+            yield " ".join((*path, name)), command
+
+
+def test_every_command_that_reads_or_writes_the_record_takes_db():
+    """What goes on running has the variable alone, as the commands that ask about it."""
+    without = {name for name, command in leaves(cli) if all(p.name != "db" for p in command.params)}
+    assert without == {"demo", "up", "start", "stop", "running", "alerts test"}
+
+
+def test_db_goes_before_the_variable_and_for_that_command_alone(ask, path, monkeypatch, tmp_path):
+    monkeypatch.setenv("AVAILABILITY_DB", str(tmp_path / "none.duckdb"))
+    ask("query", "holes", code=1)
+    for args in (("query", "holes"), ("slo", "acknowledged"), ("validate", "--start", day(31))):
+        assert ask(*args, "--db", path, "--json")
+    assert os.environ["AVAILABILITY_DB"] == str(tmp_path / "none.duckdb")
+    assert "none.duckdb" in ask("query", "holes", code=1).stderr
+    monkeypatch.delenv("AVAILABILITY_DB")
+    monkeypatch.chdir(path.parent)
+    assert answer(ask("query", "holes", "--db", path.name, "--json"))
+    assert "AVAILABILITY_DB" not in os.environ
+
+
+def test_an_empty_db_is_not_the_default_record(ask):
+    assert "Is a directory" in ask("query", "holes", "--db", "", code=1).stderr
+
+
+D = dt.date
+
+
+@pytest.mark.parametrize(
+    ("text", "date"),
+    [
+        ("2024-02-28", D(2024, 2, 28)),
+        ("today", D(2024, 3, 1)),
+        ("today-0", D(2024, 3, 1)),
+        ("yesterday", D(2024, 2, 29)),
+        ("today-1", D(2024, 2, 29)),
+        ("today-7", D(2024, 2, 23)),
+        ("today-61", D(2023, 12, 31)),
+    ],
+)
+def test_a_date_is_read_by_the_clock(text, date):
+    today = D(2024, 3, 1)
+    assert read_date(text, today) == date
+    assert Date(today_too=True, clock=lambda: today).convert(text, None, None) == date
+    if date < today:
+        assert Date(clock=lambda: today).convert(text, None, None) == date
+
+
+@pytest.mark.parametrize(
+    "text", ["tomorrow", "today+1", "today-", "today-x", "today-123456", "today-٧", "", "-7"]
+)
+def test_what_is_not_a_date_is_refused_with_what_may_be_given(text):
+    with pytest.raises(click.BadParameter, match="write it as YYYY-MM-DD, yesterday or today-7"):
+        Date(clock=lambda: D(2024, 3, 1)).convert(text, None, None)
+
+
+def test_a_date_that_is_not_over_by_the_clock_is_refused():
+    """What was today at midnight is a date with files a moment later."""
+    for text in ("today", "2024-03-01", "2024-03-02"):
+        with pytest.raises(click.BadParameter, match="the last whole UTC date is 2024-02-29"):
+            Date(clock=lambda: D(2024, 3, 1)).convert(text, None, None)
+    assert Date(clock=lambda: D(2024, 3, 2)).convert("2024-03-01", None, None) == D(2024, 3, 1)
+    with pytest.raises(click.BadParameter, match="before 2019-09-25"):
+        Date(clock=lambda: D(2024, 3, 1)).convert("today-9999", None, None)
+
+
+def test_every_date_on_the_command_line_may_be_relative(ask):
+    """One parser, whatever the command."""
+    dates = [
+        (name, option)
+        for name, command in leaves(cli)
+        for option in command.params
+        if isinstance(option.type, Date) or "date" in (option.name or "").split("_")
+    ]
+    assert len(dates) > 15
+    assert [one for one in dates if not isinstance(one[1].type, Date)] == []
+    args = ("query", "timeline", "A000USDT", "--json", "--start")
+    assert ask(*args, "today-3", "--end", "yesterday").stdout == (
+        ask(*args, day(2), "--end", YESTERDAY).stdout
+    )
+    assert answer(ask("query", "revisions", "--since", "today", "--json")) == []
+
+
+def test_a_backfill_begins_with_the_record_s_first_date(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("AVAILABILITY_DB", str(path))
+    assert first_date() == START
+    for name in ("none", "empty"):
+        monkeypatch.setenv("AVAILABILITY_DB", str(tmp_path / name))
+        if name == "empty":
+            with writer(tmp_path / name):
+                pass
+        assert first_date() == FIRST_DATE
+    old = tmp_path / "old.duckdb"
+    old_schemas.build(str(old), 1)
+    monkeypatch.setenv("AVAILABILITY_DB", str(old))
+    assert first_date() == D(2024, 1, 1), "a record that the backfill is to migrate"
 
 
 def test_json_and_csv_at_once_are_wrong_usage(ask):

@@ -87,7 +87,8 @@ def test_every_call_in_the_docs_is_one_the_program_takes(call: str) -> None:
     options = {o for p in COMMANDS[name].params for o in (*p.opts, *p.secondary_opts)}
     assert {a for a in arguments if a.startswith("--")} <= options | {"--help"}
     if arguments:
-        COMMANDS[name].make_context(name, arguments)
+        with COMMANDS[name].make_context(name, arguments):
+            pass
 
 
 def test_every_target_of_the_makefile_has_help_and_the_docs_name_no_other() -> None:
