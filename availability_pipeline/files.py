@@ -12,6 +12,7 @@ and what a command writes to a path that it is given has the modes of the user's
 """
 
 import errno
+import fcntl
 import os
 import shutil
 import stat
@@ -19,7 +20,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO
 
 from availability_pipeline import settings
 
@@ -103,6 +104,19 @@ def lock_file(path: Path) -> BinaryIO:
         OSError: as `opened` does.
     """
     return opened(path, os.O_RDWR | os.O_CREAT)
+
+
+def try_lock(lock: IO[Any], *, shared: bool = False) -> bool:
+    """Take a lock on an open file, without waiting; it ends when the file, or its process, does.
+
+    Not for DuckDB's files: their locks are of another kind, and any `close` drops those
+    (`record.apart`).
+    """
+    try:
+        fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager

@@ -5,7 +5,6 @@ Belongs here: the rule, a function from times to times. Does not belong here: fi
 
 import datetime as dt
 import errno
-import fcntl
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -333,12 +332,10 @@ def _manifest_path(path: Path) -> Path:
 def _alone_in(folder: Path) -> Iterator[None]:
     files.private_folder(folder)
     with files.lock_file(folder / _LOCK) as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not files.try_lock(lock):
             raise BackupError(
                 f"another backup is being written to {folder}; try again when it is done"
-            ) from None
+            )
         yield
 
 

@@ -14,7 +14,6 @@ The bucket's credentials, region and endpoint are boto3's own affair (`AWS_PROFI
 """
 
 import datetime as dt
-import fcntl
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
@@ -128,12 +127,8 @@ class Folder:
         """A folder in the destination: on the same disk, so that a rename is all it takes."""
         files.public_folder(self._path)
         with files.lock_file(self._path / _LOCK) as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ExportError(
-                    f"another export to {self} is running; try again when it is done"
-                ) from None
+            if not files.try_lock(lock):
+                raise ExportError(f"another export to {self} is running; try again when it is done")
             with files.temporary_folder(self._path, _STAGING) as staging:
                 yield staging
 

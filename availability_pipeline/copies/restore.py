@@ -6,7 +6,6 @@ looking again (that is a run, started by the command).
 
 import datetime as dt
 import errno
-import fcntl
 import os
 import stat
 import time
@@ -141,10 +140,9 @@ def _replace(part: Path, target: Path, now: dt.datetime, wait_seconds: float) ->
 
 def _lock_alone(lock: BinaryIO, name: Path, target: Path) -> None:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Another restore removes its file at its end: the name may be a third one's by now.
-        alone = os.path.samestat(os.fstat(lock.fileno()), name.stat())
-    except (BlockingIOError, FileNotFoundError):
+        alone = files.try_lock(lock) and os.path.samestat(os.fstat(lock.fileno()), name.stat())
+    except FileNotFoundError:
         alone = False
     if not alone:
         raise BackupError(f"another restore to {target} is running; try again when it is done")

@@ -10,7 +10,6 @@ day: the documentation's answers are those of `--date 2026-11-24`.
 """
 
 import datetime as dt
-import fcntl
 import os
 import shlex
 import shutil
@@ -268,10 +267,8 @@ def _home(folder: Path) -> Iterator[Path]:
     except OSError as error:
         raise DemoError(f"cannot write {folder} ({error.strerror}); start elsewhere") from None
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DemoError(f"another demo is running in {folder}; end it first") from None
+        if not files.try_lock(lock):
+            raise DemoError(f"another demo is running in {folder}; end it first")
         for path in folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)

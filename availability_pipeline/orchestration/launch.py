@@ -6,7 +6,6 @@ run something: `import dagster` takes 1.5 s.
 
 import datetime as dt
 import logging
-import os
 import threading
 import time
 import uuid
@@ -25,7 +24,7 @@ from availability_pipeline.archive.listing import Progress
 from availability_pipeline.masking import mask
 from availability_pipeline.orchestration.code_location import build_defs
 from availability_pipeline.orchestration.instance.launcher import own_tags, watching
-from availability_pipeline.orchestration.instance.run_log import failure_reason
+from availability_pipeline.orchestration.instance.run_log import first_failure
 from availability_pipeline.orchestration.partitions import DAILY_AVAILABILITY, range_tags
 from availability_pipeline.orchestration.resources import Clock, Reporter
 from availability_pipeline.queries.arguments import DateLike, as_probed_range
@@ -98,13 +97,12 @@ def history(folder: Path) -> Iterator[dg.DagsterInstance]:
 
 
 def _open(folder: Path) -> dg.DagsterInstance:
-    os.environ["DAGSTER_HOME"] = str(folder)
     # dagster-postgres logs each of its six attempts, four lines each, before it gives up.
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with _one_line(folder, dg.DagsterError, OSError, ImportError):
-            return dg.DagsterInstance.get()
+            return dg.DagsterInstance.from_config(str(folder))
     finally:
         logging.disable(before)
 
@@ -203,7 +201,6 @@ def _run(
     now: dt.datetime | None = None,
 ) -> RunOutcome:
     folder = home()
-    os.environ["DAGSTER_HOME"] = str(folder)
     clock = _StoppedClock(now) if now else Clock()
     job = build_defs(
         resources={"reporter": reporter or Reporter(), "clock": clock}
@@ -246,7 +243,8 @@ def _run(
             _cancel(instance, run_id, future)
             raise  # `instance` stays open for the thread, which ends with the process
     instance.dispose()
-    return RunOutcome(result.run_id, result.success, None if result.success else _why(result))
+    reason = None if result.success else first_failure(result.all_events)
+    return RunOutcome(result.run_id, result.success, reason)
 
 
 def _cancel(instance: dg.DagsterInstance, run_id: str, ended: "Future[Any]") -> None:
@@ -262,10 +260,3 @@ def _cancel(instance: dg.DagsterInstance, run_id: str, ended: "Future[Any]") -> 
         instance.report_run_canceled(run, message=INTERRUPTED)
         if instance.event_log_storage.supports_global_concurrency_limits:
             instance.event_log_storage.free_concurrency_slots_for_run(run_id)
-
-
-def _why(result: dg.ExecuteInProcessResult) -> str:
-    for event in result.all_events:
-        if event.is_step_failure:
-            return failure_reason(event)
-    return "the run failed; its log is in the Dagster UI"

@@ -4,11 +4,6 @@ import datetime as dt
 from collections.abc import Mapping
 
 import dagster as dg
-from dagster._core.storage.tags import (
-    ASSET_PARTITION_RANGE_END_TAG,
-    ASSET_PARTITION_RANGE_START_TAG,
-    PARTITION_NAME_TAG,
-)
 
 from availability_pipeline.archive.datasets import FIRST_DATE
 from availability_pipeline.record.schema import TABLE
@@ -22,6 +17,11 @@ ONE_RUN = dg.BackfillPolicy.single_run()
 """A range of partitions is one run. On assets without partitions, too: otherwise Dagster refuses
 `dagster asset materialize --partition-range` for a selection that has one of them."""
 
+
+# Dagster's own tags, as they stand in every run history; a test compares them with Dagster's names.
+PARTITION_NAME_TAG = "dagster/partition"
+ASSET_PARTITION_RANGE_START_TAG = "dagster/asset_partition_range_start"
+ASSET_PARTITION_RANGE_END_TAG = "dagster/asset_partition_range_end"
 
 DATES_TAG = "dates"
 """The run tag that says in the UI's list of runs which dates a run is about."""
@@ -41,8 +41,19 @@ def range_tags(start: dt.date, end: dt.date) -> dict[str, str]:
     return {**tags, DATES_TAG: dates_of(tags)}
 
 
+def span_of(tags: Mapping[str, str]) -> tuple[dt.date, dt.date] | None:
+    """The first and the last date that a run is about, from its tags; None where there are none."""
+    one = tags.get(PARTITION_NAME_TAG, "")
+    try:
+        start = dt.date.fromisoformat(tags.get(ASSET_PARTITION_RANGE_START_TAG, one))
+        return start, dt.date.fromisoformat(tags.get(ASSET_PARTITION_RANGE_END_TAG, one))
+    except ValueError:
+        return None
+
+
 def dates_of(tags: Mapping[str, str]) -> str:
-    """The dates a run is about, from its tags: `2024-01-15`, `2024-01-15 to 2024-01-20` or ``."""
-    start = tags.get(ASSET_PARTITION_RANGE_START_TAG) or tags.get(PARTITION_NAME_TAG, "")
-    end = tags.get(ASSET_PARTITION_RANGE_END_TAG, start)
-    return start if start == end else f"{start} to {end}"
+    """The same as text: `2024-01-15`, `2024-01-15 to 2024-01-20` or ``."""
+    if (span := span_of(tags)) is None:
+        return ""
+    start, end = span
+    return f"{start}" if start == end else f"{start} to {end}"

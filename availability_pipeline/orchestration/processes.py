@@ -9,7 +9,6 @@ first, a session of its own, and an end for the whole group.
 
 import argparse
 import datetime as dt
-import fcntl
 import io
 import json
 import os
@@ -212,7 +211,7 @@ def find(home: Path) -> Running | None:
     """What runs on this home, or None."""
     try:
         with _text(files.opened(home / LOCK, os.O_RDWR)) as lock:
-            if _take(lock):
+            if files.try_lock(lock):
                 return None
             text = lock.read()
     except FileNotFoundError:
@@ -413,14 +412,6 @@ def keep_bounded(log: Path) -> None:
             files.opened(log, os.O_WRONLY | os.O_TRUNC).close()
 
 
-def _take(lock: TextIO) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def _lives(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -436,7 +427,7 @@ def _locked(home: Path) -> Iterator[TextIO]:
     except OSError as error:
         raise BackgroundError(f"{error.filename} {error.strerror}; remove it") from None
     with _text(file) as lock:
-        if not _take(lock):
+        if not files.try_lock(lock):
             found = find(home)
             where = f" at {found.address}" if found else ""
             raise BackgroundError(f"UI and daemon already run on {home}{where}; `stop` them first")

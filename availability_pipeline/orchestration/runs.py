@@ -13,7 +13,7 @@ import dagster as dg
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, InstigatorType
 from dagster._utils.schedules import schedule_execution_time_iterator
 
-from availability_pipeline.orchestration.instance.run_log import failure_reason
+from availability_pipeline.orchestration.instance.run_log import FAILURES, first_failure, job_label
 from availability_pipeline.orchestration.partitions import DAILY_AVAILABILITY
 from availability_pipeline.quality import rules
 from availability_pipeline.quality.rules import UpdateRun, Verdict
@@ -270,12 +270,12 @@ def _past(instance: dg.DagsterInstance, record: dg.RunRecord) -> PastRun:
     whole = record.start_time is not None and record.end_time is not None
     return PastRun(
         run_id=run.run_id,
-        job="from the UI" if run.job_name.startswith("__") else run.job_name,
+        job=job_label(run.job_name),
         launched_by=_launched_by(run.tags),
         launched_at=record.create_timestamp,
         status=run.status.value.lower(),
         seconds=round((record.end_time or 0) - (record.start_time or 0), 1) if whole else None,
-        error=_why(instance, run.run_id) if run.status == dg.DagsterRunStatus.FAILURE else None,
+        error=_reason(instance, run.run_id) if run.status == dg.DagsterRunStatus.FAILURE else None,
     )
 
 
@@ -288,9 +288,6 @@ def _launched_by(tags: Mapping[str, str]) -> str:
     return "backfill" if "dagster/backfill" in tags else "hand"
 
 
-def _why(instance: dg.DagsterInstance, run_id: str) -> str | None:
-    kinds = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
-    for entry in instance.all_logs(run_id, of_type=kinds):
-        if entry.dagster_event:
-            return failure_reason(entry.dagster_event)
-    return None
+def _reason(instance: dg.DagsterInstance, run_id: str) -> str:
+    entries = instance.all_logs(run_id, of_type=FAILURES)
+    return first_failure(entry.dagster_event for entry in entries)

@@ -20,17 +20,14 @@ from pathlib import Path
 from typing import Literal
 
 import dagster as dg
-from dagster._core.storage.tags import (
-    ASSET_PARTITION_RANGE_END_TAG,
-    ASSET_PARTITION_RANGE_START_TAG,
-    PARTITION_NAME_TAG,
-)
 
 from availability_pipeline import PROGRAM
 from availability_pipeline.alerts import delivery, journal, outbox, rules
 from availability_pipeline.alerts.outbox import Lost, State
 from availability_pipeline.alerts.rules import ALWAYS, Event, Message, Span
 from availability_pipeline.masking import mask_target
+from availability_pipeline.orchestration.instance.run_log import failure_reason, job_label
+from availability_pipeline.orchestration.partitions import span_of
 from availability_pipeline.orchestration.resources import Clock
 from availability_pipeline.orchestration.schedules import late_arrivals
 from availability_pipeline.settings import Settings
@@ -205,7 +202,9 @@ def _events_of(
         record.event_log_entry.dagster_event
         for record in instance.get_records_for_run(run.run_id, of_type=kinds).records
     ]
-    span, steps, failure = _span(run.tags), set(), None
+    dates = span_of(run.tags)
+    span = Span(start=dates[0], end=dates[1]) if dates else ALWAYS
+    steps, failure = set(), None
     for event in events:
         if event is None:
             continue
@@ -215,7 +214,7 @@ def _events_of(
             failure = failure or event
         elif event.step_key:
             steps.add(event.step_key)
-    name = _name(run)
+    name = job_label(run.job_name, run.asset_selection or ())
     ended = entry.get_dagster_event()
     if ended.event_type == dg.DagsterEventType.RUN_SUCCESS:
         yield rules.RunSucceeded(run_id=run.run_id, name=name, span=span, steps=steps)
@@ -225,7 +224,7 @@ def _events_of(
             name=name,
             span=span,
             step=failure.step_key if failure else None,
-            error=_why(failure or ended),
+            error=failure_reason(failure or ended),
             moving=run.job_name == late_arrivals.name,
         )
 
@@ -274,28 +273,3 @@ def _days(text: object) -> Span | None:
     except ValueError:
         return None
     return Span(start=date, end=date) if date else None
-
-
-def _span(tags: Mapping[str, str]) -> Span:
-    first = _days(tags.get(ASSET_PARTITION_RANGE_START_TAG) or tags.get(PARTITION_NAME_TAG))
-    last = _days(tags.get(ASSET_PARTITION_RANGE_END_TAG) or tags.get(PARTITION_NAME_TAG))
-    return Span(start=first.start, end=last.end) if first and last else ALWAYS
-
-
-def _name(run: dg.DagsterRun) -> str:
-    if not run.job_name.startswith("__"):
-        return run.job_name
-    # What the UI's "Materialize" runs has only an internal name.
-    keys = sorted(key.to_user_string() for key in run.asset_selection or ())
-    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-    return f"materialize {', '.join(keys[:3])}{more}" if keys else "materialize"
-
-
-def _why(event: dg.DagsterEvent) -> str:
-    if event.is_step_failure:
-        data = event.step_failure_data
-        if data.user_failure_data and data.user_failure_data.description:
-            return data.user_failure_data.description
-        if data.error:
-            return (data.error.cause or data.error).message
-    return event.message or "the run failed; its log is in the Dagster UI"

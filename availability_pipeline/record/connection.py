@@ -13,7 +13,6 @@ with no settings of ours, so that other code's `duckdb.connect` works beside our
 """
 
 import errno
-import fcntl
 import logging
 import os
 import random
@@ -408,14 +407,10 @@ def turn(path: Path, patience: Patience, *, writing: bool) -> Iterator[None]:
         yield  # nobody has written here yet, or the folder may not be written
         return
     with lock:
-        while True:
-            try:
-                fcntl.flock(lock, (fcntl.LOCK_EX if writing else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                patience.wait()
+        while not files.try_lock(lock, shared=not writing):
+            patience.wait()
         if not writing:
-            fcntl.flock(lock, fcntl.LOCK_UN)
+            lock.close()
         yield
 
 

@@ -108,7 +108,6 @@ SETS_THE_ENVIRONMENT = {
     "availability_pipeline.settings",
     # For their children, and Dagster's own variables.
     "availability_pipeline.demo.run",
-    "availability_pipeline.orchestration.launch",
     # For Dagster's batch size: the variable is its only switch.
     "availability_pipeline.orchestration.instance.event_log",
 }

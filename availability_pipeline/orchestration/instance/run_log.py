@@ -13,7 +13,7 @@ lines to a file that another process has just renamed.
 import datetime as dt
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import dagster as dg
@@ -23,8 +23,7 @@ from availability_pipeline import files, logs, settings
 from availability_pipeline.masking import mask
 from availability_pipeline.orchestration.partitions import dates_of
 
-MATERIALIZE = "materialize"
-"""What a run is called that was started in the UI on assets and not on a job."""
+NO_REASON = "the run failed; its log is in the Dagster UI"
 
 DAGSTERS_OWN = str(Path(dg.__file__).parent / "_core" / "execution")
 """Where Dagster says, as an error, that it leaves out each step after one that failed."""
@@ -118,9 +117,28 @@ def say_failed(instance: dg.DagsterInstance, run: dg.DagsterRun, why: str) -> No
             handler.handle(record)
 
 
-def job_label(job: str | None) -> str:
-    """The job's name, or `materialize` for the nameless one behind the UI's button."""
-    return MATERIALIZE if job is None or job.startswith("__") else job
+def job_label(job: str | None, assets: Iterable[dg.AssetKey] = ()) -> str:
+    """The job's name; of the nameless one behind the UI's button `materialize`, and which assets.
+
+    Args:
+        job: as Dagster calls it.
+        assets: the run's selection, where it is wanted.
+    """
+    if job is not None and not job.startswith("__"):
+        return job
+    keys = sorted(key.to_user_string() for key in assets)
+    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+    return f"materialize {', '.join(keys[:3])}{more}".rstrip()
+
+
+FAILURES = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
+
+
+def first_failure(events: Iterable[dg.DagsterEvent | None]) -> str:
+    """Why a run failed, from its events in their order: what its first failed step says."""
+    failures = (event for event in events if event and event.event_type in FAILURES)
+    event = next(failures, None)
+    return failure_reason(event) if event else NO_REASON
 
 
 def failure_reason(event: dg.DagsterEvent) -> str:
@@ -133,7 +151,7 @@ def failure_reason(event: dg.DagsterEvent) -> str:
     if error:
         # Dagster wraps what a step raised in an error of its own.
         return " ".join(str((error.cause or error).message).split())[:1000]
-    return event.message or "its log is in the Dagster UI"
+    return event.message or NO_REASON
 
 
 def _failure(event: dg.DagsterEvent) -> str | None:
