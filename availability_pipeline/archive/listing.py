@@ -25,9 +25,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
 
-from availability_pipeline.archive._client import make_client
+from availability_pipeline.archive._client import ResponseParserError, make_client
 from availability_pipeline.archive._pages import MalformedPageError, Names, Page, instants
 from availability_pipeline.archive.datasets import UM_KLINES_1M, Dataset, unsettled
 from availability_pipeline.masking import printable

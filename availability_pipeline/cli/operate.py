@@ -327,6 +327,7 @@ def _running(
 
     from availability_pipeline.orchestration import processes, schedules
     from availability_pipeline.orchestration import runs as health
+    from availability_pipeline.orchestration.instance import ticks
 
     defined = schedules.schedules(s)
     daemon = asdict(health.daemon(instance, now))
@@ -339,8 +340,8 @@ def _running(
     alone = [processes.UNWATCHED] if found and processes.unwatched(found) else []
     return {
         "daemon": daemon,
-        "overdue": alone + health.overdue(instance, defined, schedules.sensors(s), now),
-        "schedules": [asdict(x) for x in health.schedules(instance, defined, now)],
+        "overdue": alone + ticks.overdue(instance, defined, schedules.sensors(s), now),
+        "schedules": [asdict(x) for x in ticks.schedules(instance, defined, now)],
         "runs": [asdict(x) for x in health.last_runs(instance)],
     }
 

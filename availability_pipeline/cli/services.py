@@ -135,6 +135,7 @@ def running() -> None:
 def _complaints(found: "Running | None", folder: Path) -> list[str]:
     without_beta_warnings()
     from availability_pipeline.orchestration import processes, runs, schedules
+    from availability_pipeline.orchestration.instance import ticks
 
     said = [processes.UNWATCHED] if found and processes.unwatched(found) else []
     if found and found.pid and not processes.answers(f"{found.address}/server_info"):
@@ -151,7 +152,7 @@ def _complaints(found: "Running | None", folder: Path) -> list[str]:
         gone = processes.outlived(folder, beat)
         if gone or (not daemon.running and (found is None or beat)):
             said.append("the daemon gives no sign of life")
-        said += runs.overdue(
+        said += ticks.overdue(
             instance, schedules.schedules(configured), schedules.sensors(configured), now
         )
     return said

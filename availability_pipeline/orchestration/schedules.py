@@ -1,9 +1,7 @@
-"""When what runs: jobs and schedules.
+"""When what runs: jobs, schedules and their sensors, and with which settings each is defined.
 
-Belongs here: selections and cron lines, each with its reason, and which of them are defined with
-which settings. Does not belong here: what a run does (`assets`). After an outage Dagster launches
-each schedule's latest missed tick and drops the earlier ones, so repair never relies on a tick:
-each later run covers the dates of the earlier ones.
+After an outage Dagster launches each schedule's latest missed tick and drops the earlier ones, so
+repair never relies on a tick: each later run covers the dates of the earlier ones.
 """
 
 import datetime as dt
@@ -12,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from availability_pipeline import PROGRAM, extras, settings
 from availability_pipeline.archive.datasets import FIRST_DATE
@@ -20,8 +17,6 @@ from availability_pipeline.orchestration import assets
 from availability_pipeline.orchestration.instance.retention import history_retention
 from availability_pipeline.orchestration.partitions import DATES_TAG, range_tags, yesterday
 from availability_pipeline.settings import Settings
-
-Job = dg.JobDefinition | UnresolvedAssetJobDefinition
 
 
 def _described(make: Callable[..., Any], **options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -183,9 +178,10 @@ def _yesterday(context: dg.ScheduleEvaluationContext) -> dt.date:
     return yesterday(context.scheduled_execution_time)
 
 
-def jobs(configured: Settings) -> list[Job]:
+def jobs(configured: Settings) -> list[Any]:
     """The jobs of what is configured."""
-    found: list[Job] = [daily_update, late_arrivals, full_reconcile, slo_checks, history_retention]
+    # The class of most of them is private to Dagster.
+    found: list[Any] = [daily_update, late_arrivals, full_reconcile, slo_checks, history_retention]
     if not extras.missing("report"):
         found.append(draw_report)
     if configured.publish_url:

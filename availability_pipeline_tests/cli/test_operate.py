@@ -33,6 +33,7 @@ from availability_pipeline.cli.main import cli
 from availability_pipeline.cli.operate import next_step
 from availability_pipeline.errors import StoreBusyError
 from availability_pipeline.orchestration import launch, processes, runs, schedules
+from availability_pipeline.orchestration.instance import ticks
 from availability_pipeline.orchestration.partitions import DAILY_AVAILABILITY
 from availability_pipeline.quality import rules
 from availability_pipeline.record import schema
@@ -265,9 +266,9 @@ def test_a_schedule_that_was_switched_off_or_on_a_minute_ago_is_not_overdue(home
         tick(instance, "late_arrivals_schedule", off, TickStatus.SUCCESS, ago=9999)
         tick(instance, "slo_schedule", InstigatorStatus.RUNNING, since=minute_ago)
         defined = schedules.schedules(settings.load())
-        assert runs.overdue(instance, defined, [], NOW) == []
+        assert ticks.overdue(instance, defined, [], NOW) == []
         later = NOW + dt.timedelta(days=2)
-        [line] = runs.overdue(instance, defined, [], later)
+        [line] = ticks.overdue(instance, defined, [], later)
     due = later.replace(hour=9, minute=30, second=0, microsecond=0)
     due -= dt.timedelta(days=later - dt.timedelta(minutes=10) < due)
     assert line == f"slo_schedule was not evaluated at {due:%Y-%m-%d %H:%M} UTC"

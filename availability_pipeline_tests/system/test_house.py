@@ -8,6 +8,8 @@ tested with other settings.
 import ast
 import importlib
 import os
+import pkgutil
+import re
 import shutil
 import subprocess
 import sys
@@ -89,6 +91,83 @@ def test_what_is_private_to_a_room_is_imported_there_only(module: str) -> None:
                 assert not private or module.split(".")[1:2] == room, (
                     f"{module} line {node.lineno}: {last} belongs to {room}"
                 )
+
+
+def imported(module: str) -> list[str]:
+    """Each name that a module imports, in full."""
+    found = []
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return found
+
+
+def private(name: str) -> bool:
+    """Whether a name belongs to another distribution that does not document it."""
+    first, *rest = name.split(".")
+    if first == "botocore":  # what boto3's documentation names of it
+        return rest[0] not in ("config", "exceptions")
+    ours = first in (PACKAGE.name, "__future__")
+    return not ours and any(part.startswith("_") for part in (first, *rest))
+
+
+ALLOWED = {"dagster": "availability_pipeline.orchestration.instance.",
+           "botocore": "availability_pipeline.archive._client"}  # fmt: skip
+"""Where the private parts of a distribution may be imported."""
+
+
+@by_module
+def test_private_parts_of_others_are_imported_in_one_room(module: str) -> None:
+    for name in filter(private, imported(module)):
+        room = ALLOWED.get(name.partition(".")[0], "nowhere")
+        assert module.startswith(room), f"{module} imports {name}"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("dagster._core.events.ASSET_EVENTS", True),
+        ("dagster.AssetKey", False),
+        ("botocore.session", True),
+        ("botocore.exceptions.ClientError", False),
+        ("apprise.utils._x", True),
+        ("availability_pipeline.archive._client.make_client", False),
+    ],
+)
+def test_what_is_private_is_known_by_its_name(name: str, expected: bool) -> None:
+    assert private(name) is expected
+
+
+INSTANCE = [module for module in MODULES if module.startswith(ALLOWED["dagster"])]
+
+
+@pytest.mark.parametrize("module", INSTANCE)
+def test_what_a_module_stands_on_is_there_and_is_all_that_it_imports(module: str) -> None:
+    """An upgrade of Dagster fails here by name, before it fails where a run is stored."""
+    docstring = ast.get_docstring(tree(module)) or ""
+    listed = re.findall(
+        r"^    (dagster[\w.]+)$", docstring.partition("Stands on:")[2], re.MULTILINE
+    )
+    assert listed
+    for name in listed:
+        pkgutil.resolve_name(name)
+    theirs = filter(private, imported(module))
+    assert [name for name in theirs if not any(one.startswith(name) for one in listed)] == []
+
+
+def test_dagster_s_tags_are_spelt_as_dagster_spells_them() -> None:
+    from dagster._core.storage import tags
+
+    from availability_pipeline.orchestration import partitions
+    from availability_pipeline.orchestration.instance import launcher
+
+    for name in ("PARTITION_NAME_TAG", "ASSET_PARTITION_RANGE_START_TAG",
+                 "ASSET_PARTITION_RANGE_END_TAG"):  # fmt: skip
+        assert getattr(partitions, name) == getattr(tags, name)
+    assert launcher.HOST_TAG.startswith(tags.HIDDEN_TAG_PREFIX)
+    assert launcher.PID_TAG.startswith(tags.HIDDEN_TAG_PREFIX)
 
 
 def test_reading_needs_neither_dagster_nor_pandas_nor_boto3() -> None:

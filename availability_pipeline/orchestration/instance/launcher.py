@@ -1,9 +1,6 @@
 """Runs whose process vanished: noticed, marked as failed, their place in the pool given back.
 
-Belongs here: telling a dead process from a living one, and what `dagster.yaml` and the CLI need
-for it. Does not belong here: starting runs (`launch`).
-
-Dagster's run monitoring asks the launcher whether a started run is still alive, but the stock
+Dagster's run monitoring asks the launcher whether a started run is still alive, but its default
 launcher cannot say: a run whose process was killed (power cut, out of memory, `kill -9` of a CLI
 command) would stay STARTED and keep the one writer's place until `max_runtime_seconds`. The
 launcher here can say. Where no daemon runs, the CLI looks for itself, see `watching`.
@@ -12,35 +9,48 @@ A process is known by host and process id, and by having started before its run 
 id given to another process, or a reboot, does not bring a run back to life. A run of another
 host, or one without our tag, is left alone: `max_runtime_seconds` ends it.
 
-The code server is the parent of the runs it started, and looks every half second whether one of
+The code server is the parent of the runs it started, and checks every half second whether one of
 them died. It alone knows the exit code, so it alone can name the signal; whoever else notices (the
 code server is gone, too, or the run is a command's) knows only that the process is not there.
 Whoever it is marks the run through `WatchfulInstance`, which finds the reason and writes the log.
+
+Stands on:
+    dagster._core.definitions.repository_definition.SINGLETON_REPOSITORY_NAME
+    dagster._core.events.JobFailureData
+    dagster._core.instance.instance.DagsterInstance.create_run_for_job
+    dagster._core.instance.instance.DagsterInstance.report_run_failed
+    dagster._core.instance.ref.InstanceRef.config_defaults
+    dagster._core.launcher.CheckRunHealthResult
+    dagster._core.launcher.LaunchRunContext
+    dagster._core.launcher.RunLauncher.check_run_worker_health
+    dagster._core.launcher.RunLauncher.supports_check_run_worker_health
+    dagster._core.launcher.WorkerStatus
+    dagster._core.remote_origin.ManagedGrpcPythonEnvCodeLocationOrigin
+    dagster._core.remote_origin.RemoteJobOrigin
+    dagster._core.remote_origin.RemoteRepositoryOrigin
+    dagster._core.types.loadable_target_origin.LoadableTargetOrigin
 """
 
 import os
 import platform
 import re
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psutil
 from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
 from dagster._core.events import JobFailureData
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
-from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 from dagster._core.remote_origin import (
     ManagedGrpcPythonEnvCodeLocationOrigin,
     RemoteJobOrigin,
     RemoteRepositoryOrigin,
 )
-from dagster._core.storage.tags import HIDDEN_TAG_PREFIX
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -49,8 +59,8 @@ from availability_pipeline.orchestration.partitions import DATES_TAG, dates_of
 
 WHY = "its process vanished (killed, or the machine went down)"
 
-# The prefix keeps them out of the UI: they are for `vanished` and for nobody else.
-HOST_TAG, PID_TAG = f"{HIDDEN_TAG_PREFIX}availability_host", f"{HIDDEN_TAG_PREFIX}availability_pid"
+# Dagster's prefix for what the UI does not show: they are for `vanished` alone.
+HOST_TAG, PID_TAG = ".dagster/availability_host", ".dagster/availability_pid"
 OLDER = {HOST_TAG: "availability/host", PID_TAG: "availability/pid"}
 """What they were called in 0.1."""
 
@@ -92,24 +102,15 @@ def _is_pid(text: str) -> bool:
 
 def is_alive(pid: int, before: float) -> bool:
     """Whether the process is there and had started at `before` (seconds since 1970)."""
-    proc = Path("/proc")
     try:
-        if (proc / "stat").exists():
-            # After the command, which may hold spaces and brackets: state, then 18 fields to the
-            # start in ticks since boot.
-            fields = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
-            if fields[0] in "ZX":  # a zombie
-                return False
-            [boot] = (line for line in (proc / "stat").read_text().splitlines() if "btime" in line)
-            started = int(boot.split()[1]) + int(fields[19]) / os.sysconf("SC_CLK_TCK")
-            return started <= before + _SLACK_SECONDS
-    except (FileNotFoundError, ProcessLookupError):
+        process = psutil.Process(pid)
+        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return False
+        return process.create_time() <= before + _SLACK_SECONDS
+    except psutil.NoSuchProcess:
         return False
-    # macOS: without the start time, so an id used again looks alive until `max_runtime_seconds`.
-    state = subprocess.run(  # noqa: S603 - our own arguments
-        ["/bin/ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    return bool(state) and not state.startswith("Z")
+    except psutil.AccessDenied:  # another user's: `max_runtime_seconds` ends the run
+        return True
 
 
 def vanished(instance: dg.DagsterInstance, run_id: str) -> bool:
@@ -186,12 +187,12 @@ def watching(instance: dg.DagsterInstance) -> Iterator[None]:
         thread.join()
 
 
-class WatchfulRunLauncher(DefaultRunLauncher):
+class WatchfulRunLauncher(dg.DefaultRunLauncher):
     """Dagster's default launcher, which can also say whether a run's process is alive."""
 
     @property
     def supports_check_run_worker_health(self) -> bool:
-        """Yes; the stock one cannot."""
+        """Yes; Dagster's default launcher cannot."""
         return True
 
     def launch_run(self, context: LaunchRunContext) -> None:

@@ -1,12 +1,14 @@
 """How long Dagster's run history is kept: Dagster itself never deletes a run.
 
-Belongs here: deciding which runs may go, deleting them, and the job that does it. Does not belong
-here: the record (`store`), where nothing is ever forgotten.
-
 There are 2,240 runs a year, the weekly one with 2,600 materialisations and more. But to Dagster a
 partition is materialised because some run's event says so: with the last such run its partition
 would be called missing. So a run goes only when it is old, ended, and each of its partitions was
-materialised again later; the weekly reconcile does that for all of them.
+materialised again later; the weekly reconcile does that for all of them. The record
+forgets nothing.
+
+Stands on:
+    dagster._core.instance.instance.DagsterInstance.compute_log_manager
+    dagster._core.instance.instance.DagsterInstance.get_latest_storage_id_by_partition
 """
 
 import datetime as dt

@@ -1,13 +1,18 @@
 """What runs say, in one rotating file that people follow with `tail` and search with `grep`.
 
-Belongs here: the handler that `dagster.yaml` names under `python_logs`, and the one line a failure
-gets. Does not belong here: the line's format (`logs`). Dagster hands the handler every record of
-a run, in the process that runs it: what an asset logs with `context.log`, and Dagster's own events.
-Kept are the former from INFO on, and of the latter failures only.
+`RunLogHandler` is named in `dagster.yaml` under `python_logs`. Dagster hands it every record of a
+run, in the process that runs it: what an asset logs with `context.log`, and Dagster's own events.
+Kept are the former from INFO on, and of the latter failures only. How a run is called and why it
+failed is said here for the log, `status`, the commands and the alerts alike.
 
 Several processes write at once (runs of the daemon and of the CLI), so the file is locked around
 each line and each rotation, by `concurrent-log-handler`; the standard library's handler would lose
 lines to a file that another process has just renamed.
+
+Stands on:
+    dagster._core.execution
+    dagster._core.instance.instance.DagsterInstance.get_yaml_python_handlers
+    dagster._core.log_manager.DagsterLogRecordMetadata
 """
 
 import datetime as dt

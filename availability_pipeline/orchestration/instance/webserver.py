@@ -1,8 +1,5 @@
 """The Dagster UI behind a guard: `dagster-webserver` with the same options, refusing foreign pages.
 
-Belongs here: which requests may reach Dagster's webserver. Does not belong here: a log-in (there
-is none), starting the process (`demo_ui`, deploy/).
-
 Dagster's own webserver executes GraphQL mutations on GET, on POST with any content type, and under
 any Host and Origin. So any web page that is open in a browser on this machine can launch runs: an
 `<img>`, a form, a websocket, or a page whose host name was rebound to 127.0.0.1. The guard admits
@@ -13,7 +10,14 @@ any Host and Origin. So any web page that is open in a browser on this machine c
 - GraphQL by POST only, and bodies in JSON only (`<img>` and forms can send neither).
 
 A program without a browser sends no Origin and no Sec-Fetch-Site, so scripts and health checks work
-as before. Anyone who can connect can still do everything: see docs/security.md.
+as before. There is no log-in: whoever can connect can do everything, see docs/security.md.
+
+Stands on:
+    dagster._core.workspace.context.IWorkspaceProcessContext
+    dagster_webserver.cli.cli
+    dagster_webserver.cli.create_app_from_workspace_process_context
+    dagster_webserver.webserver.DagsterWebserver.build_middleware
+    dagster_webserver.webserver.DagsterWebserver.create_asgi_app
 """
 
 import ipaddress
