@@ -1,9 +1,7 @@
 """Messages on their way: what is still to be sent to which target, and when to try again.
 
-Belongs here: the remembered state of alerting, which lives in the sensor's cursor, and pure steps
-on it. Does not belong here: what is worth a message (`alert_rules`), sending (`alert_targets`).
-
-Each target takes its messages in their order: while one waits, those after it wait too, so that
+The state of alerting lives in the sensor's cursor; here are its values and pure steps on it. Each
+target takes its messages in their order: while one waits, those after it wait too, so that
 "recovered" never arrives before "failed". A target is known by a slow hash of its address (see
 `target_key`), never by its position in the setting, which changes with the setting.
 """

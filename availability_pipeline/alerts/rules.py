@@ -1,7 +1,7 @@
-"""What alerts are about: events of runs and checks, what is in trouble, messages.
+"""What is worth a message, and its words: events of runs and checks, what is in trouble, messages.
 
-Belongs here: the values, which live in a sensor's cursor as JSON. Does not belong here: what is
-worth an alert (`alert_rules`), the words (`alert_texts`).
+Pure: `decide` takes what is in trouble and what happened, and returns what is in trouble now and
+what is to be said. All of its values live in a sensor's cursor as JSON.
 """
 
 import datetime as dt

@@ -1,6 +1,7 @@
-"""Which backups to keep: the last of each day, week and month, as restic does it.
+"""Backups: verified copies of the record in one folder, and which of them are kept.
 
-Belongs here: the rule, a function from times to times. Does not belong here: files (`backup`).
+Kept is the last one of each day, week and month, as restic does it: `kept` is a function from times
+to times.
 """
 
 import datetime as dt

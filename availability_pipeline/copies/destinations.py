@@ -1,13 +1,12 @@
 """Where exported files go: a folder, or a bucket of S3 or of something that speaks it.
 
-Belongs here: reading, replacing and removing files by name, each atomically. Does not belong
-here: which files there are (`export`).
-
-Two exports at once to one place: the second is refused. A folder is locked with `flock`, a bucket
-with an object that S3 makes only where there is none (If-None-Match). An export that was killed
-leaves that object: after LOCK_HOURS the next one takes it over. Should the first one still be at
-work then, every write of both names the version that it replaces (If-Match), so that the later
-one fails and no manifest names a file that another export has changed or removed.
+Files are read, replaced and removed by name, each atomically. Two exports at once to one place: the
+second is refused. A folder is locked with `flock`, a bucket with an object that S3 makes only where
+there is none (If-None-Match). An export that was killed leaves that object: after LOCK_HOURS the
+next one takes it over. Should the first one still be at work then, every write of both names the
+version that it replaces (If-Match), so that the later one fails and no manifest names a file that
+another export has changed or removed. That is why objects are written by `put_object`: boto3's
+`upload_file` takes no condition and does not return the ETag.
 
 The bucket's credentials, region and endpoint are boto3's own affair (`AWS_PROFILE`,
 `AWS_ENDPOINT_URL`, ...); they have nothing to do with the archive's client, which never signs.

@@ -1,11 +1,8 @@
 """The record as Parquet or CSV files with a manifest, for programs that do not speak DuckDB.
 
-Belongs here: which files there are, what is in them, and in what order they change. Does not
-belong here: where they go (`destinations`), when (`automation`).
-
-The files are made from a copy of the record (`snapshot`), so a writer waits for 0.05 s and not
-for the export. A file whose rows are unchanged is left alone: of the months of a daily update one
-or two are written again. `manifest.json` is replaced last. With `versioned` names no file is ever
+The files are made from a copy of the record (`_snapshot`), so a writer waits for 0.05 s and not for
+the export. A file whose rows are unchanged is left alone: of the months of a daily update one or
+two are written again. `manifest.json` is replaced last. With `versioned` names no file is ever
 changed, and the files of the manifest before stay until the next export: who follows the manifest
 sees the old set or the new one, on S3 too.
 """

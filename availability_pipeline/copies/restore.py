@@ -1,8 +1,4 @@
-"""Putting a backup back in the record's place, and what has to be probed again afterwards.
-
-Belongs here: the replacement and its lock. Does not belong here: proving a backup (`backup`),
-looking again (that is a run, started by the command).
-"""
+"""Putting a backup back in the record's place, and which dates are to be probed again."""
 
 import datetime as dt
 import errno

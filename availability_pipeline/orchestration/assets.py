@@ -1,8 +1,7 @@
 """The data assets: from the archive to the record and what follows from it.
 
-Belongs here: fetching through resources, one call into the domain, metadata for the UI. Does not
-belong here: SQL that decides anything (`store`, `derived`), rules (`slo`), checks (`checks`), times
-(`automation`).
+An asset fetches through resources, calls the domain, and gives the UI its numbers; SQL, rules and
+formats are of the packages below.
 """
 
 import base64

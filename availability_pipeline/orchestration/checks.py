@@ -1,8 +1,6 @@
 """The standing checks: what should hold of the whole record, judged once a day.
 
-Belongs here: fetching through resources, one call into `standing` or `health`, translation. Does
-not belong here: rules (`slo`), SQL (`standing`), reading Dagster's records (`health`).
-
+`quality.checks` has the questions to the record, `runs` those to Dagster; here they become checks.
 All are on the asset `record` (`assets` says why). They block nothing and take no place in a pool:
 they read, and wait for a writer. A check that cannot judge says why in its own history, as a
 warning that starts with "Not judged", and fails its run, which is alerted once. A query that fails

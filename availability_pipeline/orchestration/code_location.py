@@ -1,4 +1,4 @@
-"""Assembly, and nothing else: the definitions of what is configured.
+"""Assembly: the definitions of what is configured.
 
 What a setting or an extra switches on is defined only where that is set or installed: a default
 installation has no asset that can only fail and no sensor that ticks for nothing. So the settings
@@ -7,7 +7,8 @@ the UI.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 
@@ -17,6 +18,8 @@ from availability_pipeline.archive import datasets
 from availability_pipeline.orchestration import assets, checks, schedules
 from availability_pipeline.orchestration import sensors as alerts
 from availability_pipeline.orchestration.resources import resources as real
+
+Asset = dg.AssetsDefinition | dg.AssetSpec
 
 
 def build_defs(*, resources: Mapping[str, object] | None = None) -> dg.Definitions:
@@ -29,41 +32,11 @@ def build_defs(*, resources: Mapping[str, object] | None = None) -> dg.Definitio
         SettingsError: a setting is bad, or its extra is not installed; one line.
     """
     configured = settings.load()
-    defined: list[dg.AssetsDefinition | dg.AssetSpec] = [
-        assets.vision_archive,
-        assets.daily_availability,
-        assets.symbol_listings,
-        assets.daily_summary,
-        assets.record,
-    ]
-    if not extras.missing("report"):
-        defined.append(assets.availability_report)
-    if configured.publish_url:
-        defined.append(assets.published_availability)
-    if configured.backup_dir:
-        defined.append(assets.record_backup)
-    where = {
-        "record": configured.db_path.absolute().as_uri(),
-        "archive": f"s3://{configured.s3_bucket}/{datasets.UM_KLINES_1M.prefix}",
-    }
-    with warnings.catch_warnings():
-        # Dagster calls references to the code beta; without them the catalogue leads nowhere.
-        warnings.simplefilter("ignore", dg.BetaWarning)
-        shown = dg.with_source_code_references(
-            dg.map_asset_specs(
-                lambda spec: (
-                    spec.merge_attributes(metadata={"dagster/uri": where[spec.group_name]})
-                    if spec.group_name in where
-                    else spec
-                ),
-                defined,
-            )
-        )
     sensors = schedules.sensors(configured)
     if delivery.addresses(configured):
         sensors.append(alerts.alert_sensor)
     return dg.Definitions(
-        assets=shown,
+        assets=_shown(_assets(configured), configured),
         asset_checks=checks.standing_checks(configured),
         jobs=schedules.jobs(configured),
         schedules=schedules.schedules(configured),
@@ -72,3 +45,37 @@ def build_defs(*, resources: Mapping[str, object] | None = None) -> dg.Definitio
         # One step at a time is all there is to run: a process for each costs 2.8 s more a run.
         executor=dg.in_process_executor,
     )
+
+
+def _assets(configured: settings.Settings) -> list[Asset]:
+    found: list[Asset] = [
+        assets.vision_archive,
+        assets.daily_availability,
+        assets.symbol_listings,
+        assets.daily_summary,
+        assets.record,
+    ]
+    if not extras.missing("report"):
+        found.append(assets.availability_report)
+    if configured.publish_url:
+        found.append(assets.published_availability)
+    if configured.backup_dir:
+        found.append(assets.record_backup)
+    return found
+
+
+def _shown(found: Sequence[Asset], configured: settings.Settings) -> Sequence[Any]:
+    """The assets with what the catalogue shows of them: where they are, and their code."""
+    where = {
+        "record": configured.db_path.absolute().as_uri(),
+        "archive": f"s3://{configured.s3_bucket}/{datasets.UM_KLINES_1M.prefix}",
+    }
+
+    def placed(spec: dg.AssetSpec) -> dg.AssetSpec:
+        uri = where.get(spec.group_name or "")
+        return spec.merge_attributes(metadata={"dagster/uri": uri}) if uri else spec
+
+    with warnings.catch_warnings():
+        # Dagster calls references to the code beta; without them the catalogue leads nowhere.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return dg.with_source_code_references(dg.map_asset_specs(placed, found))

@@ -1,7 +1,7 @@
-"""Run a probe through Dagster from this process, so that it is in the run history.
+"""Run a probe through Dagster from this process, so that it is in the run history; and read that.
 
-Belongs here: what the CLI and the demo need of Dagster. Imported only inside the commands that
-run something: `import dagster` takes 1.5 s.
+For the commands and the demo. Imported only inside those that need it: `import dagster` takes
+1.5 s.
 """
 
 import datetime as dt

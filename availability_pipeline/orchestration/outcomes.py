@@ -1,8 +1,4 @@
-"""How an outcome is said in Dagster: a verdict as a check's result, a known error as one line.
-
-Belongs here: translation, used by assets and checks alike. Does not belong here: rules (`slo`) or
-what is judged (`assets`, `checks`).
-"""
+"""How an outcome is said in Dagster: a verdict as a check's result, a known error as one line."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

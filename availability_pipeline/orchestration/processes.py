@@ -1,10 +1,8 @@
-"""The Dagster UI as a process group that is certain to end.
+"""UI and daemon as one process group: once for each home, and certain to end with all it started.
 
-Belongs here: starting `services`, waiting until it answers, ending all it started. Does not
-belong here: what it shows (`definitions`), what is said about it (`demo`).
-
-It is five processes or more, and started in the background they ignore SIGINT. So: a free port
-first, a session of its own, and an end for the whole group.
+It is five processes or more, and started in the background they ignore SIGINT. So: a lock on the
+home, a free port first, a session of its own, and an end for the whole group. What the group runs
+is in `services`.
 """
 
 import argparse

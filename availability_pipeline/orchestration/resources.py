@@ -1,8 +1,7 @@
 """What the assets depend on at run time: archive, database, clock, settings, progress.
 
-Belongs here: Dagster resources that hand out plain domain objects, so that a test puts an
-ordinary class in their place. Does not belong here: asset logic. The environment is read when a
-run begins, not at import, and a run's configuration sets nothing of them.
+Each resource hands out a plain domain object, so that a test puts an ordinary class in its place.
+The environment is read when a run begins, not at import, and a run's configuration sets nothing.
 """
 
 import datetime as dt

@@ -1,7 +1,7 @@
 """The sensor that tells people: failed runs, failed checks, and that they are well again.
 
-Belongs here: reading what happened from Dagster's history. Does not belong here: what is worth a
-message (`alert_rules`), what waits to be sent (`alert_outbox`), sending (`alert_targets`).
+It reads what happened from Dagster's history; `alerts` decides what is worth a message and sends
+it.
 
 Why no `run_failure_sensor`: it is called once per run and moves on whatever became of the
 message, so a mail server that is down loses the alert for good; it looks at five runs a tick, so

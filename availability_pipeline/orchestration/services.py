@@ -1,11 +1,8 @@
 """The UI and the daemon on one home, for as long as both are of use.
 
-Belongs here: which processes there are and how they are started. Does not belong here: one of it
-for each home (`background`), the process group and its end (`demo_ui`), what the UI answers to
-(`webserver`).
-
-Not `dagster dev`: it starts Dagster's own webserver, which any web page can use (see `webserver`),
-and imports from the current directory. The processes below do neither.
+The process group that `processes` starts, or one process of a service manager. Not `dagster dev`:
+it starts Dagster's own webserver, which any web page can use (see `instance.webserver`), and
+imports from the current directory. The processes below do neither.
 """
 
 import argparse

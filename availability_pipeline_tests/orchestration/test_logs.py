@@ -13,6 +13,7 @@ import pytest
 from dagster_shared.telemetry import get_or_create_dir_from_dagster_home
 
 from availability_pipeline import logs, settings
+from availability_pipeline.orchestration.instance import run_log
 from availability_pipeline_tests.support.helpers import PATIENCE, D, flat
 from availability_pipeline_tests.support.world import END, START, World
 
@@ -176,3 +177,30 @@ def test_the_log_is_not_where_dagsters_telemetry_takes_files_away(monkeypatch, t
     )
     ours = settings.log_path(settings.load()).parent
     assert ours not in {Path(folder) for folder in taken}
+
+
+def test_a_run_that_fails_around_its_steps_says_why():
+    """`update manual` said only that it failed, and `status` and the log said why."""
+
+    def refuse(_):
+        raise OSError("the disk is gone")
+
+    @dg.op(required_resource_keys={"disk"})
+    def act():
+        pass
+
+    @dg.job(resource_defs={"disk": dg.ResourceDefinition(refuse)})
+    def writes():
+        act()
+
+    result = writes.execute_in_process(raise_on_error=False)
+    assert not result.success
+    assert run_log.first_failure(result.all_events) == "OSError: the disk is gone"
+    assert run_log.first_failure([]) == run_log.NO_REASON
+
+
+def test_a_run_without_a_job_is_called_by_what_it_materializes():
+    keys = [dg.AssetKey(name) for name in "dbac"]
+    assert run_log.job_label("daily_update", keys) == "daily_update"
+    assert run_log.job_label("__ASSET_JOB") == run_log.job_label(None) == "materialize"
+    assert run_log.job_label("__ASSET_JOB", keys) == "materialize a, b, c and 1 more"

@@ -152,6 +152,7 @@ def test_runs_that_a_command_made_can_be_executed_again_in_the_ui(tmp_path):
 
 def test_a_run_without_dates_says_none():
     assert "dates" not in launch_tags({})
+    assert "dates" not in launch_tags({"dagster/partition": "a-partition-of-another-asset"})
 
 
 @pytest.mark.parametrize("older", ["availability/pid", PID_TAG])
