@@ -1,8 +1,5 @@
 """How files of state are opened and made: private, and never through a link.
 
-Belongs here: lock files, temporary folders, modes. Does not belong here: what is in the files, and
-which files a command may write at all (`outputs`).
-
 A lock file or a temporary file has a name that others can know before. Where they may write into
 the folder, a link of that name would have us empty, or write over, the file it points to.
 
@@ -41,7 +38,7 @@ def as_the_user_wants(path: Path) -> None:
 
 
 def private(path: Path) -> None:
-    """Let nobody but the user read a file that we made, or as AVAILABILITY_UMASK says."""
+    """Let only the user read a file that we made, or as AVAILABILITY_UMASK says."""
     path.chmod(0o666 & ~settings.umask())
 
 
@@ -86,7 +83,7 @@ def opened(path: Path, flags: int) -> BinaryIO:
             raise _refused(path, "is a symbolic link") from None
         raise
     status = os.fstat(number)
-    # A second name is no harm to a lock; what is written to would change under both.
+    # A second name does not harm a lock; what is written to would change under both.
     written = flags & (os.O_TRUNC | os.O_APPEND)
     if not stat.S_ISREG(status.st_mode) or (written and status.st_nlink > 1):
         os.close(number)
@@ -121,7 +118,7 @@ def try_lock(lock: IO[Any], *, shared: bool = False) -> bool:
 
 @contextmanager
 def temporary_folder(beside: Path, prefix: str) -> Iterator[Path]:
-    """A folder in `beside` that nobody else can write to, gone afterwards.
+    """A folder in `beside` that no other user can write to, gone afterwards.
 
     What a killed process left under that prefix is removed first: hold a lock.
 

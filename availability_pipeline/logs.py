@@ -1,7 +1,6 @@
 """The log file: what a line looks like, and how to read the last ones.
 
-Belongs here: the format, its rotation's limits, the end of the file. Does not belong here: who
-writes (`dagster_logs`, which Dagster loads in each process that runs something).
+`orchestration.instance.run_log` writes it, which Dagster loads in each process that runs something.
 
     2024-01-16T02:00:41Z | INFO | scheduler.daily_update | Daily update completed: 708 symbols …
 """
@@ -52,7 +51,7 @@ def _lines(path: Path) -> Iterator[str]:
     """All lines of the newest two files: just after a rotation the new one is nearly empty."""
     for file in (path.with_name(f"{path.name}.1"), path):
         try:
-            # At most 4 MB in all. A line cut off by a full disk is no reason to fail.
+            # At most 4 MB in all. A line cut off by a full disk is not a reason to fail.
             text = file.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             continue

@@ -1,7 +1,7 @@
 """Addresses as they may be shown: without what gives access.
 
-Belongs here: pure functions from text to text. Whatever prints, logs, stores or raises an address
-that a user configured passes it through one of these. Does not belong here: reading settings.
+Pure functions from text to text. Whatever prints, logs, stores or raises an address that a user
+configured passes it through one of these.
 """
 
 import re
@@ -10,7 +10,7 @@ import unicodedata
 HIDDEN = "****"
 
 # Greedy up to the last `@`: an S3 secret key may hold slashes. One slash, because pathlib makes one
-# of two. Hiding too much harms nobody.
+# of two. Hiding too much does no harm.
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:/+)([^\s'\"<>]*)")
 
 
@@ -50,7 +50,7 @@ def printable(text: str) -> str:
 
 
 # Of Unicode's Default_Ignorable_Code_Point those that Python calls printable, and the blank Braille
-# pattern. Marks and format characters are told by their category.
+# pattern. Marks and format characters are recognised by their category.
 _INVISIBLE = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 
 

@@ -76,7 +76,7 @@ def _silenced() -> Iterator[None]:
 
 
 class _Order(TypedDict):
-    """What the child is told through its stdin."""
+    """What the child reads from its stdin."""
 
     urls: list[str]
     messages: list[tuple[str, str, Kind, list[int]]]

@@ -57,7 +57,7 @@ class State(Model):
     Attributes:
         after: the last event that was taken in.
         looked_at: when the last evaluation was, by the clock.
-        uptime: the same in seconds that no step of the clock changes, begun anew by a reboot.
+        uptime: the same in seconds that no step of the clock changes, begun again by a reboot.
         problems: what is not well.
         queue: what is to be sent, in order.
         backoffs: of the targets that did not take something.
@@ -123,7 +123,7 @@ def is_stale(state: State, now: dt.datetime, uptime: float) -> bool:
     """The last evaluation is so long ago that alerts were off: what happened since is not news.
 
     A clock that leaps ahead, as after a boot with an empty battery, is not a pause: both of them
-    must say so, unless the machine was started anew since.
+    must say so, unless the machine was rebooted since.
     """
     if state.looked_at is None:
         return False

@@ -66,7 +66,7 @@ def merge_spans(spans: Iterable[Span]) -> tuple[Span, ...]:
 class RunFailed(Model):
     """A run ended as failed; `step` is None where none had begun.
 
-    `moving` says that the job looks at a window which moves on by a day each day.
+    `moving` says that the job probes a window which moves on by a day each day.
     """
 
     run_id: str

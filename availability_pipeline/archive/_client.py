@@ -1,8 +1,7 @@
 """The unsigned S3 client, with our own reader of listing pages in it.
 
-Belongs here: how boto3 is set up so that it never signs, never retries more than told, follows
-nobody elsewhere, takes no more bytes than a page can have, and does not spend its time on XML.
-Does not belong here: what is asked (`listing`), what a page may look like (`pages`).
+boto3 is set up so that it never signs, never retries more often than configured, does not follow
+redirects, and does not spend its time on XML; answers are bounded.
 """
 
 import os
@@ -103,7 +102,7 @@ def make_client(settings: Settings) -> "S3Client":
 
 
 def _stay_here(context: dict[str, Any], **_: object) -> None:
-    """Have botocore think that it followed a redirect already, for it follows one only."""
+    """Have botocore think that it followed a redirect already, because it follows one only."""
     context.setdefault("s3_redirect", {})["redirected"] = True
 
 

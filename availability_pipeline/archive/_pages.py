@@ -1,7 +1,6 @@
 """One page of an S3 listing: bytes in, a checked `Page` out.
 
-Belongs here: reading ListBucketResult XML fast and distrustfully. Does not belong here: asking
-for pages (`listing`). The bytes come from the network and are treated as hostile.
+The bytes come from the network and are treated as hostile.
 
 Why not botocore's own parser: for the full history (737,000 files in 2,021 pages, one core) it
 needs 337 s, most of it for turning every LastModified into a datetime through dateutil. Reading
@@ -27,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 MAX_PAGE_BYTES = 8 * 2**20
-"""A full page of 1,000 entries is about 400 kB; more than 8 MiB is no listing."""
+"""A full page of 1,000 entries is about 400 kB; more than 8 MiB is not a listing."""
 
 MAX_MARKUP = 60_000
 """Tags, and attributes, of a page: one of 1,000 entries with all that S3 knows of each has 32,000.
@@ -39,7 +38,7 @@ _USUAL_BYTES = 2**20
 """Counting the tags of a page costs 0.06 ms; up to this size S3's own spelling needs no count."""
 
 EARLIEST, LATEST = np.datetime64("2006-01-01"), np.datetime64("2100-01-01")
-"""A LastModified before S3 existed or a lifetime ahead is no fact, though it may be a date."""
+"""A LastModified before S3 existed or a lifetime ahead cannot be true, though it may be a date."""
 
 _MARK = "EntriesWereHere"
 _NS = "{http://s3.amazonaws.com/doc/2006-03-01/}"
@@ -68,13 +67,13 @@ _FOLDER_START, _FOLDER_END = b"<CommonPrefixes><Prefix>", b"</Prefix></CommonPre
 
 
 class MalformedPageError(ValueError):
-    """An answer is no complete, consistent S3 listing page; the text says what is wrong."""
+    """An answer is not a complete, consistent S3 listing page; the text says what is wrong."""
 
 
 class Names(Sequence[str]):
     """Names in the order of the page, each made a text when it is asked for.
 
-    A page of 500 files has 500 folded siblings; of all these names a listing looks at four, and
+    A page of 500 files has 500 folded siblings; of all these names a listing reads four, and
     making the siblings alone took a fifth of the page's time.
     """
 
@@ -263,17 +262,17 @@ def _cut_out(body: bytes) -> tuple[bytes, list[bytes], Names, bool] | None:
 
 
 def _are_usual(times: list[bytes]) -> bool:
-    """Whether all are written as S3 does, looked at all at once; each has 24 characters."""
+    """Whether all are written as S3 does, compared all at once; each has 24 characters."""
     return b"".join(times).translate(_DIGITS) == b"0000-00-00T00:00:00.000Z" * len(times)
 
 
 def _check_texts(times: list[bytes], sizes: list[bytes]) -> None:
     for time in times:
         if not _LAST_MODIFIED.fullmatch(time):
-            raise MalformedPageError(f"LastModified {_shown(time)} is no UTC time")
+            raise MalformedPageError(f"LastModified {_shown(time)} is not a UTC time")
     for size in sizes:
         if not size.isdigit() or len(size) > 15:
-            raise MalformedPageError(f"Size {_shown(size)} is no number of bytes")
+            raise MalformedPageError(f"Size {_shown(size)} is not a number of bytes")
 
 
 def _shown(raw: bytes) -> str:
@@ -291,7 +290,7 @@ def instants(times: list[bytes]) -> npt.NDArray[np.datetime64]:
     """ISO times in UTC that end with Z to datetime64[us].
 
     Raises:
-        MalformedPageError: for what is no date (month 13) or cannot be one (the year 0).
+        MalformedPageError: for what is not a date (month 13) or cannot be one (the year 0).
     """
     if not times:
         return np.empty(0, "datetime64[us]")

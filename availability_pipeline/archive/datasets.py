@@ -1,8 +1,7 @@
 """The archive's naming grammar, both ways: dataset, symbol, date <-> key, prefix, URL.
 
-Belongs here: everything that follows from a name alone (building it, taking it apart, what kind
-of contract a symbol is). Does not belong here: asking the archive (`listing`), or remembering
-(`store`). Pure functions, no clock, no network.
+Everything that follows from a name alone: building it, parsing it, what kind of contract a symbol
+is. Pure functions, no clock, no network.
 
 The grammar is that of https://github.com/binance/binance-public-data, checked against the 1,007
 symbol folders listed on 2026-08-22. It is strict: what does not match is `None`, never a guess.
@@ -166,7 +165,7 @@ def classify(symbol: str) -> Contract:
     """Contract type, base and quote asset from the name alone.
 
     Raises:
-        ValueError: when `symbol` is none (see `is_symbol`).
+        ValueError: when `symbol` is not a symbol (see `is_symbol`).
     """
     if not is_symbol(symbol):
         raise ValueError(f"{symbol!r} is not a symbol of the archive")
@@ -191,7 +190,7 @@ def delivery_date(symbol: str) -> dt.date | None:
 
 
 def _parse_date(text: str) -> dt.date | None:
-    # date.fromisoformat also takes 20240115 and 2024-W03-1, which are no names of the archive.
+    # date.fromisoformat also takes 20240115 and 2024-W03-1, which are not names of the archive.
     if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
         return None
     try:

@@ -1,12 +1,9 @@
 """A deadline for a whole HTTP request: connecting, TLS, headers and body, however it drips.
 
-Belongs here: ending connections whose time is up, for urllib3's pools (botocore's are such). Does
-not belong here: what is asked, and how long it may take.
-
-A timeout of a socket begins anew with each byte, so a server that drips headers, or sends `100
+A timeout of a socket begins again with each byte, so a server that drips headers, or sends `100
 Continue` for ever, would hold a request for ever: http.client reads on until they end. So one
-thread shuts the connections that are late down. Their requests then fail as if the server had
-closed, and `Request.late` tells why.
+thread shuts late connections of urllib3's pools down, botocore's among them. Their requests then
+fail as if the server had closed, and `Request.late` says why.
 """
 
 import os
@@ -49,7 +46,7 @@ _begun = threading.Condition(_lock)
 _requests: set[Request] = set()
 _own = threading.local()  # the request of each thread
 _watcher: threading.Thread | None = None
-_wakes = 0.0  # when it looks again
+_wakes = 0.0  # when it checks again
 
 
 @contextmanager

@@ -1,9 +1,6 @@
-"""What a listing of the archive is: the protocol, its result, its errors.
+"""Listing the archive: the protocol, its result and errors, and how S3 is asked.
 
-Belongs here: what assets and tests need to know of any archive. Does not belong here: how S3 is
-asked (`listing`).
-
-    ArchiveError            anything that makes a listing no fact
+    ArchiveError            anything that keeps a listing from being a fact
     ├── DiscoveryError      the symbol folders could not be listed
     └── ListingError        some symbols could not be listed; `failures` has symbol -> reason
 
@@ -74,7 +71,7 @@ class Recorded:
 
     A symbol that is listed for the first time is unknown on every date probed before. A listing
     costs the same whatever its dates, so it is listed over all of them at once; and so is every
-    symbol of the same name but for its `SETTLED` suffixes, for on a relisting the files of the
+    symbol of the same name but for its `SETTLED` suffixes, because on a relisting the files of the
     one move to the other.
 
     Attributes:
@@ -216,7 +213,7 @@ MOST_FOLDER_PAGES = 100
 """Pages of symbol folders after which discovery gives up: 100,000 of them, with 1,057 in 2026."""
 
 PROGRESS_SECONDS = 0.1
-"""How often progress is told: who tells it shares the interpreter with those who list."""
+"""How often progress is reported: reporting shares the interpreter with the listing threads."""
 
 # What one bad answer can raise; anything else is a bug of ours and keeps its traceback.
 REQUEST_ERRORS = (ClientError, BotoCoreError, ResponseParserError, MalformedPageError)
@@ -274,7 +271,7 @@ class S3Archive:
         if not symbols:
             raise DiscoveryError(
                 f"s3://{self._bucket}/{self._dataset.prefix} at "
-                f"{self._client.meta.endpoint_url} lists no symbol at all: that is no archive; "
+                f"{self._client.meta.endpoint_url} lists no symbol at all: it is not the archive; "
                 "check AVAILABILITY_S3_BUCKET and AVAILABILITY_S3_ENDPOINT"
             )
         return tuple(sorted(symbols))
@@ -362,7 +359,7 @@ class S3Archive:
         prefix = self._dataset.file_prefix(symbol)
         stop = self._dataset.checksum_key(symbol, window.days[-1])
         # Each date is two entries: the file, and its CHECKSUM folded into a common prefix, which
-        # halves the XML. One more tells us that the window is over.
+        # halves the XML. One more shows that the window is over.
         size = min(PAGE_SIZE, 2 * len(window.days) + 1)
         pages = self._pages(
             # A page holds up to 1,000 entries, 500 dates; S3 may send fewer, but not for ever.

@@ -21,7 +21,7 @@ from availability_pipeline.record.schema import TABLE, get_meta
 
 @dataclass(frozen=True)
 class Contents:
-    """What a database of ours holds: rows of each table, first and last date, last look."""
+    """What a database of ours holds: rows of each table, first and last date, last probe."""
 
     schema_version: int
     tables: dict[str, int]
@@ -38,7 +38,7 @@ def take(source: Path, target: Path, wait_seconds: float) -> None:
     Raises:
         StoreError: `source` cannot be read; see `store_errors`.
         OSError: `target` cannot be written.
-        duckdb.Error: the log cannot be folded into the copy, for want of room perhaps.
+        duckdb.Error: the log cannot be folded into the copy, perhaps for lack of space.
     """
     with connection.reader(source, wait_seconds, older_too=True):
         apart.copy(
@@ -52,13 +52,13 @@ def take(source: Path, target: Path, wait_seconds: float) -> None:
         con.execute("CHECKPOINT")
         newer = storage_format.is_newer(con)
     if newer:
-        anew = with_suffix(target, ".anew")
+        rewritten = with_suffix(target, ".anew")
         try:
             with duckdb.connect(str(target), read_only=True) as con:
-                storage_format.write_anew(con, anew)
-            anew.replace(target)
+                storage_format.write_anew(con, rewritten)
+            rewritten.replace(target)
         finally:
-            anew.unlink(missing_ok=True)
+            rewritten.unlink(missing_ok=True)
     sync(target)
 
 
@@ -107,7 +107,7 @@ def _contents(con: duckdb.DuckDBPyConnection, path: Path) -> Contents:
 
 
 def sha256(path: Path) -> str:
-    """Of the content, in hex, of a file that nobody has open in DuckDB; else see `apart`."""
+    """Of the content, in hex, of a file that no process has open in DuckDB; else see `apart`."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -124,7 +124,7 @@ def make(
     keep: Keep,
     wait_seconds: float = 60,
 ) -> Made:
-    """Copy the record into `folder`, prove the copy, then let old backups go.
+    """Copy the record into `folder`, verify the copy, then remove old backups.
 
     Nothing is removed that is not named like ours, nor the newest, nor anything before the new
     one is whole and flushed to the disk.
@@ -217,13 +217,13 @@ def backups(folder: Path) -> list[Path]:
 
 
 def newest_good(source: Path) -> tuple[Path, Manifest, list[str]]:
-    """`source` itself, or the newest good backup of that folder; proved.
+    """`source` itself, or the newest good backup of that folder; verified.
 
     Returns:
         Path and manifest, and for each newer one that was passed over one line that says why.
 
     Raises:
-        BackupError: `source` is no good backup, or the folder has none.
+        BackupError: `source` is not a good backup, or the folder has none.
     """
     if not source.is_dir():
         return source, verify(source), []
@@ -285,7 +285,7 @@ def _read_manifest(path: Path) -> Manifest:
         text = beside.read_bytes()
     except FileNotFoundError:
         raise BackupError(
-            f"{path} is no backup of ours: it has no manifest {beside.name} beside it"
+            f"{path} is not a backup of ours: it has no manifest {beside.name} beside it"
         ) from None
     try:
         manifest = Manifest.model_validate_json(text)

@@ -80,7 +80,7 @@ class Destination(Protocol):
         """
 
     def remove(self, names: Iterable[str]) -> None:
-        """Remove files; those already gone are no error."""
+        """Remove files; those already gone are not an error."""
 
 
 def destination(text: str) -> "Destination":
@@ -338,6 +338,6 @@ class Bucket:
 
 
 def _lost_the_race(error: "ClientError") -> bool:
-    """A conditional write that failed because somebody else wrote or removed the object."""
+    """A conditional write that failed because another program wrote or removed the object."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     return status in (409, 412) or error.response["Error"]["Code"] == "NoSuchKey"

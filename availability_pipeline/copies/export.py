@@ -68,7 +68,7 @@ class Form:
 class File(BaseModel):
     """One file of the manifest.
 
-    `content` tells whether its rows have changed since, `etag` what S3 answered to its upload.
+    `content` shows whether its rows have changed since, `etag` what S3 answered to its upload.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -113,7 +113,7 @@ class Exported:
 
 @dataclass(frozen=True)
 class _Piece:
-    """The rows of one file to be, and what tells that they have changed."""
+    """The rows of one file to be, and what shows that they have changed."""
 
     table: str
     relation: str
@@ -143,7 +143,7 @@ def export(
 
     Raises:
         StoreError: the record cannot be read.
-        ExportError: the destination refuses, or holds somebody else's manifest.
+        ExportError: the destination refuses, or holds a manifest that is not ours.
     """
     try:
         with to.staging() as staging:
@@ -161,7 +161,7 @@ def read_manifest(to: Destination) -> Manifest | None:
     """The destination's manifest, or None where there is none yet.
 
     Raises:
-        ExportError: the destination refuses, or its manifest is somebody else's.
+        ExportError: the destination refuses, or its manifest is not ours.
     """
     return _read_manifest(to)[0]
 
@@ -259,7 +259,7 @@ def _claim(
     to: Destination, pieces: list[_Piece], form: Form, old: Manifest | None,
     there: Mapping[str, Stored], source: Path, staging: Path,
 ) -> bool:  # fmt: skip
-    """Refuse names that are somebody else's; claim those that no manifest of ours names yet.
+    """Refuse names that are taken by other files; claim those that no manifest of ours names yet.
 
     Versioned names carry the hash of the content: who has them has our files.
 

@@ -34,9 +34,9 @@ class Outstanding:
 def put_back(
     backup: Path, manifest: Manifest, database: Path, *, now: dt.datetime, wait_seconds: float = 60
 ) -> Path | None:
-    """Replace the database by a proved backup atomically; keeps the replaced one beside it.
+    """Replace the database by a verified backup atomically; the replaced one is kept beside it.
 
-    Waits until nobody has the database open; whoever opens it afterwards gets the restored one.
+    Waits until no process has the database open; a later one opens the restored file.
 
     Args:
         backup: from `backup.newest_good`, with its manifest.
@@ -50,8 +50,8 @@ def put_back(
 
     Raises:
         ProtectedFileError: the backup is the database itself.
-        BackupError: a disk refuses, or the backup changed since it was proved.
-        StoreBusyError: somebody kept the database open for longer than the wait.
+        BackupError: a disk refuses, or the backup changed since it was verified.
+        StoreBusyError: another process kept the database open for longer than the wait.
     """
     target = database.expanduser().resolve()
     if target.exists() and target.samefile(backup):
@@ -129,7 +129,7 @@ def _replace(part: Path, target: Path, now: dt.datetime, wait_seconds: float) ->
         part.replace(target)
         _snapshot.sync(target.parent)
         if was_there:
-            # Who opened the old file just before may still ask for its lock: let that fail.
+            # Whatever opened the old file just before may still ask for its lock: let that fail.
             time.sleep(0.1)
     return kept if was_there else None
 

@@ -44,7 +44,7 @@ _LIVES: dict[str, tuple[int, int | None]] = {
     "BTCU": (114, None),  # a new listing
 }
 
-# Not there at the first look, and there at the second.
+# Not there at the first probe, and there at the second.
 _YESTERDAY_LATER = ("TSLAUSDT", "BTCU", HOLED, "币安人生USDT")
 _LATE_DAYS_AGO = 6
 _REPLACED_DAYS_AGO = 2
@@ -66,7 +66,7 @@ class SampleFile:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The files at the first look, and those that come (or come again) before the second."""
+    """The files at the first probe, and those that come (or come again) before the second."""
 
     first: dt.date
     last: dt.date

@@ -1,7 +1,7 @@
 """The demo: from nothing to the Dagster UI on a sample archive.
 
 Everything it makes is in `demo-home` below the working directory: database, run history, a copy
-of `dagster.yaml`, and `env`, which points a shell at all of these. The folder is made anew by each
+of `dagster.yaml`, and `env`, which points a shell at all of these. The folder is made again by each
 demo and stays until the next one. Nothing keeps running afterwards.
 
 By default the sample's dates end with yesterday, so that UI, schedules and `status` find a record
@@ -260,7 +260,7 @@ def _table(
 def _home(folder: Path) -> Iterator[Path]:
     """A fresh home, ours alone while the demo runs; never empties a folder we did not make."""
     if folder.is_symlink() or (folder.exists() and not (folder / LOCK).exists()):
-        raise DemoError(f"{folder} is no demo's folder; move it away or start elsewhere")
+        raise DemoError(f"{folder} was not made by a demo; move it away or start elsewhere")
     try:
         files.private_folder(folder)
         lock = files.lock_file(folder / LOCK)

@@ -32,7 +32,7 @@ class DayState(IntEnum):
     """What a date is, seen as a whole."""
 
     UNKNOWN = 0  # never probed
-    IDLE = 1  # looked at, and no file is expected: rightly so before 2019-12-31
+    IDLE = 1  # probed, and no file is expected: rightly so before 2019-12-31
     PENDING = 2  # an expected file is missing, and it is too early to say
     COMPLETE = 3  # every expected file is there
     MET = 4  # some are confirmed missing, the share is met
@@ -135,7 +135,7 @@ class ReportData:
     def segments(self) -> list[Segment]:
         """Each symbol's cells run by run, what is outside its life left out.
 
-        Dates that nobody looked at split nothing: they are in `bands`, once for all symbols.
+        Dates that were never probed split nothing: they are in `bands`, once for all symbols.
         """
         known = (self.days["state"] != DayState.UNKNOWN).to_numpy()
         # For each date the last known one up to it: what holds on both sides of a gap goes on.
@@ -155,7 +155,7 @@ class ReportData:
 def calendar(data: ReportData) -> tuple[range, npt.NDArray[np.int8]]:
     """The years to show, and their dates' states: 8 rows a year (7 weekdays and a gap), 54 weeks.
 
-    -1 is no date of ours. Leading years in which no file is expected are left out.
+    -1 is not a date of the record. Leading years in which no file is expected are left out.
     """
     states = data.days["state"].to_numpy()
     first = data.date(int(np.argmax(states != DayState.IDLE)))
@@ -209,7 +209,7 @@ _AVAILABLE = {"live": Cell.LIVE, "ended": Cell.ENDED, "settled": Cell.SETTLED}
 
 
 def load(con: duckdb.DuckDBPyConnection, *, threshold: float, drawn_at: dt.datetime) -> ReportData:
-    """Read the record, from 2019-09-25 to yesterday or the last date looked at.
+    """Read the record, from 2019-09-25 to yesterday or the last probed date.
 
     Args:
         con: from `store.reader`.

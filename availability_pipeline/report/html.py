@@ -101,7 +101,7 @@ def points(data: ReportData, chosen: Any, values: Any, name: str, **marker: Any)
 
 
 def bands(figure: "go.Figure", data: ReportData) -> None:
-    """Stretches that nobody looked at, behind the lines."""
+    """Stretches that were never probed, behind the lines."""
     found = data.bands()
     for first, last in found:
         figure.add_shape(type="rect", xref="x", yref="paper", y0=0, y1=1, layer="below",
@@ -322,7 +322,7 @@ def _lag(data: ReportData) -> "go.Figure":
 
 
 NOTES = {
-    "growth": "How many symbols have a file for each date. Gaps are dates nobody looked at.",
+    "growth": "How many symbols have a file for each date. Gaps are dates that were never probed.",
     "completeness": "A square a date, Mondays on top: which share of the files expected on it is "
     "there. <b>Pending</b>: probed too early to say. <b>Unknown</b>: never probed. Before "
     "2019-12-31 the archive holds no file, and none is expected.",

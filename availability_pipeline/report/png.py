@@ -175,7 +175,7 @@ def day_numbers(data: ReportData, chosen: Any = slice(None)) -> Any:
 
 
 def bands(axes: "Axes", data: ReportData) -> None:
-    """Grey where nobody looked."""
+    """Grey where no probe was made."""
     for first, last in data.bands():
         axes.axvspan(day_number(data, first - 0.5), day_number(data, last + 0.5), linewidth=0,
                      color=DAY_COLOURS[DayState.UNKNOWN], alpha=0.55, zorder=1)  # fmt: skip

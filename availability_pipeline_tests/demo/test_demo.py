@@ -226,7 +226,7 @@ def test_a_folder_the_demo_did_not_make_is_left_alone(
     precious.write_text("42")
     monkeypatch.chdir(tmp_path)
     assert run.run(ui=False) == 1
-    assert "is no demo's folder" in capsys.readouterr().err
+    assert "was not made by a demo" in capsys.readouterr().err
     assert precious.read_text() == "42"
 
 
