@@ -11,7 +11,7 @@ from there. Each is raised with one line that names the database and the remedy.
     ├── NewerSchemaError          written by a newer version of this package
     ├── UnwritableDatabaseError   the path cannot be opened or created
     ├── FullDiskError             no room to write; this write was undone
-    ├── StoreBusyError            somebody kept it open for longer than the wait
+    ├── StoreBusyError            another process kept it open longer than the wait
     ├── ProtectedFileError        a file to be written is the record's, a backup or Dagster's
     ├── BackupError               a backup cannot be made, trusted or put back
     ├── ExportError               a destination of exported files refuses, or is not ours
@@ -55,7 +55,7 @@ class FullDiskError(StoreError):
 
 
 class StoreBusyError(StoreError):
-    """Somebody kept the database open for longer than the wait."""
+    """Another process kept the database open for longer than the wait."""
 
 
 class ProtectedFileError(StoreError):
@@ -75,7 +75,7 @@ class RefusedProbeError(StoreError):
 
 
 class ClockWentBackError(RefusedProbeError):
-    """The clock is behind the last look at these dates."""
+    """The clock is behind the last probe of these dates."""
 
 
 class ClockSkewError(RefusedProbeError):

@@ -29,13 +29,13 @@ from availability_pipeline.record import derived
 def default_range(
     start: DateLike | None = None, end: DateLike | None = None, now: dt.datetime | None = None
 ) -> tuple[dt.date, dt.date]:
-    """What is validated when nobody says: from 2019-09-25 to the newest date that is due.
+    """What is validated by default: from 2019-09-25 to the newest date that is due.
 
     Yesterday is due `AVAILABILITY_SLO_FRESHNESS_MINUTES` after its end; `now` (aware) replaces
     the clock.
 
     Raises:
-        ValueError: a date is none, or they stand the wrong way round.
+        ValueError: a date is not a date, or `end` precedes `start`.
     """
     minutes = settings.load().slo_freshness_minutes
     due = rules.due_date(now or dt.datetime.now(dt.UTC), minutes)
@@ -111,7 +111,7 @@ class ContinuityValidator(_Validator):
 
         Raises:
             StoreError: the database cannot be read.
-            ValueError: a date is none, or they stand the wrong way round.
+            ValueError: a date is not a date, or `end` precedes `start`.
         """
         return self._open().missing_dates(*default_range(start_date, end_date))
 
@@ -126,11 +126,11 @@ class CompletenessValidator(_Validator):
         """Symbols with a file on each of the last `days` dates up to yesterday (UTC).
 
         Returns:
-            `[{"date": datetime.date, "symbol_count": int}]` by date. A date that was never looked
-            at has no entry (`check_continuity` names it); 0 is a date looked at without a file.
+            `[{"date": datetime.date, "symbol_count": int}]` by date. A date that was never probed
+            has no entry (`check_continuity` names it); 0 is a probed date without a file.
 
         Raises:
-            NotProbedError: none of these dates was ever looked at.
+            NotProbedError: none of these dates was ever probed.
             StoreError: the database cannot be read.
         """
         with self._open().connection() as con:

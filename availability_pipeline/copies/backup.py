@@ -172,7 +172,7 @@ def _refuse_record(source: Path, folder: Path) -> None:
 
 
 def verify(path: Path) -> Manifest:
-    """Prove a backup: checksum, schema, row counts, uniqueness, and that its view answers.
+    """Verify a backup: checksum, schema, row counts, uniqueness, and that its view answers.
 
     Raises:
         BackupError: it is damaged, cut short, foreign, or newer than this package.

@@ -118,7 +118,7 @@ class ReportData:
         pending = int(self.days["pending"].sum())
         looked = self.days[self.days["state"] != DayState.UNKNOWN]["date"]
         return {
-            "Looked at": f"{looked.min()} to {looked.max()}",
+            "Probed": f"{looked.min()} to {looked.max()}",
             "Symbols": f"{len(self.symbols):,}, {live:,} of them live",
             "Files": f"{int(self.symbols['days_available'].sum()):,}",
             "Holes": f"{holes:,} symbol-day{'' if holes == 1 else 's'}",
