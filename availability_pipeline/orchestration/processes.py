@@ -182,9 +182,6 @@ ENDS_WITHIN = 20
 RESTARTS, RESTART_SECONDS = 5, 600
 """They are started again so often within so many seconds, as by the systemd units."""
 
-TOUCHED_EVERY = 5
-"""Seconds after which the keeper touches its lock: when it was killed can be told by that."""
-
 UNWATCHED = "what dies is not started again: what watches it was killed"
 """Why it does not run as it should, though all that works is there."""
 
@@ -231,21 +228,41 @@ def unwatched(found: Running) -> bool:
         return True
 
 
-def ended_at(home: Path) -> float | None:
-    """When what was started here ended, to `TOUCHED_EVERY` if it was killed; None if nothing was.
-
-    The daemon's last sign of life is counted for three minutes, and so outlives the daemon.
-    """
-    try:
-        return (home / LOCK).stat().st_mtime
-    except FileNotFoundError:
-        return None
-
-
 def outlived(home: Path, sign: dt.datetime | None) -> bool:
-    """Whether the daemon's last sign of life (aware) is from before what was started here ended."""
-    ended = ended_at(home) if find(home) is None else None
-    return ended is not None and sign is not None and sign.timestamp() <= ended + TOUCHED_EVERY
+    """Whether the daemon that gave this last sign of life (aware) is what was started here, ended.
+
+    A sign of life is counted for three minutes, and so outlives the daemon. What ends by itself
+    leaves its lock empty, with the time; after a kill a daemon of this home is looked for.
+    """
+    if sign is None:
+        return False
+    try:
+        with _text(files.opened(home / LOCK, os.O_RDWR)) as lock:
+            if not files.try_lock(lock):
+                return False
+            killed, ended = lock.read(), os.fstat(lock.fileno()).st_mtime
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise BackgroundError(f"{error.filename} {error.strerror}; remove it") from None
+    return not _daemon_lives(home) if killed else sign.timestamp() <= ended
+
+
+def _daemon_lives(home: Path) -> bool:
+    """Whether a service, then, runs the daemon on this home."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if not {"dagster._daemon", "dagster-daemon"}.intersection(
+                Path(word).name for word in process.cmdline()[:6]
+            ):
+                continue
+            try:
+                theirs = process.environ().get("DAGSTER_HOME", "")
+            except psutil.AccessDenied:  # another user's, who may well have our home
+                return True
+            if Path(theirs).expanduser() == home:
+                return True
+    return False
 
 
 def home() -> Path:
@@ -319,11 +336,7 @@ def _run_once(
         lock.truncate()
         lock.write(json.dumps(asdict(Running(os.getpid(), process.pid, address))))
         lock.flush()
-        touched = time.monotonic()
         while process.poll() is None:
-            if time.monotonic() - touched > TOUCHED_EVERY:
-                os.utime(lock.fileno())
-                touched = time.monotonic()
             if say and answers(f"{address}/server_info"):
                 say(f"UI and daemon run: {address} (Ctrl-C ends both)")
                 say = None
@@ -392,8 +405,17 @@ def stop(home: Path) -> str:
 
 
 def _stopped(home: Path) -> str:
-    os.utime(home / LOCK, follow_symlinks=False)  # a keeper that was killed could not
+    with _text(files.opened(home / LOCK, os.O_RDWR)) as lock:
+        if files.try_lock(lock):  # a keeper that was killed could not
+            _ended(lock)
     return "stopped"
+
+
+def _ended(lock: TextIO) -> None:
+    """Note that it has ended, and when."""
+    lock.seek(0)
+    lock.truncate()
+    os.utime(lock.fileno())
 
 
 def keep_bounded(log: Path) -> None:
@@ -436,7 +458,7 @@ def _locked(home: Path) -> Iterator[TextIO]:
         try:
             yield lock
         finally:
-            os.utime(home / LOCK, follow_symlinks=False)
+            _ended(lock)
 
 
 def _text(file: BinaryIO) -> TextIO:

@@ -163,6 +163,24 @@ def test_a_daemon_whose_last_sign_is_from_before_the_end_of_what_was_started_doe
     assert home.json("status")["daemon"]["running"] is True
 
 
+def test_after_a_kill_of_what_was_started_only_a_daemon_that_lives_counts(home):
+    """It could not say when it ended, and its last sign of life was taken for a service's."""
+    home.write()
+    home.ran()
+    lock = home.folder / "background.lock"
+    lock.write_text('{"pid": 1, "group": 1, "address": "http://127.0.0.1:1"}')
+    assert home.json("status")["daemon"]["running"] is False
+    with subprocess.Popen(
+        [sys.executable, "-c", "import time; print(flush=True); time.sleep(600)", "dagster-daemon"],
+        env=os.environ | {"DAGSTER_HOME": str(home.folder)},
+        stdout=subprocess.PIPE,
+    ) as service:
+        assert service.stdout.readline()
+        assert home.json("status")["daemon"]["running"] is True
+        service.kill()
+    assert home.json("status")["daemon"]["running"] is False
+
+
 def test_status_tells_a_running_daemon_from_one_that_stopped(home):
     home.write()
     home.ran(heartbeat=False)
