@@ -13,7 +13,7 @@ SECRET = "hunter2-s3cret"
 class Receiver:
     """`log` is what was taken; `mode` is one of take, slow, refuse, hang and drip.
 
-    `slow` takes a message and answers after `seconds`.
+    `slow` takes a message and answers after `seconds`. `at` is when each of `log` came (monotonic).
     """
 
     def __init__(self, port: int) -> None:
@@ -22,6 +22,7 @@ class Receiver:
         self.seconds = 0.0
         self.asked = 0
         self.log: list[dict[str, str]] = []
+        self.at: list[float] = []
         self.ended = threading.Event()
 
     @property
@@ -35,12 +36,14 @@ def receiving() -> Iterator[Receiver]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             receiver.asked += 1
+            came = time.monotonic()
             if receiver.mode == "hang":
                 receiver.ended.wait(60)
                 return
             if receiver.mode == "slow":
                 receiver.ended.wait(receiver.seconds)
             if receiver.mode in ("take", "slow"):
+                receiver.at.append(came)
                 receiver.log.append(json.loads(body))
             self.send_response(500 if receiver.mode == "refuse" else 200)
             self.end_headers()
