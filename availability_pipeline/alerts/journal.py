@@ -7,7 +7,6 @@ The next evaluation goes on from here if Dagster still has that cursor. The file
 something is sent, so that two evaluations never send at the same time.
 """
 
-import fcntl
 import hashlib
 import os
 import re
@@ -99,12 +98,7 @@ def opened(path: Path) -> Iterator[Journal | None]:
         yield Journal(None)
         return
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-            return
-        yield Journal(file)
+        yield Journal(file) if files.try_lock(file) else None
 
 
 def _parsed(line: str) -> _Entry | None:
