@@ -23,7 +23,7 @@ from availability_pipeline import settings
 from availability_pipeline.archive.listing import Progress
 from availability_pipeline.masking import mask
 from availability_pipeline.orchestration.code_location import build_defs
-from availability_pipeline.orchestration.instance.launcher import own_tags, watching
+from availability_pipeline.orchestration.instance.launcher import opened, own_tags, watching
 from availability_pipeline.orchestration.instance.run_log import first_failure
 from availability_pipeline.orchestration.partitions import DAILY_AVAILABILITY, range_tags
 from availability_pipeline.orchestration.resources import Clock, Reporter
@@ -102,7 +102,7 @@ def _open(folder: Path) -> dg.DagsterInstance:
     logging.disable(logging.WARNING)
     try:
         with _one_line(folder, dg.DagsterError, OSError, ImportError):
-            return dg.DagsterInstance.from_config(str(folder))
+            return opened(folder)
     finally:
         logging.disable(before)
 

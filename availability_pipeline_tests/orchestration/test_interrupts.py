@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 import dagster as dg
+import psutil
 import pytest
 
 from availability_pipeline import settings
@@ -189,3 +190,33 @@ def test_a_signal_that_is_to_be_ignored_is_ignored(home):
     home.door.open.set()
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
+
+
+def test_an_update_that_ignores_sigterm_leaves_no_process_behind(tmp_path):
+    """Two `tail` of Dagster's stayed for ever, after a minute, and held the output open.
+
+    So a pipe (`update manual | tee log`) under `trap '' TERM` never ended.
+    """
+
+    def ignore():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    shutil.copy(ROOT / "dagster.yaml", tmp_path)
+    with local_archive() as archive:
+        archive.put("BTCUSDT", [YESTERDAY])
+        shell = Shell(tmp_path, archive.endpoint)
+        # Its end is that of the pipe: it comes when the last process that holds it has gone.
+        done = subprocess.run(
+            [sys.executable, "-m", "availability_pipeline.cli", *map(str, UPDATE)],
+            env=shell.env, capture_output=True, text=True, check=False, timeout=PATIENCE,
+            preexec_fn=ignore, start_new_session=True,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert not [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in words(p)]
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        [run] = instance.get_runs()
+    assert run.is_success
+
+
+def words(process):
+    return " ".join(process.info["cmdline"] or ())

@@ -20,6 +20,7 @@ Stands on:
     dagster._core.instance.instance.DagsterInstance.create_run_for_job
     dagster._core.instance.instance.DagsterInstance.report_run_failed
     dagster._core.instance.ref.InstanceRef.config_defaults
+    dagster._core.instance.ref.InstanceRef.from_dir
     dagster._core.launcher.CheckRunHealthResult
     dagster._core.launcher.LaunchRunContext
     dagster._core.launcher.RunLauncher.check_run_worker_health
@@ -28,6 +29,7 @@ Stands on:
     dagster._core.remote_origin.ManagedGrpcPythonEnvCodeLocationOrigin
     dagster._core.remote_origin.RemoteJobOrigin
     dagster._core.remote_origin.RemoteRepositoryOrigin
+    dagster._core.storage.noop_compute_log_manager.NoOpComputeLogManager
     dagster._core.types.loadable_target_origin.LoadableTargetOrigin
 """
 
@@ -38,6 +40,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -51,6 +54,7 @@ from dagster._core.remote_origin import (
     RemoteJobOrigin,
     RemoteRepositoryOrigin,
 )
+from dagster._core.storage.noop_compute_log_manager import NoOpComputeLogManager
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -71,6 +75,25 @@ SWEEP_SECONDS = 5
 """How often a waiting CLI command looks whether the one before it is dead."""
 
 _SLACK_SECONDS = 2  # the kernel's boot time is rounded to the second
+
+
+_UNCAPTURED = {
+    "compute_logs": {
+        "module": NoOpComputeLogManager.__module__,
+        "class": NoOpComputeLogManager.__name__,
+    }
+}
+
+
+def opened(home: Path) -> dg.DagsterInstance:
+    """The instance of a home, for a command: what its runs print stays on the command's terminal.
+
+    Dagster copies a run's stdout and stderr for the UI, with four processes more. They inherit the
+    signals that the command ignores: without SIGTERM (`trap '' TERM`) Dagster waited 60 s for two
+    `tail` that never end and keep the command's output open. For what daemon and UI launch the
+    copies stay: there the last words of a run that crashed are of use, and nobody sees a terminal.
+    """
+    return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=_UNCAPTURED))
 
 
 def own_tags() -> dict[str, str]:
