@@ -22,7 +22,6 @@ from availability_pipeline.quality import rules
 from availability_pipeline.queries.answers import ask, require_any
 from availability_pipeline.queries.arguments import DateLike, as_date, as_range, checked
 from availability_pipeline.queries.notebook import Record
-from availability_pipeline.record import derived
 
 
 @checked()
@@ -161,12 +160,11 @@ class CompletenessValidator(_Validator):
             as_range(start_date, end_date)
         share = settings.load().slo_completeness if threshold is None else threshold
         with self._open().connection() as con:
-            relation = derived.summary_relation(con)
             found = ask(
                 con,
-                f"""SELECT date, expected, available, pending FROM {relation}
+                """SELECT date, expected, available, pending FROM daily_summary
                 WHERE date >= $first AND date <= $last AND available < $share * expected
-                ORDER BY date""",  # noqa: S608 - our own names
+                ORDER BY date""",
                 {
                     "first": as_date(start_date) if start_date is not None else dt.date.min,
                     "last": as_date(end_date) if end_date is not None else dt.date.max,

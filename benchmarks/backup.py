@@ -18,7 +18,7 @@ from pathlib import Path
 
 from availability_pipeline.copies import backup, destinations, export, restore
 from availability_pipeline.orchestration.assets import PUBLISHED
-from availability_pipeline.record import derived, write
+from availability_pipeline.record import write
 from availability_pipeline.record.connection import writer
 from benchmarks import synthetic
 from benchmarks.common import Row, parser, show, timed
@@ -109,8 +109,6 @@ def main() -> None:
         with writer(record) as con:
             late = archive.listing(start, archive.until)
             write.write_probe(con, late, probed_at=now + dt.timedelta(hours=6), run_id="late")
-            derived.refresh_listings(con)
-            derived.refresh_summary(con)
         done: list[export.Exported] = []
         update = timed(lambda: done.append(publish()))
         result.append(

@@ -20,8 +20,7 @@ from availability_pipeline.orchestration.code_location import build_defs
 from availability_pipeline.orchestration.partitions import DAILY_AVAILABILITY
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB
 from availability_pipeline.quality import checks as standing
-from availability_pipeline.record import derived
-from availability_pipeline.record.connection import reader, writer
+from availability_pipeline.record.connection import reader
 from benchmarks import synthetic
 from benchmarks.common import Row, parser, show, timed
 from benchmarks.store import fill, probed_at
@@ -53,15 +52,6 @@ def main() -> None:
             for name, check in standing.ALL.items():
                 time = timed(lambda check=check: check(con, clock.now(), limits), repeats)
                 table.append(Row(f"{name}, its numbers and rule", str(time)))
-        with writer(path) as con:
-            con.execute("DELETE FROM meta WHERE key LIKE 'derived.%'")
-        with reader(path) as con:
-            checks = list(standing.ALL.values())
-            time = timed(lambda: [c(con, clock.now(), limits) for c in checks], repeats)
-            table.append(Row("all of them before the derived tables are refreshed", str(time)))
-        with writer(path) as con:
-            derived.refresh_listings(con)
-            derived.refresh_summary(con)
 
         os.environ["DAGSTER_HOME"] = folder
         defs = build_defs(

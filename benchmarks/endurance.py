@@ -33,7 +33,7 @@ import pandas as pd
 from availability_pipeline import queries
 from availability_pipeline.archive.datasets import FIRST_DATE
 from availability_pipeline.archive.listing import NOTHING_RECORDED, Listing, Progress, Recorded
-from availability_pipeline.record import derived, write
+from availability_pipeline.record import write
 from availability_pipeline.record.connection import reader, writer
 from benchmarks import synthetic
 from benchmarks.common import Row, parser, show
@@ -147,13 +147,6 @@ def rss() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-def refresh(path: Path) -> None:
-    """The derived tables, each in a transaction of its own as the assets do it."""
-    for work in (derived.refresh_listings, derived.refresh_summary):
-        with writer(path) as con:
-            work(con)
-
-
 def ask(path: Path, day: dt.date) -> dict[str, float]:
     """CPU milliseconds of the questions, the best of three."""
     found: dict[str, float] = {}
@@ -182,7 +175,6 @@ def live(
     listing = archive.list_range(FIRST_DATE, start - 2 * DAY)
     with writer(path) as con:
         write.write_probe(con, listing, probed_at=clock[0], run_id="backfill")
-    refresh(path)
     points: list[Point] = []
     spent: dict[str, list[float]] = {}
     runs, wal, last = 0, 0.0, start
@@ -215,16 +207,11 @@ def live(
             wal = max(wal, wal_path.stat().st_size / 1e6 if wal_path.exists() else 0)
         spent.setdefault(kind, []).append((time.process_time() - before) * 1000)
         runs += 1
-        if at.hour in (2, 5):
-            before = time.process_time()
-            refresh(path)
-            spent.setdefault("derived", []).append((time.process_time() - before) * 1000)
         if at.hour == 21 and (at.date() - last).days >= every:
             last = at.date()
             note(last)
     if last < end - DAY:
         note(end)
-    refresh(path)
     return {
         "runs": runs,
         "points": points,
@@ -256,7 +243,6 @@ def fresh(
     listing = archive.list_range(FIRST_DATE, now.date() - DAY)
     with writer(other) as con:
         write.write_probe(con, listing, probed_at=now, run_id="fresh")
-    refresh(other)
     return {"megabytes": other.stat().st_size / 1e6, **ask(other, day)}
 
 
@@ -333,7 +319,7 @@ def main() -> None:
             "at most 1.5 times", last.rss_megabytes <= 1.5 * first.rss_megabytes,
         ),
     ]  # fmt: skip
-    for kind in ("daily", "late", "reconcile", "derived"):
+    for kind in ("daily", "late", "reconcile"):
         times = [p.milliseconds[kind] for p in (first, last)]
         rows.append(
             Row(

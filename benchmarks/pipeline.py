@@ -34,7 +34,7 @@ def _child(start: dt.date, end: dt.date, launched: float) -> None:
     parts = {"start": time.time() - launched}
     before = time.perf_counter()
     launch = importlib.import_module("availability_pipeline.orchestration.launch")
-    assets = importlib.import_module("availability_pipeline.orchestration.assets")
+    write = importlib.import_module("availability_pipeline.record.write")
     listing = importlib.import_module("availability_pipeline.archive.listing")
     parts["import"] = time.perf_counter() - before
 
@@ -49,9 +49,7 @@ def _child(start: dt.date, end: dt.date, launched: float) -> None:
         return timed
 
     listing.S3Archive.list_range = measured("listing", listing.S3Archive.list_range)
-    assets.store.write_probe = measured("write", assets.store.write_probe)
-    for name in ("refresh_listings", "refresh_summary"):
-        setattr(assets.derived, name, measured("derive", getattr(assets.derived, name)))
+    write.write_probe = measured("write", write.write_probe)
     before = time.perf_counter()
     outcome = launch.run_range(start, end)
     parts["run"] = time.perf_counter() - before
@@ -79,7 +77,7 @@ def run(start: dt.date, end: dt.date, environment: dict[str, str]) -> dict[str, 
 
 def split(parts: dict[str, float]) -> str:
     """Where the time of a run went."""
-    known = {"listing": "listing", "write": "write", "derive": "derived tables"}
+    known = {"listing": "listing", "write": "write"}
     named = [
         f"start and imports {parts['start'] + parts['import']:.1f}",
         *(f"{text} {parts.get(part, 0):.1f}" for part, text in known.items()),

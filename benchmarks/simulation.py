@@ -33,7 +33,7 @@ from availability_pipeline.orchestration.code_location import build_defs
 from availability_pipeline.orchestration.partitions import range_tags
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB
 from availability_pipeline.quality import checks, rules
-from availability_pipeline.record import derived, write
+from availability_pipeline.record import write
 from availability_pipeline.record.connection import writer
 from benchmarks import life as script
 from benchmarks.common import Row, show
@@ -317,9 +317,6 @@ class Simulation:
     def judge(self, standing: Sequence[str] = tuple(checks.ALL)) -> None:
         """What each check says now, beside what is true now."""
         now = self.clock.time
-        if len(standing) > 1:  # continuity alone does not need them
-            derived.refresh_listings(self.con)
-            derived.refresh_summary(self.con)
         due = rules.due_date(now, self.settings.slo_freshness_minutes)
         verdicts = {name: checks.ALL[name](self.con, now, self.settings) for name in standing}
         verdicts["freshness"] = rules.freshness(

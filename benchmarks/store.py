@@ -23,7 +23,6 @@ from typing import Any
 import duckdb
 
 from availability_pipeline.archive.datasets import FIRST_DATE
-from availability_pipeline.record import derived
 from availability_pipeline.record import write as store
 from availability_pipeline.record.connection import writer
 from benchmarks import synthetic
@@ -40,9 +39,6 @@ def fill(path: Path, archive: synthetic.Synthetic) -> int:
     listing = archive.listing(FIRST_DATE, archive.until)
     with writer(path) as con:
         result = store.write_probe(con, listing, probed_at=probed_at(archive.until), run_id="all")
-    with writer(path) as con:
-        derived.refresh_listings(con)
-        derived.refresh_summary(con)
     return result.rows
 
 
@@ -57,13 +53,7 @@ def _ours(symbols: int, folder: Path) -> dict[str, Any]:
         with writer(path) as con:
             found["rows"] = store.write_probe(con, full, probed_at=at, run_id="all").rows
 
-    def refresh() -> None:
-        with writer(path) as con:
-            derived.refresh_listings(con)
-            derived.refresh_summary(con)
-
     found["write"] = timed(write_all).wall
-    found["derive"] = timed(refresh).wall
     found["bytes"] = path.stat().st_size
 
     later = iter(range(1, 100))
@@ -171,14 +161,13 @@ def main() -> None:
                 f"row by row {slow:,.0f} s ({rows['rows']:,} rows, scaled): "
                 f"{slow / ours['write']:,.0f} times", "at most 10 s", ours["write"] <= 10),
             Row("write it again, with an earlier look to compare", f"{ours['again']:.2f} s"),
-            Row("symbol_listings and daily_summary", f"{ours['derive']:.2f} s"),
             Row("size of the database", f"{size:.1f} MB",
                 f"after writing it all again {ours['bytes_again'] / 1e6:.1f} MB",
                 "at most 25 MB", size <= 25),
-            Row("replace one day, opening and closing the file included",
+            Row("replace one day and what follows from it, opening and closing the file included",
                 f"{ours['day'] * 1000:.0f} ms",
                 f"{ours['day_bare'] * 1000:.0f} ms without opening and closing the file",
-                "at most 100 ms", ours["day"] <= 0.1),
+                "at most 500 ms", ours["day"] <= 0.5),
             Row("peak memory of the process", f"{ours['peak'] / 1e9:.2f} GB",
                 f"row by row {rows['peak'] / 1e9:.2f} GB for {rows['rows']:,} rows",
                 "at most 1.5 GB", ours["peak"] <= 1.5e9),

@@ -238,10 +238,6 @@ class S3Archive:
     ) -> None:
         self._client, self._bucket = client, bucket
         self._dataset, self._concurrency = dataset, concurrency
-        self._lock = threading.Lock()
-        self._requests = 0
-        self._server_dates: set[str] = set()
-        self._passed_over: Counter[str] = Counter()
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "S3Archive":
@@ -254,13 +250,18 @@ class S3Archive:
         Raises:
             DiscoveryError: when a page fails, or when no symbol is there at all.
         """
+        return self._discover(_Call())
+
+    def _discover(self, call: "_Call") -> tuple[str, ...]:
         symbols: list[str] = []
         try:
-            for page in self._pages(MOST_FOLDER_PAGES, Prefix=self._dataset.prefix, Delimiter="/"):
+            for page in self._pages(
+                call, MOST_FOLDER_PAGES, Prefix=self._dataset.prefix, Delimiter="/"
+            ):
                 for folder in page.folders:
                     symbol = self._dataset.parse_folder(folder)
                     if symbol is None:
-                        self._pass_over(folder)
+                        call.pass_over(folder)
                     else:
                         symbols.append(symbol)
         except REQUEST_ERRORS as error:
@@ -295,8 +296,8 @@ class S3Archive:
             DiscoveryError: the symbols could not be listed.
             ListingError: at least one symbol could not be listed wholly.
         """
-        self._requests, self._server_dates, self._passed_over = 0, set(), Counter()
-        symbols = self.discover()
+        call = _Call()
+        symbols = self._discover(call)
         behind = recorded.behind(symbols, start, end)
         first, last = recorded.span(start, end) if behind else (start, end)
         narrow, wide = Window(start, end, first), Window(first, last)
@@ -313,7 +314,7 @@ class S3Archive:
                     symbol = todo.get_nowait()
                     try:
                         window = wide if symbol in behind else narrow
-                        found[symbol] = self._list_symbol(symbol, window)
+                        found[symbol] = self._list_symbol(call, symbol, window)
                     except REQUEST_ERRORS as error:
                         failures[symbol] = reason(error)
                         if len(failures) >= GIVE_UP_AFTER:
@@ -345,15 +346,15 @@ class S3Archive:
             end=end,
             symbols=symbols,
             files=frame_of(symbols, found, wide.days),
-            requests=self._requests,
-            passed_over=dict(self._passed_over),
-            server_time=self._latest_server_time(),
+            requests=call.requests,
+            passed_over=dict(call.passed_over),
+            server_time=call.latest_server_time(),
             widened=behind,
             widened_start=first,
             widened_end=last,
         )
 
-    def _list_symbol(self, symbol: str, window: Window) -> list[Rows]:
+    def _list_symbol(self, call: "_Call", symbol: str, window: Window) -> list[Rows]:
         """Files of one symbol, page by page; stops at the first that reaches beyond the window."""
         found: list[Rows] = []
         prefix = self._dataset.file_prefix(symbol)
@@ -362,6 +363,7 @@ class S3Archive:
         # halves the XML. One more shows that the window is over.
         size = min(PAGE_SIZE, 2 * len(window.days) + 1)
         pages = self._pages(
+            call,
             # A page holds up to 1,000 entries, 500 dates; S3 may send fewer, but not for ever.
             10 + len(window.days) // 20,
             Prefix=prefix,
@@ -380,12 +382,12 @@ class S3Archive:
                 for n in np.flatnonzero(~there).tolist():
                     key = page.keys[n]
                     if key <= stop and self._dataset.parse_key(key) is None:
-                        self._pass_over(key)
+                        call.pass_over(key)
             if page.keys and page.keys[-1] > stop:
                 break
         return found
 
-    def _pages(self, most: int, **request: Any) -> Iterator[Page]:
+    def _pages(self, call: "_Call", most: int, **request: Any) -> Iterator[Page]:
         """Pages of one listing, in order, and no more than `most`.
 
         Raises:
@@ -398,7 +400,7 @@ class S3Archive:
         for _ in range(most):
             extra: dict[str, Any] = {"ContinuationToken": token} if token else {}
             answer: Any = self._client.list_objects_v2(Bucket=self._bucket, **request, **extra)
-            self._note(answer)
+            call.note(answer)
             page: Page = answer.get("Page") or _stubbed_page(answer)
             names = [*page.keys[:1], *page.keys[-1:], *page.folders[:1], *page.folders[-1:]]
             for name in names:
@@ -418,25 +420,35 @@ class S3Archive:
             token, last = page.next_token, max(names)
         raise MalformedPageError(f"after {most} pages there is still no end")
 
-    def _note(self, answer: Any) -> None:
+
+class _Call:
+    """What one call has counted, by all of its threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._server_dates: set[str] = set()
+        self.requests = 0
+        self.passed_over: Counter[str] = Counter()
+
+    def note(self, answer: Any) -> None:
         headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         with self._lock:
-            self._requests += 1
+            self.requests += 1
             # One text a second, so that few are left to parse at the end.
             self._server_dates.add(headers.get("date", ""))
 
-    def _latest_server_time(self) -> dt.datetime | None:
+    def latest_server_time(self) -> dt.datetime | None:
         times: list[dt.datetime] = []
         for date in self._server_dates:
             with contextlib.suppress(ValueError, OverflowError):
                 times.append(parsedate_to_datetime(date).astimezone(dt.UTC))
         return max(times, default=None)
 
-    def _pass_over(self, name: str) -> None:
+    def pass_over(self, name: str) -> None:
         name = printable(name)[:200]
         with self._lock:
-            if len(self._passed_over) < 100 or name in self._passed_over:
-                self._passed_over[name] += 1
+            if len(self.passed_over) < 100 or name in self.passed_over:
+                self.passed_over[name] += 1
 
 
 def reason(error: Exception) -> str:

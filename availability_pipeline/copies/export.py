@@ -22,7 +22,7 @@ from availability_pipeline import __version__
 from availability_pipeline.copies import _snapshot
 from availability_pipeline.copies.destinations import Destination, Stored
 from availability_pipeline.errors import ExportError
-from availability_pipeline.record import connection, derived
+from availability_pipeline.record import connection
 from availability_pipeline.record.schema import SCHEMA_VERSION
 
 MANIFEST = "manifest.json"
@@ -116,7 +116,6 @@ class _Piece:
     """The rows of one file to be, and what shows that they have changed."""
 
     table: str
-    relation: str
     month: dt.date | None
     rows: int
     first_date: dt.date | None
@@ -300,25 +299,20 @@ def _tables(form: Form) -> list[str]:
 def _pieces(con: duckdb.DuckDBPyConnection, form: Form) -> Iterator[_Piece]:
     # Rows that hash alike under one version of DuckDB and of this package make the same file.
     versions = f"{form.format}-{__version__}-{SCHEMA_VERSION}-{duckdb.__version__}"
-    relations = {
-        "symbol_listings": derived.listings_relation(con),
-        "daily_summary": derived.summary_relation(con),
-    }
     for table in _tables(form):
-        relation = relations.get(table, table)
         dated = table in ("availability", "daily_summary", "revisions", "probes")
         by_month = form.by_month and table == "availability"
         month = "date_trunc('month', date)::DATE" if by_month else "NULL::DATE"
         dates = "min(date), max(date)" if dated else "NULL, NULL"
         found = con.execute(
             f"""SELECT {month} AS month, count(*), {dates}, bit_xor(hash(t)), sum(hash(t))
-            FROM (FROM {relation}) t GROUP BY 1 ORDER BY 1"""  # noqa: S608 - our own names
+            FROM (FROM {table}) t GROUP BY 1 ORDER BY 1"""  # noqa: S608 - our own names
         ).fetchall()
         for month_start, rows, first, last, mixed, total in found or [(None, 0, *[None] * 4)]:
             if by_month and month_start is None:
                 continue  # no rows at all: no month either
             content = f"{versions}-{month_start or ''}-{rows}-{mixed or 0:x}-{int(total or 0):x}"
-            yield _Piece(table, relation, month_start, rows, first, last, content)
+            yield _Piece(table, month_start, rows, first, last, content)
 
 
 def _write(con: duckdb.DuckDBPyConnection, piece: _Piece, form: Form, path: Path) -> None:
@@ -327,7 +321,7 @@ def _write(con: duckdb.DuckDBPyConnection, piece: _Piece, form: Form, path: Path
         where = "WHERE date BETWEEN $first AND $last"
         args = {"first": piece.first_date, "last": piece.last_date}
     rows: Any = con.sql(
-        f"FROM {piece.relation} {where} ORDER BY {order}",
+        f"FROM {piece.table} {where} ORDER BY {order}",
         params=args,
     )
     if form.format == "parquet":

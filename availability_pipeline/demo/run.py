@@ -34,7 +34,6 @@ from availability_pipeline.demo.archive import (
 from availability_pipeline.errors import StoreError
 from availability_pipeline.orchestration import processes
 from availability_pipeline.orchestration.beta import without_beta_warnings
-from availability_pipeline.record import derived
 from availability_pipeline.record.connection import reader
 from availability_pipeline.report import draw
 
@@ -213,9 +212,9 @@ def _draw(console: Console, clock: Clock) -> None:
 def _report(console: Console, db: Path, yesterday: dt.date) -> None:
     with reader(db) as con:
         listings = con.execute(
-            f"""SELECT symbol, contract_type, first_available, last_available, days_available,
+            """SELECT symbol, contract_type, first_available, last_available, days_available,
                 hole_days, state
-            FROM {derived.listings_relation(con)} ORDER BY first_available, symbol"""  # noqa: S608
+            FROM symbol_listings ORDER BY first_available, symbol"""
         ).fetchall()
         revisions = con.execute(
             """SELECT date, symbol, change, old_size, new_size FROM revisions

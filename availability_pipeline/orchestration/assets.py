@@ -11,20 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import duckdb
 from pydantic import Field
 
 from availability_pipeline import PROGRAM
 from availability_pipeline.archive.datasets import FIRST_DATE, UM_KLINES_1M
-from availability_pipeline.archive.listing import NOTHING_RECORDED, Archive, Recorded
+from availability_pipeline.archive.listing import Archive
 from availability_pipeline.copies import backup, destinations, export
-from availability_pipeline.errors import LostRecordError, MissingDatabaseError, StoreError
+from availability_pipeline.errors import LostRecordError, StoreError
 from availability_pipeline.orchestration.outcomes import one_line_failures
 from availability_pipeline.orchestration.partitions import DAILY_AVAILABILITY, ONE_RUN, daily
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB, Clock, Reporter
-from availability_pipeline.quality import checks
 from availability_pipeline.quality.rules import share
-from availability_pipeline.record import derived, write
+from availability_pipeline.record import write
 from availability_pipeline.record.schema import COLUMNS, TABLE
 from availability_pipeline.report import data as report_load
 from availability_pipeline.report import draw
@@ -130,7 +128,7 @@ def daily_availability(
     limits: dg.ResourceParam[Settings],
     reporter: dg.ResourceParam[Reporter],
 ) -> dg.MaterializeResult[None]:
-    """Discover and list the whole range first, then write it in one short transaction."""
+    """One call into the record, then what the UI shows of it."""
     if not (context.has_partition_key or context.has_partition_key_range):
         raise dg.Failure(
             description="this run has no dates: choose partitions when you materialise, test the "
@@ -140,34 +138,35 @@ def daily_availability(
         )
     span = context.partition_key_range
     start, end = dt.date.fromisoformat(span.start), dt.date.fromisoformat(span.end)
-    now = clock.now()
-    with one_line_failures():
-        recorded = _recorded(duckdb)
-        if recorded.last is None and not config.new_record:
+
+    def refuse_lost() -> None:
+        if not config.new_record:
             _refuse_lost(context.instance, context.asset_key, duckdb.path())
-        listing = archive.list_range(start, end, _log_progress(context, reporter), recorded)
-        with duckdb.get_connection() as con:
-            result = write.write_probe(
-                con,
-                listing,
-                probed_at=now,
-                run_id=context.run.run_id,
-                accept_shrunken=config.accept_shrunken,
-                min_listed_share=limits.min_listed_share,
-                max_clock_skew_minutes=limits.max_clock_skew_minutes,
-                settle_days=limits.settle_days,
-            )
-            rows = _by_date(con, start, end, context.run.run_id)
+
+    with one_line_failures():
+        done = write.update(
+            duckdb.path(),
+            archive,
+            start,
+            end,
+            now=clock.now(),
+            run_id=context.run.run_id,
+            settings=limits,
+            accept_shrunken=config.accept_shrunken,
+            progress=_log_progress(context, reporter),
+            if_nothing_recorded=refuse_lost,
+        )
+    listing, result = done.listing, done.result
     context.log.info(
         f"Daily update completed: {result.symbols} symbols probed, {result.available} available, "
-        f"{result.pending} pending, {result.absent} absent on {len(rows)} dates; "
+        f"{result.pending} pending, {result.absent} absent on {len(done.dates)} dates; "
         f"{result.appeared} appeared, {result.replaced} replaced, {result.vanished} vanished"
     )
     context.log.info(
         f"{listing.requests} LIST requests; {result.widened} symbols probed on all recorded dates; "
         f"passed over: {dict(listing.passed_over) or 'nothing'}"
     )
-    for row in rows:
+    for row in done.dates:
         context.add_asset_metadata(_metadata(row), partition_key=str(row["date"]))
     return dg.MaterializeResult(metadata={DATABASE: dg.MetadataValue.path(duckdb.path())})
 
@@ -182,7 +181,7 @@ def daily_availability(
     metadata=_table("symbol_listings"),
     description="""First and last file, days, holes and state of each symbol.
 
-Each update refreshes it; by itself it can be materialised once there are rows.
+Each update writes it together with the rows; materialised by itself, it is reported again.
 
 Example: symbols that ended, the latest first.
 
@@ -192,9 +191,8 @@ SELECT symbol, last_available FROM symbol_listings WHERE state = 'ended' ORDER B
 """,
 )
 def symbol_listings(duckdb: dg.ResourceParam[AvailabilityDuckDB]) -> dg.MaterializeResult[None]:
-    """Replace the table by what the rows say now."""
-    with one_line_failures(), duckdb.get_connection() as con:
-        rows = derived.refresh_listings(con)
+    """Report the table, which the update has written together with the rows."""
+    with one_line_failures(), duckdb.get_reader() as con:
         by_state = dict(
             con.execute("SELECT state, count(*) FROM symbol_listings GROUP BY state").fetchall()
         )
@@ -204,7 +202,7 @@ def symbol_listings(duckdb: dg.ResourceParam[AvailabilityDuckDB]) -> dg.Material
     states = {s: by_state.get(s, 0) for s in ("live", "ended", "settled")}
     return dg.MaterializeResult(
         metadata={
-            "dagster/row_count": rows,
+            "dagster/row_count": sum(by_state.values()),
             "hole_days": holes,
             **states,
             DATABASE: dg.MetadataValue.path(duckdb.path()),
@@ -222,7 +220,7 @@ def symbol_listings(duckdb: dg.ResourceParam[AvailabilityDuckDB]) -> dg.Material
     metadata=_table("daily_summary"),
     description="""What each date holds: counts by status, new and ended listings, bytes, lag.
 
-Each update refreshes it; by itself it can be materialised once there are rows.
+Each update writes it together with the rows; materialised by itself, it is reported again.
 
 Example: growth by month.
 
@@ -232,9 +230,9 @@ SELECT date_trunc('month', date) AS month, max(available) FROM daily_summary GRO
 """,
 )
 def daily_summary(duckdb: dg.ResourceParam[AvailabilityDuckDB]) -> dg.MaterializeResult[None]:
-    """Replace the table by what the rows say now."""
-    with one_line_failures(), duckdb.get_connection() as con:
-        rows = derived.refresh_summary(con)
+    """Report the table, which the update has written together with the rows."""
+    with one_line_failures(), duckdb.get_reader() as con:
+        [(rows,)] = con.execute("SELECT count(*) FROM daily_summary").fetchall()
     return dg.MaterializeResult(
         metadata={"dagster/row_count": rows, DATABASE: dg.MetadataValue.path(duckdb.path())}
     )
@@ -260,15 +258,6 @@ its numbers as metadata (`completeness` among them), and what is judged is the w
 It has no dependencies: `daily_availability*` would select it, and Dagster refuses a range for a
 selection with an asset that nothing materialises.
 """
-
-
-def _recorded(duckdb: AvailabilityDuckDB) -> Recorded:
-    """What is recorded so far; nothing while there is no database."""
-    try:
-        with duckdb.get_reader(older_too=True) as con:
-            return write.recorded(con)
-    except MissingDatabaseError:
-        return NOTHING_RECORDED
 
 
 def _refuse_lost(instance: dg.DagsterInstance, key: dg.AssetKey, path: Path) -> None:
@@ -299,27 +288,6 @@ def _log_progress(
         reporter.report(done, total)
 
     return report
-
-
-def _by_date(
-    con: duckdb.DuckDBPyConnection, start: dt.date, end: dt.date, run_id: str
-) -> list[dict[str, Any]]:
-    """Each date's summary, and how many files this run saw change on it."""
-    # Computed from the rows just written, about 0.5 s on 2.6 million of them.
-    cursor = con.execute(
-        f"""SELECT s.*, coalesce(h.holes, 0) AS holes, coalesce(r.appeared, 0) AS appeared,
-            coalesce(r.replaced, 0) AS replaced, coalesce(r.vanished, 0) AS vanished
-        FROM {derived.summary_relation(con)} s LEFT JOIN {checks.HOLES} h USING (date)
-        LEFT JOIN (
-            SELECT date, count(*) FILTER (change = 'appeared') AS appeared,
-                count(*) FILTER (change = 'replaced') AS replaced,
-                count(*) FILTER (change = 'vanished') AS vanished
-            FROM revisions WHERE run_id = $1 GROUP BY date) r USING (date)
-        WHERE date BETWEEN $2 AND $3""",  # noqa: S608 - our own relation
-        [run_id, start, end],
-    )
-    names = [column[0] for column in cursor.description or ()]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 def _metadata(row: dict[str, Any]) -> dict[str, int | float]:

@@ -22,7 +22,7 @@ from availability_pipeline.queries.answers import (
     require_probed,
 )
 from availability_pipeline.record import derived
-from availability_pipeline.record.schema import get_meta, set_meta, settled_at, transaction
+from availability_pipeline.record.schema import settled_at, transaction
 
 REASON_LENGTH = 500
 """Characters of a reason at most."""
@@ -78,8 +78,7 @@ def acknowledge(
                 "INSERT INTO acknowledgements VALUES ($date, $symbol, $reason, $at)",
                 {"date": date, "symbol": symbol, "reason": said, "at": at},
             )
-        _changed(con)
-    _refresh(con)
+        derived.refresh(con)
     return len(pairs)
 
 
@@ -106,8 +105,7 @@ def forget(con: Connection, dates: Sequence[dt.date], *, symbols: Sequence[str] 
                     f"{symbol or 'no whole date'} was not acknowledged on {date}; "
                     f"`{PROGRAM} slo acknowledged` lists what was"
                 )
-        _changed(con)
-    _refresh(con)
+        derived.refresh(con)
     return len(pairs)
 
 
@@ -128,11 +126,8 @@ def _require_missing(con: Connection, date: dt.date, symbol: str | None) -> None
             f"`{PROGRAM} update manual --date {date}` once it has"
         )
     if symbol is None:
-        relation = derived.summary_relation(con)
         [(missing,)] = ask(
-            con,
-            f"SELECT expected - available FROM {relation} WHERE date = ?",  # noqa: S608
-            [date],
+            con, "SELECT expected - available FROM daily_summary WHERE date = ?", [date]
         ).rows or [(0,)]
         # What has ended is expected no more, and may be what an acknowledgement has just ended.
         again = ask(con, f"FROM acknowledgements WHERE {_IS}", {"date": date, "symbol": None}).rows
@@ -141,13 +136,12 @@ def _require_missing(con: Connection, date: dt.date, symbol: str | None) -> None
                 f"no expected file of {date} is missing: there is nothing to acknowledge"
             )
         return
-    relation = derived.listings_relation(con)
     found = ask(
         con,
-        f"""SELECT first_available, last_available,
+        """SELECT first_available, last_available,
             (SELECT count(*) FROM daily_availability
              WHERE date = $date AND symbol = $symbol AND available) AS there
-        FROM {relation} WHERE symbol = $symbol""",  # noqa: S608
+        FROM symbol_listings WHERE symbol = $symbol""",
         {"date": date, "symbol": symbol},
     ).rows
     first, _, there = found[0] if found else (None, None, 0)
@@ -160,13 +154,3 @@ def _require_missing(con: Connection, date: dt.date, symbol: str | None) -> None
             f"{symbol} had no file before {date}, so none is expected: there is nothing to "
             "acknowledge"
         )
-
-
-def _changed(con: Connection) -> None:
-    # `derived` compares this with what its tables were made from.
-    set_meta(con, "writes", str(int(get_meta(con, "writes") or 0) + 1))
-
-
-def _refresh(con: Connection) -> None:
-    derived.refresh_listings(con)
-    derived.refresh_summary(con)

@@ -25,11 +25,7 @@ Check = Callable[[duckdb.DuckDBPyConnection, dt.datetime, Settings], Verdict]
 # No row of a date is older than its last probe, so with that all of them have settled.
 _SETTLED = f"(SELECT date FROM probes WHERE probed_at >= {settled_at('date')})"  # noqa: S608
 
-_WINDOWS = """(SELECT symbol, min(date) AS first_available, max(date) AS last_available
-    FROM daily_availability WHERE available GROUP BY symbol)"""
-
-HOLES = f"(SELECT date, count(*) AS holes FROM ({holes_sql(_WINDOWS)}) GROUP BY date)"  # noqa: S608
-"""What to put after FROM for the number of holes of each date that has some."""
+_HOLES = holes_sql("symbol_listings WHERE hole_days > 0")
 
 
 def continuity(con: duckdb.DuckDBPyConnection, now: dt.datetime, settings: Settings) -> Verdict:
@@ -71,18 +67,17 @@ def symbol_holes(con: duckdb.DuckDBPyConnection, now: dt.datetime, settings: Set
     New is a hole whose date settled, or whose file was seen to vanish, within those days.
     """
     since = _aware(now) - dt.timedelta(settings.slo_new_hole_days)
-    listings = derived.listings_relation(con)
     [(holes, expected)] = con.execute(
-        f"""SELECT coalesce(sum(hole_days), 0)::BIGINT,
-            coalesce(sum(days_available + hole_days), 0)::BIGINT FROM {listings}"""  # noqa: S608
+        """SELECT coalesce(sum(hole_days), 0)::BIGINT,
+            coalesce(sum(days_available + hole_days), 0)::BIGINT FROM symbol_listings"""
     ).fetchall()
     worst = con.execute(
-        f"""SELECT symbol, hole_days FROM {listings} WHERE hole_days > 0
-        ORDER BY hole_days DESC, symbol"""  # noqa: S608
+        """SELECT symbol, hole_days FROM symbol_listings WHERE hole_days > 0
+        ORDER BY hole_days DESC, symbol"""
     ).fetchall()
     recent = con.execute(
         f"""SELECT a.date, a.symbol
-        FROM ({holes_sql(f"{listings} WHERE hole_days > 0")}) a
+        FROM ({_HOLES}) a
         LEFT JOIN (SELECT DISTINCT date, symbol FROM revisions
             WHERE change = 'vanished' AND observed_at > $1) v
           ON v.date = a.date AND v.symbol = a.symbol
@@ -108,10 +103,9 @@ def acknowledged_holes(con: duckdb.DuckDBPyConnection) -> set[tuple[dt.date, str
     """Holes that somebody acknowledged, alone or with all of their date: date and symbol."""
     if not con.execute("FROM acknowledgements LIMIT 1").fetchall():
         return set()
-    windows = f"{derived.listings_relation(con)} WHERE hole_days > 0"
     return set(
         con.execute(
-            f"""SELECT DISTINCT h.date, h.symbol FROM ({holes_sql(windows)}) h
+            f"""SELECT DISTINCT h.date, h.symbol FROM ({_HOLES}) h
             JOIN acknowledgements a ON a.date = h.date
                 AND (a.symbol IS NULL OR a.symbol = h.symbol)"""  # noqa: S608 - our own relations
         ).fetchall()
@@ -126,7 +120,7 @@ def publication_lag(
     # Twice the dates judged, and as many again for dates on which nothing was published.
     since = today - dt.timedelta(4 * rules.LAG_DATES)
     lags = con.execute(
-        f"""SELECT date, lag_p50_hours FROM {derived.summary_relation(con)}
+        f"""SELECT date, lag_p50_hours FROM daily_summary
         WHERE date >= $1 AND lag_p50_hours IS NOT NULL AND date IN {_SETTLED}
         ORDER BY date""",  # noqa: S608 - our own relations
         [since],
@@ -173,26 +167,26 @@ def stored_dates(con: duckdb.DuckDBPyConnection) -> set[dt.date]:
 
 def settled_counts(con: duckdb.DuckDBPyConnection, now: dt.datetime) -> list[rules.DateCount]:
     """Each settled date's numbers, by date."""
-    listings = derived.listings_relation(con)
     # Whoever has not ended by then is live because it stopped together with many others.
-    outages = f"""SELECT p.date, count(*) AS n FROM probes p JOIN (
-            SELECT last_available AS last FROM {listings}
+    outages = """SELECT p.date, count(*) AS n FROM probes p JOIN (
+            SELECT last_available AS last FROM symbol_listings
             WHERE state = 'live' AND last_available < $before) ON p.date > last
-        GROUP BY p.date"""  # noqa: S608
-    accepted = f"""SELECT a.date, bool_or(a.symbol IS NULL) AS whole,
+        GROUP BY p.date"""
+    accepted = """SELECT a.date, bool_or(a.symbol IS NULL) AS whole,
             count(DISTINCT a.symbol) FILTER (a.date >= l.first_available
                 AND (a.date <= l.last_available OR l.state = 'live')) AS n
-        FROM acknowledgements a LEFT JOIN {listings} l ON l.symbol = a.symbol
+        FROM acknowledgements a LEFT JOIN symbol_listings l ON l.symbol = a.symbol
         ANTI JOIN (SELECT date, symbol FROM daily_availability
             WHERE available AND date IN (SELECT date FROM acknowledgements)) f
           ON f.date = a.date AND f.symbol = a.symbol
-        GROUP BY a.date"""  # noqa: S608
+        GROUP BY a.date"""
     rows = con.execute(
         f"""SELECT s.date, s.expected, s.available, coalesce(h.holes, 0), 0, coalesce(o.n, 0),
             CASE WHEN a.whole THEN s.expected - s.available ELSE coalesce(a.n, 0) END,
             p.probed_at > $lately, a.date IS NOT NULL
-        FROM {derived.summary_relation(con)} s JOIN probes p USING (date)
-        LEFT JOIN {HOLES} h USING (date) LEFT JOIN ({outages}) o USING (date)
+        FROM daily_summary s JOIN probes p USING (date)
+        LEFT JOIN (SELECT date, count(*) AS holes FROM ({_HOLES}) GROUP BY date) h USING (date)
+        LEFT JOIN ({outages}) o USING (date)
         LEFT JOIN ({accepted}) a USING (date)
         WHERE s.date IN {_SETTLED} ORDER BY s.date""",  # noqa: S608 - our own relations
         {

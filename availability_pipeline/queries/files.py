@@ -34,7 +34,6 @@ from availability_pipeline.queries.arguments import (
     checked,
     one_of,
 )
-from availability_pipeline.record import derived
 from availability_pipeline.record.schema import holes_sql, status_sql
 
 _DAY = dt.timedelta(1)
@@ -228,9 +227,8 @@ def holes(
         QueryError: no recorded symbol has that quote asset or contract type.
     """
     condition, args, notes = chosen(con, symbol, quote_asset, contract_type)
-    relation = derived.listings_relation(con)
     # All that is needed of 1.9 million absences are those inside a window that has some.
-    windows = f"{relation} WHERE hole_days > 0{condition}"
+    windows = f"symbol_listings WHERE hole_days > 0{condition}"
     found = ask(con, f"{holes_sql(windows)} ORDER BY d.symbol, d.date", args).rows
     if not found:
         require_any(con)
@@ -257,21 +255,18 @@ def coverage(con: Connection, today: dt.date) -> dict[str, Any]:
         con, "SELECT min(date), max(date), count(*), max(probed_at) FROM probes"
     ).rows
     [(symbols,)] = ask(con, "SELECT count(*) FROM symbols").rows
-    relation = derived.summary_relation(con)
     [(available, pending, first_pending)] = ask(
         con,
-        f"""SELECT coalesce(sum(available), 0)::BIGINT, coalesce(sum(pending), 0)::BIGINT,
-            min(date) FILTER (pending > 0) FROM {relation}""",  # noqa: S608
+        """SELECT coalesce(sum(available), 0)::BIGINT, coalesce(sum(pending), 0)::BIGINT,
+            min(date) FILTER (pending > 0) FROM daily_summary""",
     ).rows
     [(settled,)] = ask(
         con,
         "SELECT max(date) FROM probes WHERE date < ?",
         [first_pending or dt.date.max],
     ).rows
-    relation = derived.listings_relation(con)
     [(hole_days,)] = ask(
-        con,
-        f"SELECT coalesce(sum(hole_days), 0)::BIGINT FROM {relation}",  # noqa: S608
+        con, "SELECT coalesce(sum(hole_days), 0)::BIGINT FROM symbol_listings"
     ).rows
     return {
         "first_date": first,

@@ -48,8 +48,7 @@ def listings(
         QueryError: no recorded symbol has that quote asset or contract type.
     """
     condition, args, notes = chosen(con, symbol, quote_asset, contract_type)
-    relation = derived.listings_relation(con)
-    found = ask(con, f"SELECT * FROM {relation} WHERE true{condition} ORDER BY symbol", args)  # noqa: S608
+    found = ask(con, f"SELECT * FROM symbol_listings WHERE true{condition} ORDER BY symbol", args)  # noqa: S608
     if not found.rows:
         require_any(con)
     return Rows(found.columns, found.rows, notes)
@@ -96,7 +95,7 @@ def delistings(
         QueryError: no recorded symbol has that quote asset or contract type.
     """
     day = as_date(date)
-    gone = f"last_available = $date - 1 AND {derived.delisted_sql(con)}"
+    gone = f"last_available = $date - 1 AND {derived.DELISTED}"
     found = _born_or_gone(con, gone, day, quote_asset, contract_type)
     _require_with_day_before(con, day)
     return found
@@ -144,7 +143,7 @@ def summary(
         as_range(first, last)
     condition, args = only(con, quote_asset, contract_type)
     args |= {"first": first or dt.date.min, "last": last or dt.date.max}
-    found = ask(con, _counts_by_symbol(condition) if condition else _counts(con), args)
+    found = ask(con, _counts_by_symbol(condition) if condition else _COUNTS, args)
     if not found.rows:
         require_any(con)
         gaps = [first or min(FIRST_DATE, last or FIRST_DATE)]
@@ -167,12 +166,8 @@ def _said_range(first: dt.date | None, last: dt.date | None) -> str:
     return f"from {first} on" if first else f"up to {last}"
 
 
-def _counts(con: Connection) -> str:
-    return (
-        "SELECT date, available AS available_count, pending AS pending_count "  # noqa: S608
-        f"FROM {derived.summary_relation(con)} "
-        "WHERE date >= $first AND date <= $last ORDER BY date"
-    )
+_COUNTS = """SELECT date, available AS available_count, pending AS pending_count
+    FROM daily_summary WHERE date >= $first AND date <= $last ORDER BY date"""
 
 
 def _counts_by_symbol(condition: str) -> str:
@@ -191,8 +186,7 @@ def _born_or_gone(
     contract_type: Texts,
 ) -> list[str]:
     condition, args = only(con, quote_asset, contract_type)
-    relation = derived.listings_relation(con)
-    sql = f"SELECT symbol FROM {relation} WHERE {what}{condition} ORDER BY symbol"  # noqa: S608
+    sql = f"SELECT symbol FROM symbol_listings WHERE {what}{condition} ORDER BY symbol"  # noqa: S608
     return ask(con, sql, args | {"date": day}).column("symbol")
 
 

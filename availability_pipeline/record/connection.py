@@ -37,7 +37,7 @@ from availability_pipeline.errors import (
     StoreError,
     UnwritableDatabaseError,
 )
-from availability_pipeline.record import apart, storage_format
+from availability_pipeline.record import apart, derived, storage_format
 from availability_pipeline.record.schema import (
     REMEDY_FOREIGN,
     REMEDY_MISSING,
@@ -79,7 +79,7 @@ def writer(path: str | Path, wait_seconds: float = 60) -> Iterator[duckdb.DuckDB
     fresh = not _exists(path)
     try:
         with _connected(path, read_only=False, wait_seconds=wait_seconds) as con:
-            ensure_schema(con)
+            ensure_schema(con, derived.refresh)
             yield con
     except BaseException:
         if fresh and _exists(path):

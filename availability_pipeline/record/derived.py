@@ -1,10 +1,7 @@
 """What follows from the rows: when each symbol was listed, and what each date held.
 
-Belongs here: the SQL of `symbol_listings` and `daily_summary`, and keeping their tables as new as
-the rows. Does not belong here: writing rows (`store`) or answering people (`queries`).
-
-Both tables are a convenience: `listings_relation` and `summary_relation` fall back on computing
-them from the rows when a write came after them, so an answer is never stale.
+`symbol_listings` and `daily_summary` are made anew in every transaction that changes what they
+follow from (`write`, `acknowledgements`, a migration), so whoever reads them asks the tables.
 """
 
 import datetime as dt
@@ -12,7 +9,7 @@ import datetime as dt
 import duckdb
 
 from availability_pipeline.archive.datasets import FIRST_DATE
-from availability_pipeline.record.schema import holes_sql, set_meta, settled_at, transaction
+from availability_pipeline.record.schema import get_meta, holes_sql, set_meta, settled_at
 
 ENDED_AFTER_DATES = 3
 """Published dates on which a symbol must be absent after its last file to count as ended."""
@@ -107,7 +104,7 @@ ended AS MATERIALIZED (
         SELECT date FROM dates WHERE telling ORDER BY date DESC LIMIT {ENDED_AFTER_DATES}))"""  # noqa: S608
 
 # With the date that the states depend on, so that nobody need scan the rows again for it.
-_LISTINGS = f"""
+LISTINGS_SQL = f"""
 WITH {_DATES}
 SELECT f.symbol, s.contract_type, s.base_asset, s.quote_asset, f.first_available,
     f.last_available, f.days_available, coalesce(h.n, 0)::BIGINT AS hole_days,
@@ -121,16 +118,19 @@ LEFT JOIN outages o USING (symbol)
 LEFT JOIN holes h USING (symbol)
 ORDER BY f.symbol"""  # noqa: S608 - what is put in is our own
 
-LISTINGS_SQL = f"SELECT * EXCLUDE (ended_before) FROM ({_LISTINGS}) ORDER BY symbol"  # noqa: S608
+ENDED_BEFORE = "derived.ended_before"
 
-# A settled contract is settled by its name; it was delisted only once published dates without it
-# are confirmed, as with every other symbol.
-_DELISTED = "(state = 'ended' OR state = 'settled' AND last_available < {ended_before})"
-_DELISTED_ROW = _DELISTED.format(ended_before="ended_before")
+DELISTED = f"""(state = 'ended' OR state = 'settled' AND last_available <
+    (SELECT nullif(value, '')::DATE FROM meta WHERE key = '{ENDED_BEFORE}'))"""  # noqa: S608
+"""SQL condition on a row of the listings: the symbol publishes no more.
+
+A settled contract is settled by its name; it was delisted only once published dates without it are
+confirmed, as with every other symbol.
+"""
 
 # A count is unknown, not zero, where the date before was never probed: what is seen first may
 # have been there for long, and what ended in between ended on no date that is recorded.
-_SUMMARY_SQL = f"""
+SUMMARY_SQL = f"""
 WITH looked AS ({_LOOKED}),
 counted AS (
     SELECT date, count(*) AS symbols_probed, count(*) FILTER (available) AS available,
@@ -139,17 +139,16 @@ counted AS (
         -- Microseconds are exact in a DOUBLE; a time zone a row would cost 0.3 s.
         quantile_cont(epoch_us(last_modified), [0.5, 0.95]) AS lag
     FROM daily_availability JOIN looked USING (date) GROUP BY date),
-listings AS MATERIALIZED ({{listings}}),
-begun AS (SELECT first_available AS date, count(*) AS n FROM listings GROUP BY 1),
+begun AS (SELECT first_available AS date, count(*) AS n FROM symbol_listings GROUP BY 1),
 gone AS (
-    SELECT last_available + 1 AS date, count(*) AS n FROM listings
-    WHERE {_DELISTED_ROW} GROUP BY 1),
+    SELECT last_available + 1 AS date, count(*) AS n FROM symbol_listings
+    WHERE {DELISTED} GROUP BY 1),
 -- Expected: those that began by a date and are live, or not past their last file.
 expected AS (
     SELECT date, sum(sum(change)) OVER (ORDER BY date) AS n FROM (
         SELECT date, 0 AS change FROM counted
-        UNION ALL SELECT first_available, 1 FROM listings WHERE first_available IS NOT NULL
-        UNION ALL SELECT last_available + 1, -1 FROM listings
+        UNION ALL SELECT first_available, 1 FROM symbol_listings WHERE first_available IS NOT NULL
+        UNION ALL SELECT last_available + 1, -1 FROM symbol_listings
             WHERE last_available IS NOT NULL AND state <> 'live')
     GROUP BY date)
 SELECT c.date, c.symbols_probed, e.n::BIGINT AS expected, c.available,
@@ -165,34 +164,16 @@ JOIN (SELECT date, date <= DATE '{FIRST_DATE}'
 LEFT JOIN begun b USING (date) LEFT JOIN gone g USING (date) ORDER BY c.date"""  # noqa: S608
 
 
-SUMMARY_SQL = _SUMMARY_SQL.format(listings=_LISTINGS)
-
-
-def refresh_listings(con: duckdb.DuckDBPyConnection) -> int:
-    """Replace `symbol_listings` by what the rows say now; the number of symbols."""
-    with transaction(con):
-        con.execute(f"CREATE OR REPLACE TEMP TABLE fresh AS {_LISTINGS}")
-        rows = _refresh(con, "symbol_listings", "SELECT * EXCLUDE (ended_before) FROM fresh")
-        [(before,)] = con.execute("SELECT any_value(ended_before) FROM fresh").fetchall()
-        con.execute("DROP TABLE fresh")
-        set_meta(con, _ENDED_BEFORE, str(before or ""))
-    return rows
-
-
-def refresh_summary(con: duckdb.DuckDBPyConnection) -> int:
-    """Replace `daily_summary` by what the rows say now; the number of dates."""
-    with transaction(con):
-        return _refresh(con, "daily_summary", _summary_sql(con))
-
-
-def listings_relation(con: duckdb.DuckDBPyConnection) -> str:
-    """What to put after FROM for current symbol listings."""
-    return "symbol_listings" if _current(con, "symbol_listings") else f"({LISTINGS_SQL})"
-
-
-def summary_relation(con: duckdb.DuckDBPyConnection) -> str:
-    """What to put after FROM for a current daily summary."""
-    return "daily_summary" if _current(con, "daily_summary") else f"({_summary_sql(con)})"
+def refresh(con: duckdb.DuckDBPyConnection) -> None:
+    """Make both tables anew from the rows, within the transaction of what changed them."""
+    con.execute(f"CREATE OR REPLACE TEMP TABLE fresh AS {LISTINGS_SQL}")
+    [(before,)] = con.execute("SELECT any_value(ended_before) FROM fresh").fetchall()
+    set_meta(con, ENDED_BEFORE, str(before or ""))
+    con.execute("DELETE FROM symbol_listings")
+    con.execute("INSERT INTO symbol_listings SELECT * EXCLUDE (ended_before) FROM fresh")
+    con.execute("DROP TABLE fresh")
+    con.execute("DELETE FROM daily_summary")
+    con.execute(f"INSERT INTO daily_summary {SUMMARY_SQL}")
 
 
 def ended_before(con: duckdb.DuckDBPyConnection) -> dt.date | None:
@@ -201,51 +182,5 @@ def ended_before(con: duckdb.DuckDBPyConnection) -> dt.date | None:
     It is the first of the last `ENDED_AFTER_DATES` settled dates that were published; None while
     there are fewer.
     """
-    meta = _meta(con)
-    if meta.get("derived.symbol_listings") == _mark(meta):
-        return dt.date.fromisoformat(meta[_ENDED_BEFORE]) if meta[_ENDED_BEFORE] else None
-    [(before,)] = con.execute(f"SELECT any_value(ended_before) FROM ({_LISTINGS})").fetchall()  # noqa: S608
-    return before  # type: ignore[no-any-return]
-
-
-def delisted_sql(con: duckdb.DuckDBPyConnection) -> str:
-    """SQL condition on a row of the listings: the symbol publishes no more."""
-    return _DELISTED.format(ended_before=_literal(ended_before(con)))
-
-
-def _summary_sql(con: duckdb.DuckDBPyConnection) -> str:
-    if not _current(con, "symbol_listings"):
-        return SUMMARY_SQL
-    before = _literal(ended_before(con))
-    return _SUMMARY_SQL.format(
-        listings=f"SELECT *, {before} AS ended_before FROM symbol_listings"  # noqa: S608
-    )
-
-
-def _literal(date: dt.date | None) -> str:
-    return f"DATE '{date}'" if date else "NULL::DATE"
-
-
-_ENDED_BEFORE = "derived.ended_before"
-
-
-def _mark(meta: dict[str, str]) -> str:
-    # The settling time changes statuses without a write.
-    return f"{meta.get('writes', 0)}/{meta.get('settle_days')}"
-
-
-def _meta(con: duckdb.DuckDBPyConnection) -> dict[str, str]:
-    # One statement: each costs 0.3 ms, and a question that needs 1 ms asks this first.
-    return dict(con.execute("SELECT key, value FROM meta").fetchall())
-
-
-def _current(con: duckdb.DuckDBPyConnection, table: str) -> bool:
-    meta = _meta(con)
-    return meta.get(f"derived.{table}") == _mark(meta)
-
-
-def _refresh(con: duckdb.DuckDBPyConnection, table: str, sql: str) -> int:
-    con.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
-    [(rows,)] = con.execute(f"INSERT INTO {table} {sql}").fetchall()
-    set_meta(con, f"derived.{table}", _mark(_meta(con)))
-    return int(rows)
+    noted = get_meta(con, ENDED_BEFORE)
+    return dt.date.fromisoformat(noted) if noted else None

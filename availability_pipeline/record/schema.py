@@ -7,7 +7,7 @@ described by their DDL alone (`schema`).
 import contextlib
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import duckdb
@@ -87,7 +87,7 @@ def create_table(table: str) -> str:
     return f"CREATE TABLE {table} ({definitions})"
 
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 SETTLE_DAYS = "3"
 """Days until a date settles, until the first probe writes its own setting."""
@@ -162,13 +162,15 @@ DDL = (
 )
 
 MIGRATIONS: dict[int, tuple[str, ...]] = {
-    # The derived tables are made anew: what counts as ended, and as unknown, has changed.
     2: (_ACKNOWLEDGEMENTS, "DELETE FROM meta WHERE key LIKE 'derived.%'"),
+    # The derived tables were written apart from the rows, and said which write they had seen.
+    3: ("DELETE FROM meta WHERE key LIKE 'derived.%' OR key = 'writes'",),
 }
 """version -> statements that lead to it from the version before; never edit one that shipped.
 
-So far each only adds tables. One that alters a table or the view must also tell `require_ours` the
-text that the version before has, or it refuses every record of that version.
+After them the derived tables are made anew. So far each only adds tables. One that alters a table
+or the view must also tell `require_ours` the text that the version before has, or it refuses every
+record of that version.
 """
 
 
@@ -186,8 +188,14 @@ def transaction(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
         raise
 
 
-def ensure_schema(con: duckdb.DuckDBPyConnection) -> None:
+def ensure_schema(
+    con: duckdb.DuckDBPyConnection, derive: Callable[[duckdb.DuckDBPyConnection], None]
+) -> None:
     """Create or migrate the tables, in one transaction.
+
+    Args:
+        con: a read-write connection.
+        derive: makes the derived tables anew, after a migration.
 
     Raises:
         ForeignDatabaseError: the database has tables, but not ours.
@@ -205,12 +213,14 @@ def ensure_schema(con: duckdb.DuckDBPyConnection) -> None:
         set_meta(con, "schema_version", str(SCHEMA_VERSION))
         if fresh:
             set_meta(con, "settle_days", SETTLE_DAYS)  # each probe says it anew
+        else:
+            derive(con)
 
 
 def is_unwritten(con: duckdb.DuckDBPyConnection) -> bool:
     """Whether nothing but our empty tables is in the database, or nothing at all."""
     names = _names(con)
-    return not names or ("meta" in names and get_meta(con, "writes") is None)
+    return not names or ("probes" in names and not con.execute("FROM probes LIMIT 1").fetchall())
 
 
 def check_schema(con: duckdb.DuckDBPyConnection, *, older_too: bool = False) -> None:

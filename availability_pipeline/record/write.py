@@ -8,16 +8,24 @@ truncated mirror would turn 740,000 files into absences, and each symbol into an
 """
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import duckdb
 import pandas as pd
 
 from availability_pipeline import PROGRAM
 from availability_pipeline.archive.datasets import classify, unsettled
-from availability_pipeline.archive.listing import Listing, Recorded
+from availability_pipeline.archive.listing import (
+    NOTHING_RECORDED,
+    Archive,
+    Listing,
+    Progress,
+    Recorded,
+)
 from availability_pipeline.errors import (
     BackupError,
     ClockSkewError,
@@ -36,8 +44,10 @@ from availability_pipeline.errors import (
     StoreError,
     UnwritableDatabaseError,
 )
+from availability_pipeline.record import derived
 from availability_pipeline.record.connection import reader, writer
 from availability_pipeline.record.schema import get_meta, set_meta, transaction, where
+from availability_pipeline.settings import Settings
 
 MIN_FILES = 20
 """Fewer recorded files than this say nothing about an archive that shrank."""
@@ -157,6 +167,91 @@ __all__ = [
 
 
 @dataclass(frozen=True)
+class Update:
+    """What `update` did.
+
+    Attributes:
+        listing: what the archive has.
+        result: what was written of it.
+        dates: each date of the range, by date: its row of `daily_summary`, and how many files
+            `appeared`, were `replaced` or `vanished`.
+    """
+
+    listing: Listing
+    result: "WriteResult"
+    dates: tuple[dict[str, Any], ...]
+
+
+def update(
+    path: Path,
+    archive: Archive,
+    start: dt.date,
+    end: dt.date,
+    *,
+    now: dt.datetime,
+    run_id: str,
+    settings: Settings,
+    accept_shrunken: bool = False,
+    progress: Progress | None = None,
+    if_nothing_recorded: Callable[[], None] = lambda: None,
+) -> Update:
+    """Bring the dates from `start` to `end` up to date: list the archive, then write at once.
+
+    Nobody waits while the archive is listed; what is refused or fails writes nothing at all.
+
+    Args:
+        path: the DuckDB file; it is made where there is none.
+        archive: what to list.
+        start: first date.
+        end: last date, included.
+        now: when it begins, aware.
+        run_id: of the run that probes.
+        settings: what is refused, how long a date may be pending, how long to wait for others.
+        accept_shrunken: write even if far less is listed than is recorded.
+        progress: called while the archive is listed.
+        if_nothing_recorded: called before that where the record is empty; raises to refuse.
+
+    Raises:
+        ArchiveError: the archive could not be listed wholly.
+        StoreError: as one of its subclasses; see `errors`.
+    """
+    known = NOTHING_RECORDED
+    with (
+        suppress(MissingDatabaseError),
+        reader(path, settings.db_wait_seconds, older_too=True) as con,
+    ):
+        known = recorded(con)
+    if known.last is None:
+        if_nothing_recorded()
+    listing = archive.list_range(start, end, progress, known)
+    with writer(path, settings.db_wait_seconds) as con:
+        result = write_probe(
+            con,
+            listing,
+            probed_at=now,
+            run_id=run_id,
+            accept_shrunken=accept_shrunken,
+            min_listed_share=settings.min_listed_share,
+            max_clock_skew_minutes=settings.max_clock_skew_minutes,
+            settle_days=settings.settle_days,
+        )
+        dates = con.execute(
+            """SELECT s.*, coalesce(appeared, 0) AS appeared, coalesce(replaced, 0) AS replaced,
+                coalesce(vanished, 0) AS vanished
+            FROM daily_summary s LEFT JOIN (
+                SELECT date, count(*) FILTER (change = 'appeared') AS appeared,
+                    count(*) FILTER (change = 'replaced') AS replaced,
+                    count(*) FILTER (change = 'vanished') AS vanished
+                FROM revisions WHERE run_id = $1 GROUP BY date) r USING (date)
+            WHERE date BETWEEN $2 AND $3 ORDER BY date""",
+            [run_id, start, end],
+        )
+        names = [column[0] for column in dates.description or ()]
+        rows = tuple(dict(zip(names, row, strict=True)) for row in dates.fetchall())
+    return Update(listing, result, rows)
+
+
+@dataclass(frozen=True)
 class WriteResult:
     """What one probe wrote: rows of its range by status, and revisions by change.
 
@@ -195,7 +290,7 @@ def write_probe(
     max_clock_skew_minutes: int = 0,
     settle_days: int | None = None,
 ) -> WriteResult:
-    """Write one whole listing in one transaction: symbols, rows, probes and revisions.
+    """Write one whole listing in one transaction: symbols, rows, probes, revisions, derived tables.
 
     Every known symbol gets one row for each date of the listing, and a widened one for each date
     that was ever probed; earlier rows of these are replaced. What differs from the earlier probe
@@ -251,8 +346,7 @@ def write_probe(
             span,
         ).fetchall()
         set_meta(con, "last_probe", probed_at.isoformat())
-        # `derived` compares this with what its tables were made from.
-        set_meta(con, "writes", str(int(get_meta(con, "writes") or 0) + 1))
+        derived.refresh(con)
     return WriteResult(
         rows=rows,
         available=available,

@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from availability_pipeline.archive.datasets import FIRST_DATE
 from availability_pipeline.queries import QueryError
-from availability_pipeline.record import derived
 from availability_pipeline.record.schema import REMEDY_MISSING
 
 if TYPE_CHECKING:
@@ -242,10 +241,10 @@ def relisted_name(symbol: str) -> str | None:
 
 def _symbols(con: duckdb.DuckDBPyConnection) -> "pd.DataFrame":
     frame = con.execute(
-        f"""SELECT symbol, contract_type, state, first_available, last_available,
+        """SELECT symbol, contract_type, state, first_available, last_available,
             days_available::BIGINT AS days_available, hole_days::BIGINT AS hole_days
-        FROM {derived.listings_relation(con)} WHERE first_available IS NOT NULL
-        ORDER BY first_available, symbol"""  # noqa: S608 - our own relation
+        FROM symbol_listings WHERE first_available IS NOT NULL
+        ORDER BY first_available, symbol"""
     ).df()
     for name in ("first_available", "last_available"):
         frame[name] = [time.date() for time in frame[name]]
@@ -256,12 +255,12 @@ def _days(
     con: duckdb.DuckDBPyConnection, start: dt.date, end: dt.date, threshold: float
 ) -> "pd.DataFrame":
     frame = con.execute(
-        f"""SELECT d.date, p.date IS NOT NULL AS known, s.available::DOUBLE AS available,
+        """SELECT d.date, p.date IS NOT NULL AS known, s.available::DOUBLE AS available,
             s.expected::DOUBLE AS expected, coalesce(s.pending, 0)::BIGINT AS pending,
             s.lag_p50_hours::DOUBLE AS lag_p50, s.lag_p95_hours::DOUBLE AS lag_p95
         FROM (SELECT unnest(generate_series($1::DATE, $2::DATE, INTERVAL 1 DAY))::DATE AS date) d
-        LEFT JOIN probes p USING (date) LEFT JOIN {derived.summary_relation(con)} s USING (date)
-        ORDER BY d.date""",  # noqa: S608 - our own relation
+        LEFT JOIN probes p USING (date) LEFT JOIN daily_summary s USING (date)
+        ORDER BY d.date""",
         [start, end],
     ).df()
     known = frame.pop("known").to_numpy(bool)

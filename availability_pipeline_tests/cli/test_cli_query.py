@@ -20,7 +20,7 @@ from availability_pipeline.archive.datasets import FIRST_DATE
 from availability_pipeline.cli._options import Date, read_date
 from availability_pipeline.cli.main import cli
 from availability_pipeline.cli.probe import first_date
-from availability_pipeline.record import derived, write
+from availability_pipeline.record import write
 from availability_pipeline.record.connection import writer
 from availability_pipeline_tests.support import old_schemas
 from availability_pipeline_tests.support.helpers import PATIENCE, flat, make_listing, published
@@ -57,8 +57,6 @@ def path(tmp_path_factory):
             con, make_listing(day(7), YESTERDAY, files), probed_at=published(YESTERDAY),
             run_id="late",
         )  # fmt: skip
-        derived.refresh_listings(con)
-        derived.refresh_summary(con)
     return path
 
 

@@ -19,7 +19,6 @@ from availability_pipeline.copies import _snapshot, destinations, export
 from availability_pipeline.copies.destinations import destination
 from availability_pipeline.copies.export import Form
 from availability_pipeline.errors import ExportError, MissingDatabaseError
-from availability_pipeline.record import derived
 from availability_pipeline.record import write as store
 from availability_pipeline.record.connection import reader, writer
 from availability_pipeline_tests.support.helpers import PATIENCE, D, flat, make_listing
@@ -39,7 +38,6 @@ def write(path, size=100, *, start=START, at=NOW):
     }
     with writer(path) as con:
         store.write_probe(con, make_listing(start, END, files), probed_at=at, run_id="run")
-        derived.refresh_listings(con)
 
 
 @pytest.fixture

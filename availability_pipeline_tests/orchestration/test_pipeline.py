@@ -243,7 +243,6 @@ def test_table_query_check_and_report_agree_on_the_holes_of_a_relisting(world):
         afresh = con.execute(f"SELECT symbol, hole_days FROM ({derived.LISTINGS_SQL}) "
                              "WHERE hole_days > 0")  # fmt: skip
         assert afresh.fetchall() == [("XUSDTSETTLED", 1)]
-        assert con.execute(f"FROM {checks.HOLES}").fetchall() == [(hole, 1)]
         verdict = checks.symbol_holes(con, now, settings.Settings(slo_hole_share=0.0001))
         assert verdict.sample == ("XUSDTSETTLED: 1 days",)
         drawn = data.load(con, threshold=0.95, drawn_at=now)

@@ -7,7 +7,6 @@ import pytest
 from availability_pipeline import queries, settings
 from availability_pipeline.archive.datasets import FIRST_DATE
 from availability_pipeline.quality import checks
-from availability_pipeline.record import derived
 from availability_pipeline.record import write as store
 from availability_pipeline.record.connection import reader, writer
 from availability_pipeline_tests.support.helpers import D, days, flat, make_listing, published
@@ -63,17 +62,6 @@ def test_a_healthy_record_passes_and_a_naive_time_is_refused(path, name):
     assert got.passed, got
     with pytest.raises(ValueError, match="no time zone"):
         verdict(path, name, now.replace(tzinfo=None))
-
-
-@pytest.mark.parametrize("name", checks.ALL)
-def test_the_derived_tables_make_no_difference(path, name):
-    """Between a write and the refresh of its tables, a check must not judge yesterday's."""
-    write(path, archive([(None, LATE), ("S03USDT", D(2024, 2, 1))]))
-    before = verdict(path, name)
-    with writer(path) as con:
-        derived.refresh_listings(con)
-        derived.refresh_summary(con)
-    assert verdict(path, name) == before
 
 
 def test_continuity_names_dates_without_rows_and_waits_for_the_update(path):

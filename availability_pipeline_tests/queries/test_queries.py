@@ -16,7 +16,6 @@ from availability_pipeline import queries
 from availability_pipeline.archive.datasets import UM_KLINES_1M
 from availability_pipeline.archive.listing import NOTHING_RECORDED
 from availability_pipeline.errors import StoreBusyError
-from availability_pipeline.record import derived
 from availability_pipeline.record import write as store
 from availability_pipeline.record.connection import reader, writer
 from availability_pipeline_tests.support.helpers import D, days, flat, make_listing, published
@@ -50,9 +49,6 @@ def path(tmp_path_factory):
     }
     write(path, files)
     write(path, files, start=D(2024, 1, 21), end=D(2024, 1, 21), at=published(D(2024, 1, 21)))
-    with writer(path) as con:
-        derived.refresh_listings(con)
-        derived.refresh_summary(con)
     return path
 
 
@@ -280,7 +276,7 @@ def test_a_settled_contract_is_delisted_once_its_absence_is_confirmed(tmp_path):
     with reader(path) as con:
         assert queries.delistings(con, "2024-01-19") == ["OLDUSDTSETTLED"]
         [(ended,)] = con.execute(
-            f"SELECT ended FROM {derived.summary_relation(con)} WHERE date = '2024-01-19'"
+            "SELECT ended FROM daily_summary WHERE date = '2024-01-19'"
         ).fetchall()
         assert ended == 1
 
@@ -313,21 +309,6 @@ def test_a_summary_counts_available_and_pending_of_each_date(con):
     assert "2024-01-22" in late.notes[0]
     with pytest.raises(ValueError, match="not both"):
         queries.summary(con, 3, start=START)
-
-
-def test_answers_are_the_same_before_the_derived_tables_are_refreshed(con, path, tmp_path):
-    stale = tmp_path / "stale.duckdb"
-    stale.write_bytes(path.read_bytes())
-    with duckdb.connect(str(stale)) as raw:
-        raw.execute("DELETE FROM meta WHERE key LIKE 'derived%'; DELETE FROM symbol_listings; "
-                    "DELETE FROM daily_summary")  # fmt: skip
-    with reader(stale) as other:
-        for name, *args in (
-            ("listings",), ("holes",), ("summary",), ("new_listings", "2024-01-12"),
-            ("delistings", "2024-01-11"),
-        ):  # fmt: skip
-            ask = getattr(queries, name)
-            assert ask(other, *args) == ask(con, *args), name
 
 
 def test_a_universe_has_every_symbol_that_had_a_file_delisted_or_not(con):

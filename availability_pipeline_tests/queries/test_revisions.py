@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from availability_pipeline import queries
-from availability_pipeline.record import schema, write
+from availability_pipeline.record import derived, schema, write
 from availability_pipeline.record.connection import reader, writer
 from availability_pipeline_tests.support.helpers import D, days, flat, make_listing, published
 
@@ -355,7 +355,7 @@ def test_renames_and_news_are_those_of_an_independent_model(seed):
     model = Model(seed)
     with duckdb.connect(":memory:", config={"threads": 1}) as con:
         con.execute("SET TimeZone = 'UTC'")
-        schema.ensure_schema(con)
+        schema.ensure_schema(con, derived.refresh)
         for _ in range(12):
             for _ in range(model.random.randrange(4)):
                 model.step()

@@ -2,6 +2,7 @@
 
 import datetime as dt
 
+import duckdb
 import pytest
 
 from availability_pipeline import queries
@@ -21,11 +22,12 @@ def path(tmp_path):
     return tmp_path / "record.duckdb"
 
 
-def write(path, files, *, at=NOW, start=START, end=END):
+def write(path, files, *, at=NOW, start=START, end=END, settle_days=None):
     with writer(path) as con:
         return store.write_probe(
-            con, make_listing(start, end, files), probed_at=at, run_id="run", accept_shrunken=True
-        )
+            con, make_listing(start, end, files), probed_at=at, run_id="run",
+            accept_shrunken=True, settle_days=settle_days,
+        )  # fmt: skip
 
 
 def crowd(start=START, end=END, without=(), n=4):
@@ -36,7 +38,7 @@ def crowd(start=START, end=END, without=(), n=4):
 
 def listings(path):
     with reader(path) as con:
-        relation = con.sql(f"SELECT * FROM {derived.listings_relation(con)}")
+        relation = con.sql("FROM symbol_listings")
         return {r[0]: dict(zip(relation.columns, r, strict=True)) for r in relation.fetchall()}
 
 
@@ -46,7 +48,7 @@ def states(path):
 
 def summary(path):
     with reader(path) as con:
-        relation = con.sql(f"SELECT * FROM {derived.summary_relation(con)}")
+        relation = con.sql("FROM daily_summary")
         return {r[0]: dict(zip(relation.columns, r, strict=True)) for r in relation.fetchall()}
 
 
@@ -246,15 +248,11 @@ def test_dates_that_were_not_published_delist_nobody_settled_or_not(path):
         assert not queries.delistings_confirmed(con, D(2024, 1, 16))
     assert summary(path)[D(2024, 1, 16)]["ended"] == 0
     write(path, files | crowd(n=8), at=NOW + HOUR)
-    for refresh in (False, True):
-        with writer(path) as con:
-            if refresh:
-                derived.refresh_listings(con)
-                derived.refresh_summary(con)
-            assert queries.delistings(con, D(2024, 1, 16)) == ["GONEUSDT", "OLDUSDTSETTLED"]
-            assert queries.delistings_confirmed(con, D(2024, 1, 16))
-            assert not queries.delistings_confirmed(con, D(2024, 1, 19))
-        assert summary(path)[D(2024, 1, 16)]["ended"] == 2
+    with reader(path) as con:
+        assert queries.delistings(con, D(2024, 1, 16)) == ["GONEUSDT", "OLDUSDTSETTLED"]
+        assert queries.delistings_confirmed(con, D(2024, 1, 16))
+        assert not queries.delistings_confirmed(con, D(2024, 1, 19))
+    assert summary(path)[D(2024, 1, 16)]["ended"] == 2
 
 
 def test_a_settled_contract_is_settled_whatever_its_files_say(path):
@@ -308,50 +306,43 @@ def test_a_date_not_yet_published_expects_all_that_live(path):
 
 
 def test_an_empty_record_has_empty_tables(path):
-    with writer(path) as con:
-        assert (derived.refresh_listings(con), derived.refresh_summary(con)) == (0, 0)
+    with writer(path) as con, schema.transaction(con):
+        derived.refresh(con)
     assert listings(path) == summary(path) == {}
 
 
-def test_tables_are_used_until_a_write_and_an_answer_is_never_stale(path):
+def test_each_write_leaves_the_tables_as_the_rows_say(path):
     write(path, {"AUSDT": flat(START, END)})
-    with writer(path) as con:
-        assert derived.listings_relation(con).startswith("(")
-        assert derived.refresh_listings(con) == 1
-        assert derived.refresh_summary(con) == 20
-        assert derived.listings_relation(con) == "symbol_listings"
-        assert derived.summary_relation(con) == "daily_summary"
+    with reader(path) as con:
         for table, sql in (
-            ("symbol_listings", derived.LISTINGS_SQL),
+            ("symbol_listings", f"SELECT * EXCLUDE (ended_before) FROM ({derived.LISTINGS_SQL})"),
             ("daily_summary", derived.SUMMARY_SQL),
         ):
             stored = con.execute(f"FROM {table} ORDER BY 1").fetchall()
-            assert stored == con.execute(f"FROM ({sql}) ORDER BY 1").fetchall()
+            assert stored == con.execute(f"FROM ({sql}) ORDER BY 1").fetchall() != []
     write(path, {"AUSDT": flat(D(2024, 1, 2), END)}, at=NOW + HOUR)
     assert listings(path)["AUSDT"]["first_available"] == D(2024, 1, 2)
     assert summary(path)[START]["available"] == 0
 
 
-def test_another_settling_time_makes_the_tables_stale(path):
+def test_another_settling_time_changes_the_tables_with_the_write_that_says_it(path):
     at = dt.datetime(2024, 1, 21, 2, tzinfo=dt.UTC)
-    write(path, {**crowd(), "AUSDT": flat(START, D(2024, 1, 14))}, at=at)
-    with writer(path) as con:
-        derived.refresh_listings(con)
-        derived.refresh_summary(con)
+    files = {**crowd(), "AUSDT": flat(START, D(2024, 1, 14))}
+    write(path, files, at=at)
     assert states(path)["AUSDT"] == "ended"
-    with writer(path) as con:
-        schema.set_meta(con, "settle_days", "30")
+    write(path, files, at=at, settle_days=30)
     assert states(path)["AUSDT"] == "live"
-    assert summary(path)[START]["pending"] == 0
     assert summary(path)[D(2024, 1, 15)]["pending"] == 1
 
 
-def test_a_refresh_that_fails_keeps_the_table_it_had(path, monkeypatch):
+def test_rows_and_what_follows_from_them_are_written_together_or_not_at_all(path, monkeypatch):
     write(path, {"AUSDT": flat(START, END)})
-    with writer(path) as con:
-        derived.refresh_listings(con)
-        before = con.execute("FROM symbol_listings").fetchall()
-        monkeypatch.setattr(derived, "set_meta", None)
-        with pytest.raises(TypeError):
-            derived.refresh_listings(con)
-        assert con.execute("FROM symbol_listings").fetchall() == before
+    before = listings(path), summary(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(derived, "SUMMARY_SQL", "no SQL")
+        with pytest.raises(duckdb.ParserException):
+            write(path, {"AUSDT": flat(START, D(2024, 1, 9))}, at=NOW + HOUR)
+    assert (listings(path), summary(path)) == before
+    with reader(path) as con:
+        assert con.execute("SELECT count(*) FROM revisions").fetchall() == [(0,)]
+        assert con.execute("SELECT max(probed_at) FROM probes").fetchall() == [(NOW,)]

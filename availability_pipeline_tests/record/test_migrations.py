@@ -5,8 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import pytest
 
+from availability_pipeline.errors import StoreError
 from availability_pipeline.record import schema, write
 from availability_pipeline.record.connection import reader, writer
 from availability_pipeline.record.storage_format import STORAGE_VERSION
@@ -73,6 +75,27 @@ def test_a_database_of_each_version_becomes_one_as_if_new_and_keeps_every_fact(
         listing = make_listing(D(2024, 1, 1), D(2024, 1, 10), files)
         result = write.write_probe(con, listing, probed_at=LATER, run_id="next")
     assert (result.rows, result.available, result.vanished) == (20, 10, 9)
+
+
+def test_what_follows_from_the_rows_is_made_anew_by_a_migration_and_not_read_before(path):
+    """Earlier versions wrote it apart from the rows: it may be older than they are."""
+    old_schemas.build(str(path), 2)
+    with duckdb.connect(str(path)) as con:
+        con.execute("INSERT INTO meta VALUES ('derived.symbol_listings', '1/3')")
+        con.execute(
+            "INSERT INTO daily_summary "
+            "SELECT date, 7, 7, 7, 0, 0, 0, 0, 0, 0, 0 FROM probes LIMIT 1"
+        )
+    with pytest.raises(StoreError, match="migrates it"), reader(path):
+        pass
+    with writer(path):
+        pass
+    with reader(path) as con:
+        assert con.execute(
+            "SELECT symbol, days_available, state FROM symbol_listings ORDER BY symbol"
+        ).fetchall() == [("AUSDT", 10, "live"), ("龙虾USDT", 9, "live")]
+        counts = con.execute("SELECT expected, available, absent FROM daily_summary ORDER BY date")
+        assert counts.fetchall() == [(2, 2, 0)] * 9 + [(2, 1, 1)]
 
 
 MIGRATE = """

@@ -19,7 +19,7 @@ import pytest
 from availability_pipeline.copies import backup, restore
 from availability_pipeline.copies.backup import Keep
 from availability_pipeline.errors import ForeignDatabaseError
-from availability_pipeline.record import schema, storage_format, write
+from availability_pipeline.record import derived, schema, storage_format, write
 from availability_pipeline.record.connection import reader, writer
 from availability_pipeline_tests.support.helpers import D, flat, make_listing
 from availability_pipeline_tests.support.requirements import need
@@ -62,7 +62,7 @@ def newer(path):
     """A record in DuckDB 2's own format, as this package wrote it before."""
     with duckdb.connect(str(path)) as con:
         con.execute("SET TimeZone = 'UTC'")
-        schema.ensure_schema(con)
+        schema.ensure_schema(con, derived.refresh)
         probe(con)
         con.execute("CREATE TABLE mine AS SELECT 'kept' AS word")
         con.execute("CREATE VIEW my_view AS SELECT count(*) AS n FROM daily_availability")

@@ -31,7 +31,7 @@ from availability_pipeline.errors import (
     StoreError,
     UnwritableDatabaseError,
 )
-from availability_pipeline.record import schema
+from availability_pipeline.record import derived, schema
 from availability_pipeline.record import write as store
 from availability_pipeline.record.connection import reader, writer
 from availability_pipeline_tests.support.helpers import (
@@ -647,7 +647,7 @@ def test_any_probes_end_at_the_last_of_each_cell_and_revisions_lead_there(looks)
     truth, replay, looked, known = {}, {}, set(), set()
     with duckdb.connect(":memory:", config={"threads": 1}) as con:
         con.execute("SET TimeZone = 'UTC'")
-        schema.ensure_schema(con)
+        schema.ensure_schema(con, derived.refresh)
         for n, ((start, end), files) in enumerate(looks):
             listing = make_listing(start, end, files, recorded=store.recorded(con))
             store.write_probe(

@@ -12,7 +12,6 @@ from availability_pipeline import settings
 from availability_pipeline.archive.datasets import FIRST_DATE
 from availability_pipeline.demo import run
 from availability_pipeline.demo.archive import SampleFile, sample_files
-from availability_pipeline.record import derived
 from availability_pipeline.record import write as store
 from availability_pipeline.record.connection import writer
 from availability_pipeline_tests.support.helpers import Files, make_listing
@@ -36,8 +35,6 @@ def write(path: Path, date: dt.date = DATE) -> None:
             store.write_probe(
                 con, make_listing(start, end, files), probed_at=noon + n * run.STEP, run_id="demo"
             )
-        derived.refresh_listings(con)
-        derived.refresh_summary(con)
 
 
 def by_symbol(files: Iterable[SampleFile]) -> dict[str, Files]:

@@ -68,7 +68,19 @@ INSERT INTO acknowledgements VALUES
     ('2024-01-10', '龙虾USDT', 'never published', '2024-03-02 10:00:00+00');
 """
 
-VERSIONS = {1: (V1,), 2: (V1, V2)}
+V3 = """
+DELETE FROM meta WHERE key = 'writes';
+UPDATE meta SET value = '3' WHERE key = 'schema_version';
+INSERT INTO meta VALUES ('derived.ended_before', '2024-01-08');
+INSERT INTO symbol_listings
+    SELECT symbol, 'perpetual', base_asset, 'USDT', '2024-01-01',
+        CASE base_asset WHEN 'A' THEN '2024-01-10' ELSE '2024-01-09' END::DATE,
+        CASE base_asset WHEN 'A' THEN 10 ELSE 9 END, 0, 'live' FROM symbols;
+INSERT INTO daily_summary
+    SELECT date, symbols, 2, available, 0, symbols - available, NULL, NULL, 200, 8, 8 FROM probes;
+"""
+
+VERSIONS = {1: (V1,), 2: (V1, V2), 3: (V1, V2, V3)}
 """version -> what makes a database of it, in order; each has ten dates and two symbols."""
 
 
