@@ -10,7 +10,6 @@ here: SQL (`queries`, `derived`), Dagster's checks of the same things (`checks`)
 """
 
 import datetime as dt
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,9 +17,10 @@ from typing import Any, Self
 
 from availability_pipeline import queries, settings
 from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.dates import DateLike, as_date, as_range
 from availability_pipeline.quality import rules
 from availability_pipeline.queries.answers import ask, require_any
-from availability_pipeline.queries.arguments import DateLike, as_date, as_range, checked
+from availability_pipeline.queries.arguments import checked
 from availability_pipeline.queries.notebook import Record
 
 
@@ -39,17 +39,6 @@ def default_range(
     minutes = settings.load().slo_freshness_minutes
     due = rules.due_date(now or dt.datetime.now(dt.UTC), minutes)
     return as_range(FIRST_DATE if start is None else start, due if end is None else end)
-
-
-def runs(dates: Sequence[dt.date]) -> list[tuple[dt.date, dt.date]]:
-    """Ascending dates as stretches: first and last of each."""
-    found: list[tuple[dt.date, dt.date]] = []
-    for date in dates:
-        if found and date - found[-1][1] == dt.timedelta(1):
-            found[-1] = (found[-1][0], date)
-        else:
-            found.append((date, date))
-    return found
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pydantic import BaseModel, ConfigDict
 
 from availability_pipeline import PROGRAM
+from availability_pipeline.dates import joined, span_text
 from availability_pipeline.masking import mask
 
 MAX_SPANS = 100
@@ -32,7 +33,7 @@ class Span(Model):
         """As people write it."""
         if self == ALWAYS:
             return "all dates"
-        return str(self.start) if self.start == self.end else f"{self.start} to {self.end}"
+        return span_text(self.start, self.end)
 
     @property
     def days(self) -> int:
@@ -50,17 +51,11 @@ ALWAYS = Span(start=dt.date.min, end=dt.date.max)
 
 def merge_spans(spans: Iterable[Span]) -> tuple[Span, ...]:
     """The same dates in as few spans as possible, at most MAX_SPANS."""
-    merged: list[Span] = []
-    for span in sorted(spans, key=lambda s: (s.start, s.end)):
-        last = merged[-1] if merged else None
-        # ordinals: date.max has no day after it
-        if last and span.start.toordinal() <= last.end.toordinal() + 1:
-            merged[-1] = Span(start=last.start, end=max(last.end, span.end))
-        else:
-            merged.append(span)
+    found = joined((span.start, span.end) for span in spans)
+    merged = tuple(Span(start=start, end=end) for start, end in found)
     if len(merged) > MAX_SPANS:
         return (Span(start=merged[0].start, end=merged[-1].end),)
-    return tuple(merged)
+    return merged
 
 
 class RunFailed(Model):

@@ -11,9 +11,8 @@ import click
 
 from availability_pipeline import settings
 from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.dates import as_date, today_utc
 from availability_pipeline.masking import is_address, mask, printable
-from availability_pipeline.queries.answers import today_utc
-from availability_pipeline.queries.arguments import as_date
 
 
 def read_date(text: str, today: dt.date) -> dt.date:

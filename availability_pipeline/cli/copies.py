@@ -13,8 +13,8 @@ from availability_pipeline.cli._output import one_line_errors
 from availability_pipeline.copies import backup as backups
 from availability_pipeline.copies import backup as retention
 from availability_pipeline.copies import restore as restoring
+from availability_pipeline.dates import today_utc
 from availability_pipeline.errors import BackupError
-from availability_pipeline.queries.answers import today_utc
 from availability_pipeline.record.schema import SCHEMA_VERSION
 
 

@@ -15,11 +15,12 @@ from availability_pipeline import PROGRAM, logs, queries, settings
 from availability_pipeline.archive.datasets import FIRST_DATE
 from availability_pipeline.cli._output import count, one_line_errors, print_json
 from availability_pipeline.cli.acknowledge import acknowledge, acknowledged, forget
+from availability_pipeline.dates import today_utc
 from availability_pipeline.errors import MissingDatabaseError, StoreError
 from availability_pipeline.masking import mask, printable
 from availability_pipeline.quality import checks, rules
 from availability_pipeline.quality.rules import Verdict, naming_the_file
-from availability_pipeline.queries.answers import require_any, today_utc
+from availability_pipeline.queries.answers import require_any
 from availability_pipeline.record import connection
 
 if TYPE_CHECKING:

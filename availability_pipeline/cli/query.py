@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from availability_pipeline import PROGRAM, queries, validation
+from availability_pipeline import PROGRAM, dates, queries, validation
 from availability_pipeline.cli._options import (
     DATE,
     Date,
@@ -369,7 +369,7 @@ def validate(start: dt.date | None, end: dt.date | None, as_json: bool) -> None:
         )  # fmt: skip
     else:
         if missing:
-            rows = [(a, b, (b - a).days + 1) for a, b in validation.runs(missing)]
+            rows = [(a, b, (b - a).days + 1) for a, b in dates.spans(missing)]
             table(queries.Rows(("from", "to", "dates"), rows), "Dates never probed")
         if short:
             cells = [(o.date, o.expected, o.available, o.pending, f"{o.share:.1%}") for o in short]

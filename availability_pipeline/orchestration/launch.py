@@ -21,13 +21,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from availability_pipeline import settings
 from availability_pipeline.archive.listing import Progress
+from availability_pipeline.dates import DateLike
 from availability_pipeline.masking import mask
 from availability_pipeline.orchestration.code_location import build_defs
 from availability_pipeline.orchestration.instance.launcher import opened, own_tags, watching
 from availability_pipeline.orchestration.instance.run_log import first_failure
 from availability_pipeline.orchestration.partitions import DAILY_AVAILABILITY, range_tags
 from availability_pipeline.orchestration.resources import Clock, Reporter
-from availability_pipeline.queries.arguments import DateLike, as_probed_range
+from availability_pipeline.queries.arguments import as_probed_range
 
 INTERRUPTED = "interrupted"
 """Why a run was canceled: somebody pressed Ctrl-C, or sent SIGTERM."""

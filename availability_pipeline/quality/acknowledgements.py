@@ -13,6 +13,7 @@ import datetime as dt
 from collections.abc import Sequence
 
 from availability_pipeline import PROGRAM
+from availability_pipeline.dates import aware
 from availability_pipeline.queries.answers import (
     Connection,
     QueryError,
@@ -65,8 +66,7 @@ def acknowledge(
     said = " ".join(reason.split())
     if not said or len(said) > REASON_LENGTH:
         raise ValueError(f"give a reason of 1 to {REASON_LENGTH} characters")
-    if at.tzinfo is None:
-        raise ValueError(f"{at} has no time zone; give an aware datetime in UTC")
+    at = aware(at)
     names = [find_symbol(con, symbol)[0] for symbol in symbols]
     pairs = _pairs(dates, names)
     with transaction(con):

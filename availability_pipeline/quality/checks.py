@@ -14,6 +14,7 @@ from collections.abc import Callable
 import duckdb
 
 from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.dates import aware
 from availability_pipeline.quality import rules
 from availability_pipeline.quality.rules import Verdict
 from availability_pipeline.record import derived
@@ -34,7 +35,7 @@ def continuity(con: duckdb.DuckDBPyConnection, now: dt.datetime, settings: Setti
     Yesterday is due once the daily update had its time (`slo_freshness_minutes`).
     """
     stored = stored_dates(con)
-    due = (rules.due_date(_aware(now), settings.slo_freshness_minutes) - FIRST_DATE).days + 1
+    due = (rules.due_date(aware(now), settings.slo_freshness_minutes) - FIRST_DATE).days + 1
     dates = (FIRST_DATE + dt.timedelta(n) for n in range(due))
     return rules.continuity([date for date in dates if date not in stored])
 
@@ -45,7 +46,7 @@ def rows_are_unique(
     settings: Settings,  # noqa: ARG001 - all checks are called alike
 ) -> Verdict:
     """Each date and symbol has one row; 0.2 s on 2.6 million."""
-    _aware(now)
+    aware(now)
     [(duplicates,)] = con.execute(
         "SELECT coalesce(sum(rows - symbols), 0)::BIGINT FROM ("
         "SELECT count(*) AS rows, count(DISTINCT symbol) AS symbols "
@@ -58,7 +59,7 @@ def completeness_slo(
     con: duckdb.DuckDBPyConnection, now: dt.datetime, settings: Settings
 ) -> Verdict:
     """Every settled date has `slo_completeness` of the symbols expected on it."""
-    return rules.completeness(settled_counts(con, _aware(now)), settings.slo_completeness)
+    return rules.completeness(settled_counts(con, aware(now)), settings.slo_completeness)
 
 
 def symbol_holes(con: duckdb.DuckDBPyConnection, now: dt.datetime, settings: Settings) -> Verdict:
@@ -66,7 +67,7 @@ def symbol_holes(con: duckdb.DuckDBPyConnection, now: dt.datetime, settings: Set
 
     New is a hole whose date settled, or whose file was seen to vanish, within those days.
     """
-    since = _aware(now) - dt.timedelta(settings.slo_new_hole_days)
+    since = aware(now) - dt.timedelta(settings.slo_new_hole_days)
     [(holes, expected)] = con.execute(
         """SELECT coalesce(sum(hole_days), 0)::BIGINT,
             coalesce(sum(days_available + hole_days), 0)::BIGINT FROM symbol_listings"""
@@ -116,7 +117,7 @@ def publication_lag(
     con: duckdb.DuckDBPyConnection, now: dt.datetime, settings: Settings
 ) -> Verdict:
     """The median lag of each of the last 30 days' settled dates is near that of those before."""
-    today = _aware(now).date()
+    today = aware(now).date()
     # Twice the dates judged, and as many again for dates on which nothing was published.
     since = today - dt.timedelta(4 * rules.LAG_DATES)
     lags = con.execute(
@@ -195,12 +196,6 @@ def settled_counts(con: duckdb.DuckDBPyConnection, now: dt.datetime) -> list[rul
         },
     ).fetchall()
     return [rules.DateCount(*row) for row in rows]
-
-
-def _aware(now: dt.datetime) -> dt.datetime:
-    if now.tzinfo is None:
-        raise ValueError(f"{now} has no time zone; give an aware datetime in UTC")
-    return now.astimezone(dt.UTC)
 
 
 ALL: dict[str, Check] = {

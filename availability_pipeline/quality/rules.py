@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from availability_pipeline import PROGRAM
+from availability_pipeline.dates import span_text, spans
 
 SAMPLE = 10
 """Offenders a verdict names; `count` always has the whole number."""
@@ -99,22 +100,6 @@ def naming_the_file(name: str, verdict: Verdict, database: Path) -> Verdict:
         f"{verdict.recovery}"
     )
     return replace(verdict, recovery=recovery)
-
-
-def spans(dates: Iterable[dt.date]) -> list[tuple[dt.date, dt.date]]:
-    """Dates as spans: first and last of each, in order."""
-    found: list[tuple[dt.date, dt.date]] = []
-    for date in sorted(set(dates)):
-        if found and date - found[-1][1] == dt.timedelta(1):
-            found[-1] = (found[-1][0], date)
-        else:
-            found.append((date, date))
-    return found
-
-
-def date_spans(dates: Iterable[dt.date]) -> list[str]:
-    """Dates as spans: `2024-01-02` or `2024-01-02 to 2024-01-05`, in order."""
-    return [f"{a}" if a == b else f"{a} to {b}" for a, b in spans(dates)]
 
 
 def backfill(dates: Sequence[dt.date]) -> str:
@@ -321,7 +306,7 @@ def continuity(missing: Sequence[dt.date]) -> Verdict:
     Returns:
         A verdict whose `observed` and `count` are dates; the sample names them as spans.
     """
-    named = date_spans(missing)
+    named = [span_text(*span) for span in spans(missing)]
     return Verdict(
         passed=not missing,
         observed=len(missing),
@@ -602,7 +587,7 @@ def store_matches_dagster(
         (no_record, "not_materialised", "rows, but not materialised"),
     ):
         for start, end in spans(dates):
-            sample.append(f"{start}: {said}" if start == end else f"{start} to {end}: {said}")
+            sample.append(f"{span_text(start, end)}: {said}")
             fields.append({"start": start, "end": end, "problem": problem})
     drift = [*no_rows, *no_record]
     return Verdict(

@@ -19,6 +19,7 @@ An argument that cannot be meant is a `ValueError` or `TypeError` with the choic
 
 from typing import TYPE_CHECKING
 
+from availability_pipeline.dates import DateLike
 from availability_pipeline.queries.answers import (
     Connection,
     NotProbedError,
@@ -26,7 +27,7 @@ from availability_pipeline.queries.answers import (
     Rows,
     UnknownSymbolError,
 )
-from availability_pipeline.queries.arguments import DateLike, checked
+from availability_pipeline.queries.arguments import checked
 from availability_pipeline.queries.files import (
     Status,
     counts,

@@ -20,6 +20,7 @@ import duckdb
 
 from availability_pipeline import PROGRAM
 from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.dates import today_utc
 from availability_pipeline.queries.arguments import texts
 
 if TYPE_CHECKING:
@@ -219,11 +220,6 @@ def say_unknown(gaps: Sequence[dt.date], start: dt.date, end: dt.date) -> str:
     dates = (end - start).days + 1
     were = "was" if len(gaps) == 1 else "were"
     return f"{len(gaps)} of {dates} dates from {start} to {end} {were} not probed ({named})"
-
-
-def today_utc() -> dt.date:
-    """Today's UTC date."""
-    return dt.datetime.now(dt.UTC).date()
 
 
 def remedy(gaps: Sequence[dt.date], today: dt.date | None = None) -> str:

@@ -8,6 +8,7 @@ import datetime as dt
 from typing import Any, Literal
 
 from availability_pipeline.archive.datasets import FIRST_DATE, UM_KLINES_1M
+from availability_pipeline.dates import DateLike, as_date, as_range, today_utc
 from availability_pipeline.queries.answers import (
     Connection,
     NotProbedError,
@@ -23,17 +24,9 @@ from availability_pipeline.queries.answers import (
     require_probed,
     require_range_probed,
     say_unknown,
-    today_utc,
     unknown_dates,
 )
-from availability_pipeline.queries.arguments import (
-    SNAPSHOT_STATUSES,
-    DateLike,
-    as_date,
-    as_range,
-    checked,
-    one_of,
-)
+from availability_pipeline.queries.arguments import SNAPSHOT_STATUSES, checked, one_of
 from availability_pipeline.record.schema import holes_sql, status_sql
 
 _DAY = dt.timedelta(1)

@@ -12,8 +12,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from availability_pipeline import queries, settings
+from availability_pipeline.dates import DateLike
 from availability_pipeline.queries.answers import Connection, Texts
-from availability_pipeline.queries.arguments import DateLike, checked
+from availability_pipeline.queries.arguments import checked
 from availability_pipeline.record import connection as connections
 
 if TYPE_CHECKING:

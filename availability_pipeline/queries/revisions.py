@@ -14,8 +14,9 @@ be settled again later: that is another event.
 
 import datetime as dt
 
+from availability_pipeline.dates import DateLike, as_date
 from availability_pipeline.queries.answers import Connection, Rows, Texts, ask, chosen, require_any
-from availability_pipeline.queries.arguments import DateLike, as_date, checked
+from availability_pipeline.queries.arguments import checked
 from availability_pipeline.record.schema import settled_at
 
 NEIGHBOURS = dt.timedelta(8)

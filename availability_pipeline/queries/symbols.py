@@ -7,6 +7,7 @@ tables (`derived`). Import these from `queries`.
 import datetime as dt
 
 from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.dates import DateLike, as_date, as_range, today_utc
 from availability_pipeline.queries.answers import (
     Connection,
     NotProbedError,
@@ -19,10 +20,9 @@ from availability_pipeline.queries.answers import (
     require_any,
     require_probed,
     say_unknown,
-    today_utc,
     unknown_dates,
 )
-from availability_pipeline.queries.arguments import DateLike, as_date, as_range, checked
+from availability_pipeline.queries.arguments import checked
 from availability_pipeline.record import derived
 from availability_pipeline.record.schema import settled_at
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import duckdb
 
+from availability_pipeline.dates import DateLike, as_range
 from availability_pipeline.queries.answers import (
     Connection,
     QueryError,
@@ -27,7 +28,7 @@ from availability_pipeline.queries.answers import (
     say_unknown,
     unknown_dates,
 )
-from availability_pipeline.queries.arguments import DateLike, as_range, checked
+from availability_pipeline.queries.arguments import checked
 from availability_pipeline.record import outputs
 from availability_pipeline.record.schema import settled_at, where
 

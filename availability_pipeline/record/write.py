@@ -26,6 +26,7 @@ from availability_pipeline.archive.listing import (
     Progress,
     Recorded,
 )
+from availability_pipeline.dates import aware
 from availability_pipeline.errors import (
     BackupError,
     ClockSkewError,
@@ -314,7 +315,7 @@ def write_probe(
         ClockSkewError: `probed_at` is far from the archive's clock.
         ShrunkenArchiveError: far less is listed than is recorded.
     """
-    probed_at = _aware(probed_at)
+    probed_at = aware(probed_at)
     span = [listing.start, listing.end]
     seen = _classified(listing.symbols)
     wide, never_written = _widened(con, listing)
@@ -560,9 +561,3 @@ def _registered(con: duckdb.DuckDBPyConnection, name: str, frame: pd.DataFrame) 
         yield
     finally:
         con.unregister(name)
-
-
-def _aware(time: dt.datetime) -> dt.datetime:
-    if time.tzinfo is None:
-        raise ValueError(f"{time} has no time zone; give an aware datetime in UTC")
-    return time.astimezone(dt.UTC)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from availability_pipeline.dates import span_text, spans
 from availability_pipeline.quality import rules
 from availability_pipeline.quality.rules import DateCount, UpdateRun
 from availability_pipeline_tests.support.helpers import D, days
@@ -135,8 +136,8 @@ def test_missing_dates_are_named_as_spans_with_one_run_that_mends_them():
 @given(st.lists(dates, max_size=60))
 def test_spans_say_exactly_the_dates_they_were_made_of(some):
     back = []
-    for span in rules.date_spans(some):
-        first, _, last = span.partition(" to ")
+    for span in spans(some):
+        first, _, last = span_text(*span).partition(" to ")
         back += days(dt.date.fromisoformat(first), dt.date.fromisoformat(last or first))
     assert back == sorted(set(some))
 
