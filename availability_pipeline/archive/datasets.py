@@ -26,7 +26,7 @@ DOWNLOAD_HOST = "https://data.binance.vision/"
 # Longest first: BTCUSDT ends in a "T" long before anything is tried against "U" (BTCU, ETHU).
 QUOTE_ASSETS = ("USDT", "BUSD", "USDC", "USD1", "BTC", "U")
 
-_SETTLED = re.compile(r"(?:_?SETTLED)+$")
+_SETTLED = "_?SETTLED"
 _DELIVERY = re.compile(r"_(\d{6})$")
 
 
@@ -158,7 +158,22 @@ def is_symbol(name: str) -> bool:
 
 def unsettled(symbol: str) -> str:
     """The name without its `SETTLED` suffixes: what all settlings of one contract name share."""
-    return _SETTLED.sub("", symbol)
+    return re.sub(f"({_SETTLED})+$", "", symbol)
+
+
+def unsettled_sql(symbol: str) -> str:
+    """SQL of the same; `symbol` is a column's name."""
+    return f"regexp_replace({symbol}, '({_SETTLED})+$', '')"
+
+
+def relisted_name(symbol: str) -> str | None:
+    """The name a settled contract had before, which the relisted one has now; None for others.
+
+    One suffix less: when a name is listed for the third time, X moves to XSETTLED and what was
+    there to XSETTLEDSETTLED.
+    """
+    name = re.sub(f"{_SETTLED}$", "", symbol)
+    return name if name != symbol else None
 
 
 def classify(symbol: str) -> Contract:

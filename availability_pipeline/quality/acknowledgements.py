@@ -23,7 +23,7 @@ from availability_pipeline.queries.answers import (
     require_probed,
 )
 from availability_pipeline.record import derived
-from availability_pipeline.record.schema import settled_at, transaction
+from availability_pipeline.record.schema import PROBES, transaction
 
 REASON_LENGTH = 500
 """Characters of a reason at most."""
@@ -117,7 +117,7 @@ def _require_missing(con: Connection, date: dt.date, symbol: str | None) -> None
     require_probed(con, date)
     [(settled,)] = ask(
         con,
-        f"SELECT probed_at >= {settled_at('date')} FROM probes WHERE date = ?",  # noqa: S608
+        f"SELECT settled FROM {PROBES} WHERE date = ?",  # noqa: S608 - our own words
         [date],
     ).rows
     if not settled:

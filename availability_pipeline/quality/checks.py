@@ -18,13 +18,12 @@ from availability_pipeline.dates import aware
 from availability_pipeline.quality import rules
 from availability_pipeline.quality.rules import Verdict
 from availability_pipeline.record import derived
-from availability_pipeline.record.schema import holes_sql, settled_at
+from availability_pipeline.record.schema import PROBES, holes_sql, settled_at
 from availability_pipeline.settings import Settings
 
 Check = Callable[[duckdb.DuckDBPyConnection, dt.datetime, Settings], Verdict]
 
-# No row of a date is older than its last probe, so with that all of them have settled.
-_SETTLED = f"(SELECT date FROM probes WHERE probed_at >= {settled_at('date')})"  # noqa: S608
+_SETTLED = f"(SELECT date FROM {PROBES} WHERE settled)"  # noqa: S608 - our own words
 
 _HOLES = holes_sql("symbol_listings WHERE hole_days > 0")
 

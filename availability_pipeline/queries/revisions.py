@@ -14,6 +14,7 @@ be settled again later: that is another event.
 
 import datetime as dt
 
+from availability_pipeline.archive.datasets import unsettled_sql
 from availability_pipeline.dates import DateLike, as_date
 from availability_pipeline.queries.answers import Connection, Rows, Texts, ask, chosen, require_any
 from availability_pipeline.queries.arguments import checked
@@ -29,13 +30,12 @@ _APART = f"INTERVAL {NEIGHBOURS.days} DAY"
 # A file goes with the one of its date and size that came at the nearest time, of these with the
 # one whose name is one suffix longer; and the other way round, so that none is taken twice: with
 # XSETTLED to XSETTLEDSETTLED and X to XSETTLED at once, both go one step.
-_MOVED = rf"""
+_MOVED = f"""
 WITH gone AS (
-    SELECT *, regexp_replace(symbol, '(_?SETTLED)+$', '') AS stem FROM revisions
-    WHERE change = 'vanished'),
+    SELECT *, {unsettled_sql("symbol")} AS stem FROM revisions WHERE change = 'vanished'),
 came AS (
-    SELECT *, regexp_replace(symbol, '(_?SETTLED)+$', '') AS stem FROM revisions
-    WHERE change = 'appeared' AND symbol LIKE '%SETTLED'),
+    SELECT *, {unsettled_sql("symbol")} AS stem FROM revisions
+    WHERE change = 'appeared' AND stem <> symbol),
 pairs AS (
     SELECT g.symbol, c.symbol AS renamed_to, g.date,
         g.observed_at AS gone_at, c.observed_at AS came_at,

@@ -24,7 +24,7 @@ from availability_pipeline.queries.answers import (
 )
 from availability_pipeline.queries.arguments import checked
 from availability_pipeline.record import derived
-from availability_pipeline.record.schema import settled_at
+from availability_pipeline.record.schema import PROBES, status_sql
 
 _DAY = dt.timedelta(1)
 
@@ -172,8 +172,8 @@ _COUNTS = """SELECT date, available AS available_count, pending AS pending_count
 
 def _counts_by_symbol(condition: str) -> str:
     return f"""SELECT p.date, count(*) FILTER (d.available) AS available_count,
-            count(*) FILTER (NOT d.available AND d.probe_timestamp < p.settled_at) AS pending_count
-        FROM (SELECT date, {settled_at("date")} AS settled_at FROM probes) p
+            count(*) FILTER ({status_sql("d", "p.settled_at")} = 'pending') AS pending_count
+        FROM {PROBES} p
         LEFT JOIN (FROM daily_availability WHERE true{condition}) d USING (date)
         WHERE p.date >= $first AND p.date <= $last GROUP BY p.date ORDER BY p.date"""  # noqa: S608
 

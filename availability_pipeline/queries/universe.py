@@ -30,7 +30,7 @@ from availability_pipeline.queries.answers import (
 )
 from availability_pipeline.queries.arguments import checked
 from availability_pipeline.record import outputs
-from availability_pipeline.record.schema import settled_at, where
+from availability_pipeline.record.schema import PROBES, status_sql, where
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,11 +157,10 @@ def _matrix(
     # A date answers for its cells if its own probe was late enough and was one of every symbol.
     con.execute(
         f"""CREATE OR REPLACE TEMP TABLE universe_dates AS
-        SELECT date, settled_at, CASE WHEN probed_at >= settled_at
+        SELECT d.date, settled_at, CASE WHEN settled
             AND symbols = (SELECT count(*) FROM symbols) THEN false END AS otherwise
-        FROM (SELECT d.date, p.probed_at, p.symbols, {settled_at("d.date")} AS settled_at
-            FROM (SELECT unnest(generate_series($first::DATE, $last::DATE, INTERVAL 1 DAY))::DATE
-                AS date) d LEFT JOIN probes p ON p.date = d.date)""",  # noqa: S608
+        FROM (SELECT unnest(generate_series($first::DATE, $last::DATE, INTERVAL 1 DAY))::DATE
+            AS date) d LEFT JOIN {PROBES} p ON p.date = d.date""",  # noqa: S608
         {"first": first, "last": last},
     )
     try:
@@ -170,10 +169,10 @@ def _matrix(
             return
         # On the other dates only each cell's own row can say that there is no file.
         con.execute(
-            """INSERT INTO universe_cells SELECT d.date, d.symbol, false
+            f"""INSERT INTO universe_cells SELECT d.date, d.symbol, false
             FROM daily_availability d JOIN universe_dates u USING (date)
-            WHERE u.otherwise IS NULL AND NOT d.available AND d.probe_timestamp >= u.settled_at
-                AND d.symbol IN (SELECT symbol FROM universe_cells)"""
+            WHERE u.otherwise IS NULL AND {status_sql("d", "u.settled_at")} = 'absent'
+                AND d.symbol IN (SELECT symbol FROM universe_cells)"""  # noqa: S608
         )
         con.execute(
             """CREATE OR REPLACE TEMP TABLE universe_wide AS

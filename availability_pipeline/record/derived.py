@@ -9,7 +9,7 @@ import datetime as dt
 import duckdb
 
 from availability_pipeline.archive.datasets import FIRST_DATE
-from availability_pipeline.record.schema import get_meta, holes_sql, set_meta, settled_at
+from availability_pipeline.record.schema import PROBES, get_meta, holes_sql, set_meta, status_sql
 
 ENDED_AFTER_DATES = 3
 """Published dates on which a symbol must be absent after its last file to count as ended."""
@@ -40,12 +40,6 @@ _PUBLISHING_DATES = 14
 """The most files of so many probed dates are the symbols that published: a single date may be
 short."""
 
-# A row's own probe decides its status: it may be later than that of its date, for a symbol seen
-# for the first time is listed over all dates. A date is settled once all of its rows are.
-_LOOKED = f"""
-SELECT date, available AS n, settled_at, probed_at >= settled_at AS settled
-FROM (SELECT *, {settled_at("date")} AS settled_at FROM probes)"""  # noqa: S608
-
 # In order:
 # - stops: symbols without a file on any settled date after their last one, unless their end is
 #   known: from the name (delivery, settled), or because somebody acknowledged it.
@@ -53,7 +47,7 @@ FROM (SELECT *, {settled_at("date")} AS settled_at FROM probes)"""  # noqa: S608
 # - dates: what a date shows. The expected symbols include those of an outage, so a long outage
 #   does not become the usual state, as it did when dates were compared with those before them.
 _DATES = f"""
-looked AS MATERIALIZED ({_LOOKED}),
+looked AS MATERIALIZED (SELECT date, available AS n, settled FROM {PROBES}),
 files AS MATERIALIZED (
     SELECT symbol, min(date) AS first_row, min(date) FILTER (available) AS first_available,
         max(date) FILTER (available) AS last_available,
@@ -131,14 +125,13 @@ confirmed, as with every other symbol.
 # A count is unknown, not zero, where the date before was never probed: what is seen first may
 # have been there for long, and what ended in between ended on no date that is recorded.
 SUMMARY_SQL = f"""
-WITH looked AS ({_LOOKED}),
-counted AS (
-    SELECT date, count(*) AS symbols_probed, count(*) FILTER (available) AS available,
-        count(*) FILTER (NOT available AND probe_timestamp < settled_at) AS pending,
+WITH counted AS (
+    SELECT date, count(*) AS symbols_probed, count(*) FILTER (d.available) AS available,
+        count(*) FILTER ({status_sql("d", "p.settled_at")} = 'pending') AS pending,
         coalesce(sum(file_size_bytes), 0)::BIGINT AS bytes,
         -- Microseconds are exact in a DOUBLE; a time zone a row would cost 0.3 s.
         quantile_cont(epoch_us(last_modified), [0.5, 0.95]) AS lag
-    FROM daily_availability JOIN looked USING (date) GROUP BY date),
+    FROM daily_availability d JOIN {PROBES} p USING (date) GROUP BY date),
 begun AS (SELECT first_available AS date, count(*) AS n FROM symbol_listings GROUP BY 1),
 gone AS (
     SELECT last_available + 1 AS date, count(*) AS n FROM symbol_listings
@@ -159,7 +152,7 @@ SELECT c.date, c.symbols_probed, e.n::BIGINT AS expected, c.available,
     (c.lag[2] - epoch_us((c.date + 1)::TIMESTAMP)) / 3.6e9 AS lag_p95_hours
 FROM counted c JOIN expected e USING (date)
 JOIN (SELECT date, date <= DATE '{FIRST_DATE}'
-        OR coalesce(lag(date) OVER (ORDER BY date) = date - 1, false) AS known FROM looked) k
+        OR coalesce(lag(date) OVER (ORDER BY date) = date - 1, false) AS known FROM probes) k
     USING (date)
 LEFT JOIN begun b USING (date) LEFT JOIN gone g USING (date) ORDER BY c.date"""  # noqa: S608
 

@@ -110,14 +110,25 @@ _ACKNOWLEDGEMENTS = """CREATE TABLE acknowledgements (
         acknowledged_at TIMESTAMPTZ NOT NULL)"""
 
 
-def status_sql(row: str) -> str:
-    """SQL of a row's status: `available`, `pending` or `absent`; `row` is its alias.
+def status_sql(row: str, settled: str | None = None) -> str:
+    """SQL of a row's status: `available`, `pending` or `absent`; what has no row is `unknown`.
 
-    What has no row is `unknown`.
+    Args:
+        row: its alias.
+        settled: `settled_at` of its date, where the query has it once a date (`PROBES`) and need
+            not compute it once a row: 2,600 times instead of 2.6 million.
     """
     return f"""CASE WHEN {row}.available THEN 'available'
-        WHEN {row}.probe_timestamp < {settled_at(f"{row}.date")} THEN 'pending'
+        WHEN {row}.probe_timestamp < {settled or settled_at(f"{row}.date")} THEN 'pending'
         ELSE 'absent' END"""
+
+
+PROBES = f"""(SELECT *, probed_at >= settled_at AS settled
+    FROM (SELECT *, {settled_at("date")} AS settled_at FROM probes))"""  # noqa: S608 - our own words
+"""What to put after FROM for the probes, each with the end of its date's settling time.
+
+And whether it had settled when it was probed; then all rows of the date had: none is older.
+"""
 
 
 def holes_sql(windows: str) -> str:
@@ -126,12 +137,11 @@ def holes_sql(windows: str) -> str:
     `windows` has `symbol`, `first_available` and `last_available`. As in `status_sql`, a row's own
     probe decides whether its absence is confirmed, and what has no row is unknown.
     """
-    # The end of the settling time once a date, not once a row: 2,600 instead of 1.9 million.
     return f"""SELECT d.symbol, d.date FROM daily_availability d
         JOIN (SELECT symbol, first_available, last_available FROM {windows}) w USING (symbol)
-        JOIN (SELECT date, {settled_at("date")} AS settled_at FROM probes) s USING (date)
+        JOIN {PROBES} p USING (date)
         WHERE NOT d.available AND d.date > w.first_available AND d.date < w.last_available
-            AND d.probe_timestamp >= s.settled_at"""  # noqa: S608 - our own words
+            AND {status_sql("d", "p.settled_at")} = 'absent'"""  # noqa: S608 - our own words
 
 
 DDL = (

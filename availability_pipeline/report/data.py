@@ -1,7 +1,6 @@
 """What the report shows, read from the record as arrays: dates, cells, segments, renames."""
 
 import datetime as dt
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
@@ -11,7 +10,7 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
-from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.archive.datasets import FIRST_DATE, relisted_name
 from availability_pipeline.queries import QueryError
 from availability_pipeline.record.schema import REMEDY_MISSING
 
@@ -231,12 +230,6 @@ def load(con: duckdb.DuckDBPyConnection, *, threshold: float, drawn_at: dt.datet
     days = _days(con, start, end, threshold)
     cells = _cells(con, symbols, days, start)
     return ReportData(start, days, symbols, cells, _renames(symbols, start), threshold, drawn_at)
-
-
-def relisted_name(symbol: str) -> str | None:
-    """The name a settled contract had before, which the relisted one has now; None for others."""
-    name = re.sub(r"_?SETTLED$", "", symbol)
-    return name if name != symbol else None
 
 
 def _symbols(con: duckdb.DuckDBPyConnection) -> "pd.DataFrame":
