@@ -135,52 +135,53 @@ def find_symbol(con: Connection, symbol: str) -> tuple[str, tuple[str, ...]]:
     raise UnknownSymbolError(f"no symbol {symbol} is recorded{hint}")
 
 
-def only(
-    con: Connection,
-    quote_asset: Texts,
-    contract_type: Texts,
-    column: str = "symbol",
-) -> tuple[str, dict[str, object]]:
-    """SQL that restricts `column` to some symbols (empty for all), and its named arguments.
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which symbols an answer is about: those of some quote assets and contract types, or one."""
 
-    Raises:
-        QueryError: no recorded symbol has that quote asset or contract type; names those there are.
-    """
-    args: dict[str, object] = {}
-    conditions = []
-    if quote_asset is not None:
-        wanted = [one.strip().upper() for one in texts(quote_asset)]
-        args["quotes"] = _recorded(con, "quote_asset", wanted)
-        conditions.append("list_contains($quotes, quote_asset)")
-    if contract_type is not None:
-        wanted = [one.lower() for one in texts(contract_type)]
-        args["types"] = _recorded(con, "contract_type", wanted)
-        conditions.append("list_contains($types, contract_type)")
-    if not conditions:
-        return "", {}
-    # Only our own words are put in; what the user said is bound.
-    where = " AND ".join(conditions)
-    return f" AND {column} IN (SELECT symbol FROM symbols WHERE {where})", args  # noqa: S608
+    quote_asset: Texts = None
+    contract_type: Texts = None
+    symbol: str | None = None
+
+    def chosen(self, con: Connection) -> "Chosen":
+        """Look the words up in the record.
+
+        Raises:
+            UnknownSymbolError: `symbol` is not recorded.
+            QueryError: no recorded symbol has that quote asset or contract type; names those
+                there are.
+        """
+        args: dict[str, object] = {}
+        conditions = []
+        if self.quote_asset is not None:
+            wanted = [one.strip().upper() for one in texts(self.quote_asset)]
+            args["quotes"] = _recorded(con, "quote_asset", wanted)
+            conditions.append("list_contains($quotes, quote_asset)")
+        if self.contract_type is not None:
+            wanted = [one.lower() for one in texts(self.contract_type)]
+            args["types"] = _recorded(con, "contract_type", wanted)
+            conditions.append("list_contains($types, contract_type)")
+        notes: tuple[str, ...] = ()
+        if self.symbol is not None:
+            args["symbol"], notes = find_symbol(con, self.symbol)
+            conditions.append("symbol = $symbol")
+        return Chosen(tuple(conditions), args, notes)
 
 
-def chosen(
-    con: Connection,
-    symbol: str | None,
-    quote_asset: Texts,
-    contract_type: Texts,
-    column: str = "symbol",
-) -> tuple[str, dict[str, object], tuple[str, ...]]:
-    """`only`, and of these one symbol where it is given; with the notes on reading its name.
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A `Filter` as SQL: conditions of our own words only, what the user said bound in `args`."""
 
-    Raises:
-        UnknownSymbolError: `symbol` is not recorded.
-        QueryError: as `only`.
-    """
-    condition, args = only(con, quote_asset, contract_type, column)
-    if symbol is None:
-        return condition, args, ()
-    symbol, notes = find_symbol(con, symbol)
-    return f"{condition} AND {column} = $symbol", args | {"symbol": symbol}, notes
+    conditions: tuple[str, ...]
+    args: dict[str, object]
+    notes: tuple[str, ...]
+
+    def where(self, column: str = "symbol") -> str:
+        """SQL that restricts `column` to the symbols, to put after a condition; empty for all."""
+        if not self.conditions:
+            return ""
+        where = " AND ".join(self.conditions)
+        return f" AND {column} IN (SELECT symbol FROM symbols WHERE {where})"  # noqa: S608
 
 
 def require_any(con: Connection) -> None:

@@ -11,14 +11,13 @@ from availability_pipeline.archive.datasets import FIRST_DATE, UM_KLINES_1M
 from availability_pipeline.dates import DateLike, as_date, as_range, today_utc
 from availability_pipeline.queries.answers import (
     Connection,
+    Filter,
     NotProbedError,
     Rows,
     Texts,
     ask,
-    chosen,
     find_symbol,
     instant,
-    only,
     remedy,
     require_any,
     require_probed,
@@ -52,14 +51,14 @@ def snapshot(
         QueryError: no recorded symbol has that quote asset or contract type.
     """
     date = as_date(date)
-    condition, args = only(con, quote_asset, contract_type)
+    chosen = Filter(quote_asset, contract_type).chosen(con)
     found = ask(
         con,
         f"""SELECT symbol, file_size_bytes, epoch_us(last_modified) AS last_modified
         FROM daily_availability d WHERE date = $date AND available = $available
-            AND {status_sql("d")} = $status{condition}
-        ORDER BY symbol""",  # noqa: S608 - the condition has our own words only
-        {"date": date, "available": status == "available", "status": status} | args,
+            AND {status_sql("d")} = $status{chosen.where()}
+        ORDER BY symbol""",  # noqa: S608 - our own words
+        {"date": date, "available": status == "available", "status": status} | chosen.args,
     )
     if not found.rows:
         require_probed(con, date)
@@ -186,12 +185,12 @@ def symbols_in_range(
     """
     first, last = as_range(start, end)
     require_range_probed(con, first, last)
-    condition, args = only(con, quote_asset, contract_type)
+    chosen = Filter(quote_asset, contract_type).chosen(con)
     found = ask(
         con,
         f"""SELECT DISTINCT symbol FROM daily_availability
-        WHERE date BETWEEN $first AND $last AND available{condition} ORDER BY symbol""",  # noqa: S608
-        {"first": first, "last": last} | args,
+        WHERE date BETWEEN $first AND $last AND available{chosen.where()} ORDER BY symbol""",  # noqa: S608
+        {"first": first, "last": last} | chosen.args,
     )
     return found.column("symbol")
 
@@ -219,14 +218,14 @@ def holes(
         NotProbedError: no date at all was probed.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
-    condition, args, notes = chosen(con, symbol, quote_asset, contract_type)
+    chosen = Filter(quote_asset, contract_type, symbol).chosen(con)
     # All that is needed of 1.9 million absences are those inside a window that has some.
-    windows = f"symbol_listings WHERE hole_days > 0{condition}"
-    found = ask(con, f"{holes_sql(windows)} ORDER BY d.symbol, d.date", args).rows
+    windows = f"symbol_listings WHERE hole_days > 0{chosen.where()}"
+    found = ask(con, f"{holes_sql(windows)} ORDER BY d.symbol, d.date", chosen.args).rows
     if not found:
         require_any(con)
     rows = [(name, day, UM_KLINES_1M.url(name, day)) for name, day in found]
-    return Rows(("symbol", "date", "url"), rows, (*notes, *_gaps_note(con)))
+    return Rows(("symbol", "date", "url"), rows, (*chosen.notes, *_gaps_note(con)))
 
 
 def _gaps_note(con: Connection) -> tuple[str, ...]:

@@ -1,26 +1,60 @@
-"""The record for a notebook: every question a method that answers with a pandas frame.
+"""The record for a notebook: the questions of `queries` as methods that answer with frames."""
 
-Belongs here: opening, and turning answers into frames. Does not belong here: SQL (`queries`).
-"""
-
-import datetime as dt
+import inspect
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import wraps
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from availability_pipeline import queries, settings
-from availability_pipeline.dates import DateLike
-from availability_pipeline.queries.answers import Connection, Texts
+from availability_pipeline.queries.answers import Connection, Rows
 from availability_pipeline.queries.arguments import checked
 from availability_pipeline.record import connection as connections
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from availability_pipeline.queries.universe import Unknown
+P = ParamSpec("P")
+R = TypeVar("R")
+M = TypeVar("M", bound=Callable[..., Any])
+
+
+def _asked(
+    function: Callable[Concatenate[Connection, P], R],
+) -> Callable[Concatenate["Record", P], R]:
+    """A function of `queries` as a method: the same arguments and text, but for the connection."""
+
+    @wraps(function)
+    def method(self: "Record", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self.connection() as con:
+            return function(con, *args, **kwargs)
+
+    return _signed(method, function)
+
+
+def _framed(
+    function: Callable[Concatenate[Connection, P], Rows],
+) -> Callable[Concatenate["Record", P], "pd.DataFrame"]:
+    """The same, with its rows as a frame."""
+
+    @wraps(function)
+    def method(self: "Record", /, *args: P.args, **kwargs: P.kwargs) -> "pd.DataFrame":
+        with self.connection() as con:
+            return function(con, *args, **kwargs).frame()
+
+    return _signed(method, function, "pd.DataFrame")
+
+
+def _signed(method: M, function: Callable[..., Any], returns: str | None = None) -> M:
+    """Show the method's own signature to `help` and completion."""
+    shown = inspect.signature(function)
+    first, *others = shown.parameters.values()
+    shown = shown.replace(parameters=[first.replace(name="self", annotation=first.empty), *others])
+    method.__signature__ = shown.replace(return_annotation=returns) if returns else shown  # type: ignore[attr-defined]
+    return method
 
 
 class Record:
@@ -97,154 +131,15 @@ class Record:
             cursor.execute("SET TimeZone = 'UTC'")  # a cursor does not inherit it
             yield cursor
 
-    def snapshot(
-        self,
-        date: DateLike,
-        *,
-        status: queries.Status = "available",
-        quote_asset: Texts = None,
-        contract_type: Texts = None,
-    ) -> "pd.DataFrame":
-        """The files of one date: symbol, file_size_bytes (bytes), last_modified (UTC)."""
-        with self.connection() as con:
-            return queries.snapshot(
-                con, date, status=status, quote_asset=quote_asset, contract_type=contract_type
-            ).frame()
-
-    def timeline(
-        self,
-        symbol: str,
-        start: DateLike | None = None,
-        end: DateLike | None = None,
-        *,
-        status: str | None = None,
-    ) -> "pd.DataFrame":
-        """One symbol's dates: date, available, status, file_size_bytes, status_code."""
-        with self.connection() as con:
-            return queries.timeline(con, symbol, start, end, status=status).frame()
-
-    def universe(
-        self,
-        start: DateLike,
-        end: DateLike,
-        *,
-        quote_asset: Texts = None,
-        contract_type: Texts = None,
-        unknown: "Unknown" = "refuse",
-    ) -> "pd.DataFrame":
-        """Date x symbol: True (file), False (confirmed absence), <NA> (pending, unknown)."""
-        with self.connection() as con:
-            return queries.universe(
-                con, start, end,
-                quote_asset=quote_asset, contract_type=contract_type, unknown=unknown,
-            ).frame()  # fmt: skip
-
-    def symbols_in_range(
-        self,
-        start: DateLike,
-        end: DateLike,
-        *,
-        quote_asset: Texts = None,
-        contract_type: Texts = None,
-    ) -> list[str]:
-        """Symbols with at least one file in the range, sorted."""
-        with self.connection() as con:
-            return queries.symbols_in_range(
-                con, start, end, quote_asset=quote_asset, contract_type=contract_type
-            )
-
-    def listings(
-        self,
-        symbol: str | None = None,
-        *,
-        quote_asset: Texts = None,
-        contract_type: Texts = None,
-    ) -> "pd.DataFrame":
-        """One row a symbol: first_available, last_available, days, holes, state."""
-        with self.connection() as con:
-            return queries.listings(
-                con, symbol, quote_asset=quote_asset, contract_type=contract_type
-            ).frame()
-
-    def new_listings(
-        self, date: DateLike, *, quote_asset: Texts = None, contract_type: Texts = None
-    ) -> list[str]:
-        """Symbols whose first file is that date's, sorted."""
-        with self.connection() as con:
-            return queries.new_listings(
-                con, date, quote_asset=quote_asset, contract_type=contract_type
-            )
-
-    def delistings(
-        self, date: DateLike, *, quote_asset: Texts = None, contract_type: Texts = None
-    ) -> list[str]:
-        """Symbols whose last file is that of the day before, sorted."""
-        with self.connection() as con:
-            return queries.delistings(
-                con, date, quote_asset=quote_asset, contract_type=contract_type
-            )
-
-    def holes(
-        self,
-        symbol: str | None = None,
-        *,
-        quote_asset: Texts = None,
-        contract_type: Texts = None,
-    ) -> "pd.DataFrame":
-        """Confirmed absences between first and last file: symbol, date, url."""
-        with self.connection() as con:
-            return queries.holes(
-                con, symbol, quote_asset=quote_asset, contract_type=contract_type
-            ).frame()
-
-    def changes(
-        self,
-        since: DateLike | None = None,
-        *,
-        symbol: str | None = None,
-        quote_asset: Texts = None,
-        contract_type: Texts = None,
-    ) -> "pd.DataFrame":
-        """What appeared late, was replaced, vanished or was renamed, as it was observed."""
-        with self.connection() as con:
-            return queries.changes(
-                con, since,
-                symbol=symbol, quote_asset=quote_asset, contract_type=contract_type,
-            ).frame()  # fmt: skip
-
-    def revisions(
-        self,
-        since: DateLike | None = None,
-        *,
-        symbol: str | None = None,
-        quote_asset: Texts = None,
-        contract_type: Texts = None,
-    ) -> "pd.DataFrame":
-        """Every revision of every file, those that came in the usual time too."""
-        with self.connection() as con:
-            return queries.revisions(
-                con, since,
-                symbol=symbol, quote_asset=quote_asset, contract_type=contract_type,
-            ).frame()  # fmt: skip
-
-    def summary(
-        self,
-        days: int | None = None,
-        *,
-        start: DateLike | None = None,
-        end: DateLike | None = None,
-        quote_asset: Texts = None,
-        contract_type: Texts = None,
-        today: dt.date | None = None,
-    ) -> "pd.DataFrame":
-        """Counts of each date: date, available_count, pending_count."""
-        with self.connection() as con:
-            return queries.summary(
-                con, days, start=start, end=end,
-                quote_asset=quote_asset, contract_type=contract_type, today=today,
-            ).frame()  # fmt: skip
-
-    def missing_dates(self, start: DateLike, end: DateLike) -> list[dt.date]:
-        """Dates of the range that were never probed."""
-        with self.connection() as con:
-            return queries.missing_dates(con, start, end)
+    snapshot = _framed(queries.snapshot)
+    timeline = _framed(queries.timeline)
+    universe = _framed(queries.universe)
+    listings = _framed(queries.listings)
+    holes = _framed(queries.holes)
+    changes = _framed(queries.changes)
+    revisions = _framed(queries.revisions)
+    summary = _framed(queries.summary)
+    symbols_in_range = _asked(queries.symbols_in_range)
+    new_listings = _asked(queries.new_listings)
+    delistings = _asked(queries.delistings)
+    missing_dates = _asked(queries.missing_dates)

@@ -16,7 +16,7 @@ import datetime as dt
 
 from availability_pipeline.archive.datasets import unsettled_sql
 from availability_pipeline.dates import DateLike, as_date
-from availability_pipeline.queries.answers import Connection, Rows, Texts, ask, chosen, require_any
+from availability_pipeline.queries.answers import Connection, Filter, Rows, Texts, ask, require_any
 from availability_pipeline.queries.arguments import checked
 from availability_pipeline.record.schema import settled_at
 
@@ -109,16 +109,16 @@ def revisions(
         NotProbedError: no date at all was probed.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
-    condition, args, notes = chosen(con, symbol, quote_asset, contract_type)
+    chosen = Filter(quote_asset, contract_type, symbol).chosen(con)
     found = ask(
         con,
         f"""SELECT * FROM revisions
-        WHERE observed_at >= $since{condition} ORDER BY observed_at, symbol, date""",  # noqa: S608
-        {"since": as_date(since) if since is not None else dt.date(1970, 1, 1)} | args,
+        WHERE observed_at >= $since{chosen.where()} ORDER BY observed_at, symbol, date""",  # noqa: S608
+        {"since": as_date(since) if since is not None else dt.date(1970, 1, 1)} | chosen.args,
     )
     if not found.rows:
         require_any(con)
-    return Rows(found.columns, found.rows, notes)
+    return Rows(found.columns, found.rows, chosen.notes)
 
 
 @checked()
@@ -159,18 +159,19 @@ def changes(
         NotProbedError: no date at all was probed.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
-    condition, args, notes = chosen(con, symbol, quote_asset, contract_type)
-    args["since"] = as_date(since) if since is not None else dt.date(1970, 1, 1)
+    chosen = Filter(quote_asset, contract_type, symbol).chosen(con)
+    args = {"since": as_date(since) if since is not None else dt.date(1970, 1, 1)} | chosen.args
+    notes = chosen.notes
     # A rename concerns both its names, and is news while files of it are still seen to move.
-    renamed, _, _ = chosen(con, symbol, quote_asset, contract_type, "renamed_to")
     found = ask(
         con,
         f"""{_MOVED}, {_BACK} SELECT * EXCLUDE (last_seen_at) FROM ({_CHANGES})
-        WHERE last_seen_at >= $since AND (true{condition} OR true{renamed})
+        WHERE last_seen_at >= $since
+            AND (true{chosen.where()} OR true{chosen.where("renamed_to")})
         ORDER BY observed_at, symbol, date""",  # noqa: S608
         args,
     )
-    chosen_ones = f"observed_at >= $since{condition}"
+    chosen_ones = f"observed_at >= $since{chosen.where()}"
     [(routine,)] = ask(
         con,
         f"""WITH {_BACK} SELECT count(*) - (SELECT count(*) FROM back WHERE {chosen_ones})

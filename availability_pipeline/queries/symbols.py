@@ -10,12 +10,11 @@ from availability_pipeline.archive.datasets import FIRST_DATE
 from availability_pipeline.dates import DateLike, as_date, as_range, today_utc
 from availability_pipeline.queries.answers import (
     Connection,
+    Filter,
     NotProbedError,
     Rows,
     Texts,
     ask,
-    chosen,
-    only,
     remedy,
     require_any,
     require_probed,
@@ -47,11 +46,15 @@ def listings(
         NotProbedError: no date at all was probed.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
-    condition, args, notes = chosen(con, symbol, quote_asset, contract_type)
-    found = ask(con, f"SELECT * FROM symbol_listings WHERE true{condition} ORDER BY symbol", args)  # noqa: S608
+    chosen = Filter(quote_asset, contract_type, symbol).chosen(con)
+    found = ask(
+        con,
+        f"SELECT * FROM symbol_listings WHERE true{chosen.where()} ORDER BY symbol",  # noqa: S608
+        chosen.args,
+    )
     if not found.rows:
         require_any(con)
-    return Rows(found.columns, found.rows, notes)
+    return Rows(found.columns, found.rows, chosen.notes)
 
 
 @checked()
@@ -72,7 +75,7 @@ def new_listings(
         QueryError: no recorded symbol has that quote asset or contract type.
     """
     day = as_date(date)
-    found = _born_or_gone(con, "first_available = $date", day, quote_asset, contract_type)
+    found = _born_or_gone(con, "first_available = $date", day, Filter(quote_asset, contract_type))
     _require_with_day_before(con, day)
     return found
 
@@ -96,7 +99,7 @@ def delistings(
     """
     day = as_date(date)
     gone = f"last_available = $date - 1 AND {derived.DELISTED}"
-    found = _born_or_gone(con, gone, day, quote_asset, contract_type)
+    found = _born_or_gone(con, gone, day, Filter(quote_asset, contract_type))
     _require_with_day_before(con, day)
     return found
 
@@ -141,9 +144,12 @@ def summary(
         first = max(FIRST_DATE, last - (days - 1) * _DAY)
     if first and last:
         as_range(first, last)
-    condition, args = only(con, quote_asset, contract_type)
-    args |= {"first": first or dt.date.min, "last": last or dt.date.max}
-    found = ask(con, _counts_by_symbol(condition) if condition else _COUNTS, args)
+    chosen = Filter(quote_asset, contract_type).chosen(con)
+    found = ask(
+        con,
+        _counts_by_symbol(where) if (where := chosen.where()) else _COUNTS,
+        {"first": first or dt.date.min, "last": last or dt.date.max} | chosen.args,
+    )
     if not found.rows:
         require_any(con)
         gaps = [first or min(FIRST_DATE, last or FIRST_DATE)]
@@ -170,24 +176,18 @@ _COUNTS = """SELECT date, available AS available_count, pending AS pending_count
     FROM daily_summary WHERE date >= $first AND date <= $last ORDER BY date"""
 
 
-def _counts_by_symbol(condition: str) -> str:
+def _counts_by_symbol(where: str) -> str:
     return f"""SELECT p.date, count(*) FILTER (d.available) AS available_count,
             count(*) FILTER ({status_sql("d", "p.settled_at")} = 'pending') AS pending_count
         FROM {PROBES} p
-        LEFT JOIN (FROM daily_availability WHERE true{condition}) d USING (date)
+        LEFT JOIN (FROM daily_availability WHERE true{where}) d USING (date)
         WHERE p.date >= $first AND p.date <= $last GROUP BY p.date ORDER BY p.date"""  # noqa: S608
 
 
-def _born_or_gone(
-    con: Connection,
-    what: str,
-    day: dt.date,
-    quote_asset: Texts,
-    contract_type: Texts,
-) -> list[str]:
-    condition, args = only(con, quote_asset, contract_type)
-    sql = f"SELECT symbol FROM symbol_listings WHERE {what}{condition} ORDER BY symbol"  # noqa: S608
-    return ask(con, sql, args | {"date": day}).column("symbol")
+def _born_or_gone(con: Connection, what: str, day: dt.date, of: Filter) -> list[str]:
+    chosen = of.chosen(con)
+    sql = f"SELECT symbol FROM symbol_listings WHERE {what}{chosen.where()} ORDER BY symbol"  # noqa: S608
+    return ask(con, sql, {"date": day} | chosen.args).column("symbol")
 
 
 def _require_with_day_before(con: Connection, day: dt.date) -> None:

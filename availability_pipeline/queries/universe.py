@@ -18,11 +18,11 @@ import duckdb
 from availability_pipeline.dates import DateLike, as_range
 from availability_pipeline.queries.answers import (
     Connection,
+    Filter,
     QueryError,
     Rows,
     Texts,
     ask,
-    only,
     remedy,
     require_range_probed,
     say_unknown,
@@ -88,7 +88,7 @@ def universe(
         QueryError: no recorded symbol has that quote asset or contract type.
         ValueError: `end` is before `start`.
     """
-    with _matrix(con, start, end, quote_asset, contract_type, unknown) as (sql, notes):
+    with _matrix(con, start, end, Filter(quote_asset, contract_type), unknown) as (sql, notes):
         found = ask(con, sql)
     return Universe(found.columns, found.rows, notes)
 
@@ -116,7 +116,7 @@ def write_universe(
     path = Path(path).expanduser()
     outputs.refuse_protected([path], Path(where(con)))
     form = "csv, header" if path.suffix.lower() == ".csv" else "parquet, compression zstd"
-    with _matrix(con, start, end, quote_asset, contract_type, unknown) as (sql, notes):
+    with _matrix(con, start, end, Filter(quote_asset, contract_type), unknown) as (sql, notes):
         try:
             with outputs.replacing(path) as part:
                 con.execute(f"COPY ({sql}) TO $path (format {form})", {"path": str(part)})
@@ -130,12 +130,7 @@ def write_universe(
 
 @contextmanager
 def _matrix(
-    con: Connection,
-    start: DateLike,
-    end: DateLike,
-    quote_asset: Texts,
-    contract_type: Texts,
-    unknown: Unknown,
+    con: Connection, start: DateLike, end: DateLike, of: Filter, unknown: Unknown
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
     """SQL of the matrix, good inside the block, and its notes."""
     first, last = as_range(start, end)
@@ -144,15 +139,15 @@ def _matrix(
         require_range_probed(con, first, last)
     elif gaps := unknown_dates(con, first, last):
         notes = (f"{say_unknown(gaps, first, last)} and are null; {remedy(gaps)}",)
-    condition, args = only(con, quote_asset, contract_type)
+    chosen = of.chosen(con)
     # The files' pairs are turned into columns, and the cells without one filled by their date's
     # answer: 0.7 million pairs instead of 2.6 million rows. Temporary tables live in memory, also
     # on a read-only connection.
     con.execute(
         f"""CREATE OR REPLACE TEMP TABLE universe_cells AS
         SELECT date, symbol, true AS cell FROM daily_availability
-        WHERE date BETWEEN $first AND $last AND available{condition}""",  # noqa: S608
-        {"first": first, "last": last} | args,
+        WHERE date BETWEEN $first AND $last AND available{chosen.where()}""",  # noqa: S608
+        {"first": first, "last": last} | chosen.args,
     )
     # A date answers for its cells if its own probe was late enough and was one of every symbol.
     con.execute(

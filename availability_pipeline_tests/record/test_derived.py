@@ -189,6 +189,7 @@ def test_what_ended_in_a_long_unprobed_gap_did_not_stop_together(path):
     with writer(path) as con:  # as if the dates in between had never been probed
         for table in ("daily_availability", "probes"):
             con.execute(f"DELETE FROM {table} WHERE date BETWEEN '2024-01-25' AND '2024-02-05'")
+        derived.refresh(con)
     assert {states(path)[s] for s in ended} == {"ended"}
 
 

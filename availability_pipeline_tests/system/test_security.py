@@ -227,8 +227,9 @@ OWN_WORDS = {
     "outages": "in standing: a SELECT of our own",
     "accepted": "in standing: a SELECT of our own",
     "windows": "a SELECT of our own",
-    "condition": "from answers.only: our own words, values bound",
-    "where": "in answers.only: our own words, values bound",
+    "where": "of answers.Chosen: our own words, values bound",
+    "unsettled_sql": "SQL of our own; its argument is a column's name",
+    "relation": "in storage_format: a table's name from the catalog, quoted",
     "column": "a column's name, given by our own callers",
     "date": "in schema.settled_at: a column's name",
     "what": "in query_listings: a comparison of our own, its date bound",
@@ -244,8 +245,7 @@ OWN_WORDS = {
     "definitions": "in columns: the columns of our own tables",
     "_name": "in storage_format: a database's name from DuckDB, quoted",
     "_text": "in storage_format: the path of a file of our own, quoted",
-    "renamed": "in changes: SQL of our own",
-    "chosen_ones": "in changes: from answers.chosen, values bound",
+    "chosen_ones": "in revisions: of answers.Chosen, values bound",
     "statement": "DDL of our own, or Dagster's own statement",
 }
 KEYWORDS = re.compile(
