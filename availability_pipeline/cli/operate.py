@@ -19,7 +19,7 @@ from availability_pipeline.dates import today_utc
 from availability_pipeline.errors import MissingDatabaseError, StoreError
 from availability_pipeline.masking import mask, printable
 from availability_pipeline.quality import checks, rules
-from availability_pipeline.quality.rules import Verdict, naming_the_file
+from availability_pipeline.quality.rules import Verdict
 from availability_pipeline.queries.answers import require_any
 from availability_pipeline.record import connection
 
@@ -297,7 +297,7 @@ def keeps_history_elsewhere(folder: Path) -> bool:
 
 def _judge_record(con: Any, now: dt.datetime, s: settings.Settings) -> dict[str, Verdict]:
     return {
-        name: naming_the_file(name, check(con, now, s), s.db_path)
+        name: checks.naming_the_file(name, check(con, now, s), s.db_path)
         for name, check in checks.ALL.items()
     }
 
@@ -311,13 +311,8 @@ def _judge_runs(
 ) -> dict[str, Verdict]:
     from availability_pipeline.orchestration import runs as health
 
-    writing = health.others_running(instance, "")
-    found = {
-        "update_success_rate": health.update_success_rate(instance, now, s, days),
-        "freshness": health.freshness(instance, now, s),
-        "store_matches_dagster": health.store_matches_dagster(instance, stored, writing=writing),
-    }
-    return {name: naming_the_file(name, verdict, s.db_path) for name, verdict in found.items()}
+    found = health.judge(instance, stored, now, s, days)
+    return {name: checks.naming_the_file(name, each, s.db_path) for name, each in found.items()}
 
 
 def _running(

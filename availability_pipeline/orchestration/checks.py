@@ -1,6 +1,7 @@
-"""The standing checks: what should hold of the whole record, judged once a day.
+"""The standing checks as Dagster's: fetched through resources, judged by `quality`, translated.
 
-`quality.checks` has the questions to the record, `runs` those to Dagster; here they become checks.
+`quality.checks` says which there are and asks the record, `runs` asks Dagster; here they become
+checks.
 All are on the asset `record` (`assets` says why). They block nothing and take no place in a pool:
 they read, and wait for a writer. A check that cannot judge says why in its own history, as a
 warning that starts with "Not judged", and fails its run, which is alerted once. A query that fails
@@ -16,41 +17,20 @@ from availability_pipeline.orchestration import assets, runs
 from availability_pipeline.orchestration.outcomes import check_result
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB, Clock
 from availability_pipeline.quality import checks
-from availability_pipeline.quality.rules import Verdict, naming_the_file
+from availability_pipeline.quality.rules import Verdict
 from availability_pipeline.settings import Settings
-
-ON = assets.record.key
-"""The asset that all of them are on."""
 
 Result = Iterator[dg.AssetCheckResult]
 
-# check -> what should hold.
-_OF_THE_RECORD = {
-    "rows_are_unique": "Each date and symbol has one row.",
-    "continuity": (
-        "No date without rows from 2019-09-25 to yesterday. Dates before 2019-12-31 hold no files, "
-        "and that is right."
-    ),
-    "completeness_slo": (
-        "Every settled date has at least AVAILABILITY_SLO_COMPLETENESS of the symbols expected on "
-        "it: those between their first and last file, or live. Pending dates are not judged."
-    ),
-    "symbol_holes": (
-        "Holes stay below AVAILABILITY_SLO_HOLE_SHARE of all symbol-days; a new one warns for "
-        "AVAILABILITY_SLO_NEW_HOLE_DAYS days."
-    ),
-    "publication_lag": (
-        "The median lag from the end of a date to its files is near that of the 30 published "
-        "dates before it; judged for the last 30 days."
-    ),
-}
 
-
-def _on_record(
-    description: str, name: str | None = None
+def _standing(
+    name: str,
 ) -> Callable[[Callable[..., Result | dg.AssetCheckResult]], dg.AssetChecksDefinition]:
+    check = checks.TABLE[name]
     # A check may be a generator, as `_judged` has to be; the decorator's annotation lacks it.
-    return dg.asset_check(asset=ON, name=name, description=description)  # type: ignore[return-value]
+    return dg.asset_check(  # type: ignore[return-value]
+        asset=dg.AssetKey(check.asset), name=name, description=check.description
+    )
 
 
 def _judged(name: str, duckdb: AvailabilityDuckDB, judge: Callable[[], Verdict]) -> Result:
@@ -65,12 +45,12 @@ def _judged(name: str, duckdb: AvailabilityDuckDB, judge: Callable[[], Verdict])
             metadata={assets.DATABASE: dg.MetadataValue.path(path)},
         )
         raise dg.Failure(description=str(error), allow_retries=False) from error
-    result = check_result(naming_the_file(name, verdict, path))
+    result = check_result(checks.naming_the_file(name, verdict, path))
     yield result.with_metadata({**result.metadata, assets.DATABASE: dg.MetadataValue.path(path)})
 
 
-def _of_the_record(name: str, description: str) -> dg.AssetChecksDefinition:
-    @_on_record(description, name)
+def _of_the_record(name: str) -> dg.AssetChecksDefinition:
+    @_standing(name)
     def check(
         duckdb: dg.ResourceParam[AvailabilityDuckDB],
         clock: dg.ResourceParam[Clock],
@@ -85,10 +65,7 @@ def _of_the_record(name: str, description: str) -> dg.AssetChecksDefinition:
     return check
 
 
-@_on_record(
-    "AVAILABILITY_SLO_SUCCESS_RATE of the last 30 days' scheduled updates succeeded, "
-    "by Dagster's own run records.",
-)
+@_standing("update_success_rate")
 def update_success_rate(
     context: dg.AssetCheckExecutionContext,
     clock: dg.ResourceParam[Clock],
@@ -98,10 +75,7 @@ def update_success_rate(
     return check_result(runs.update_success_rate(context.instance, clock.now(), limits))
 
 
-@_on_record(
-    "Yesterday's partition was materialised within AVAILABILITY_SLO_FRESHNESS_MINUTES "
-    "after midnight UTC; before that time, the day before is judged.",
-)
+@_standing("freshness")
 def freshness(
     context: dg.AssetCheckExecutionContext,
     clock: dg.ResourceParam[Clock],
@@ -111,9 +85,7 @@ def freshness(
     return check_result(runs.freshness(context.instance, clock.now(), limits))
 
 
-@_on_record(
-    "The partitions Dagster calls materialised are the dates with rows, and the other way round.",
-)
+@_standing("store_matches_dagster")
 def store_matches_dagster(
     context: dg.AssetCheckExecutionContext, duckdb: dg.ResourceParam[AvailabilityDuckDB]
 ) -> Result:
@@ -129,11 +101,7 @@ def store_matches_dagster(
     yield from _judged("store_matches_dagster", duckdb, judge)
 
 
-@_on_record(
-    "The last settled date has AVAILABILITY_SLO_EXCHANGE_COVERAGE of the perpetual "
-    "contracts that the exchange (AVAILABILITY_EXCHANGE_INFO_URL) says it trades; an exchange that "
-    "gives no answer is a warning.",
-)
+@_standing("exchange_coverage")
 def exchange_coverage(
     duckdb: dg.ResourceParam[AvailabilityDuckDB], limits: dg.ResourceParam[Settings]
 ) -> Result:
@@ -148,7 +116,7 @@ def exchange_coverage(
 
 
 _ALWAYS = (
-    *(_of_the_record(name, what) for name, what in _OF_THE_RECORD.items()),
+    *(_of_the_record(name) for name in checks.ALL),
     update_success_rate,
     freshness,
     store_matches_dagster,

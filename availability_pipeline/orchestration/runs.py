@@ -107,6 +107,22 @@ def store_matches_dagster(
     return rules.store_matches_dagster(materialised_dates(instance), stored, writing=writing)
 
 
+def judge(
+    instance: dg.DagsterInstance,
+    stored: Iterable[dt.date],
+    now: dt.datetime,
+    settings: Settings,
+    days: int = rules.SUCCESS_DAYS,
+) -> dict[str, Verdict]:
+    """The verdicts of all checks that need the run history, by name."""
+    writing = others_running(instance, "")
+    return {
+        "update_success_rate": update_success_rate(instance, now, settings, days),
+        "freshness": freshness(instance, now, settings),
+        "store_matches_dagster": store_matches_dagster(instance, stored, writing=writing),
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Daemon:
     """Whether the daemon lives: its last sign, and what its parts complain of."""

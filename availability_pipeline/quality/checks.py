@@ -10,6 +10,8 @@ had ended. Nothing that is pending breaches anything.
 import datetime as dt
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import duckdb
 
@@ -21,7 +23,7 @@ from availability_pipeline.record import derived
 from availability_pipeline.record.schema import PROBES, holes_sql, settled_at
 from availability_pipeline.settings import Settings
 
-Check = Callable[[duckdb.DuckDBPyConnection, dt.datetime, Settings], Verdict]
+Judge = Callable[[duckdb.DuckDBPyConnection, dt.datetime, Settings], Verdict]
 
 _SETTLED = f"(SELECT date FROM {PROBES} WHERE settled)"  # noqa: S608 - our own words
 
@@ -197,11 +199,95 @@ def settled_counts(con: duckdb.DuckDBPyConnection, now: dt.datetime) -> list[rul
     return [rules.DateCount(*row) for row in rows]
 
 
-ALL: dict[str, Check] = {
-    "rows_are_unique": rows_are_unique,
-    "continuity": continuity,
-    "completeness_slo": completeness_slo,
-    "symbol_holes": symbol_holes,
-    "publication_lag": publication_lag,
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One standing check.
+
+    Attributes:
+        name: of the check.
+        description: what should hold.
+        judge: judges an open record; None where the verdict needs more: Dagster's run history
+            (`orchestration.runs`) or the exchange.
+        asset: the asset it is on.
+        about_the_file: what a moved file or a mistyped AVAILABILITY_DB looks like, too.
+    """
+
+    name: str
+    description: str
+    judge: Judge | None = None
+    asset: str = "record"
+    about_the_file: bool = False
+
+
+TABLE: dict[str, Check] = {
+    check.name: check
+    for check in (
+        Check("rows_are_unique", "Each date and symbol has one row.", rows_are_unique),
+        Check(
+            "continuity",
+            "No date without rows from 2019-09-25 to yesterday. Dates before 2019-12-31 hold no "
+            "files, and that is right.",
+            continuity,
+            about_the_file=True,
+        ),
+        Check(
+            "completeness_slo",
+            "Every settled date has at least AVAILABILITY_SLO_COMPLETENESS of the symbols expected "
+            "on it: those between their first and last file, or live. Pending dates are not "
+            "judged.",
+            completeness_slo,
+        ),
+        Check(
+            "symbol_holes",
+            "Holes stay below AVAILABILITY_SLO_HOLE_SHARE of all symbol-days; a new one warns for "
+            "AVAILABILITY_SLO_NEW_HOLE_DAYS days.",
+            symbol_holes,
+        ),
+        Check(
+            "publication_lag",
+            "The median lag from the end of a date to its files is near that of the 30 published "
+            "dates before it; judged for the last 30 days.",
+            publication_lag,
+        ),
+        Check(
+            "update_success_rate",
+            "AVAILABILITY_SLO_SUCCESS_RATE of the last 30 days' scheduled updates succeeded, by "
+            "Dagster's own run records.",
+        ),
+        Check(
+            "freshness",
+            "Yesterday's partition was materialised within AVAILABILITY_SLO_FRESHNESS_MINUTES "
+            "after midnight UTC; before that time, the day before is judged.",
+        ),
+        Check(
+            "store_matches_dagster",
+            "The partitions Dagster calls materialised are the dates with rows, and the other way "
+            "round.",
+            about_the_file=True,
+        ),
+        Check(
+            "exchange_coverage",
+            "The last settled date has AVAILABILITY_SLO_EXCHANGE_COVERAGE of the perpetual "
+            "contracts that the exchange (AVAILABILITY_EXCHANGE_INFO_URL) says it trades; an "
+            "exchange that gives no answer is a warning.",
+        ),
+    )
 }
-"""The checks that need the record alone, by name."""
+"""Every standing check, by name: Dagster's checks, `status` and `slo` take theirs from here."""
+
+ALL: dict[str, Judge] = {name: check.judge for name, check in TABLE.items() if check.judge}
+"""Of those that need the record alone, what judges them."""
+
+
+def naming_the_file(name: str, verdict: Verdict, database: Path) -> Verdict:
+    """The verdict of the check `name`, with the file in the remedy where it may be a wrong one.
+
+    Then a backfill would only fill the wrong file.
+    """
+    if verdict.passed or not TABLE[name].about_the_file:
+        return verdict
+    recovery = (
+        f"Judged was {database}: if the record is another file, correct AVAILABILITY_DB first. "
+        f"{verdict.recovery}"
+    )
+    return replace(verdict, recovery=recovery)

@@ -7,8 +7,7 @@ rule (`slo`, `slo_runs`).
 import datetime as dt
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Literal
 
 from availability_pipeline import PROGRAM
@@ -20,7 +19,6 @@ SAMPLE = 10
 Fields = Mapping[str, str | int | float | dt.date | dt.datetime]
 """One offender as fields, for programs: numbers, dates, and names from a fixed set."""
 
-_ABOUT_THE_FILE = frozenset({"continuity", "store_matches_dagster"})
 REPAIRED_BY_SCHEDULE = (
     "Files that come late are found by the late-arrivals and reconcile schedules."
 )
@@ -85,21 +83,6 @@ class Verdict:
         said = self.remarks
         found = f"{named} ({said})" if named and said else named or said
         return ". ".join(part for part in (found, self.recovery) if part)
-
-
-def naming_the_file(name: str, verdict: Verdict, database: Path) -> Verdict:
-    """The verdict of the check `name`, with the file in the remedy where it may be a wrong one.
-
-    A missing date and a partition without rows are both what a moved file or a mistyped
-    AVAILABILITY_DB looks like: then a backfill would only fill the wrong file.
-    """
-    if verdict.passed or name not in _ABOUT_THE_FILE:
-        return verdict
-    recovery = (
-        f"Judged was {database}: if the record is another file, correct AVAILABILITY_DB first. "
-        f"{verdict.recovery}"
-    )
-    return replace(verdict, recovery=recovery)
 
 
 def backfill(dates: Sequence[dt.date]) -> str:

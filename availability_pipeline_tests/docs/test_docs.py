@@ -14,6 +14,7 @@ import pytest
 
 from availability_pipeline import __version__
 from availability_pipeline.cli.main import cli
+from availability_pipeline.quality import checks
 from availability_pipeline.settings import Settings
 from availability_pipeline_tests.support.helpers import PATIENCE
 
@@ -54,6 +55,11 @@ def test_every_command_has_help_and_stands_in_the_docs(name: str) -> None:
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, f"{parameter.opts} has no help"
+
+
+@pytest.mark.parametrize("name", checks.TABLE)
+def test_every_check_stands_in_the_docs(name: str) -> None:
+    assert f"`{name}`" in DOCS
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
