@@ -1,7 +1,4 @@
-"""What can go wrong with the record, and what to do about it.
-
-Belongs here: the error classes of the store, nothing else; `store` hands them on, so import them
-from there. Each is raised with one line that names the database and the remedy.
+"""What can go wrong with the record: each is raised with one line that names the remedy.
 
     StoreError
     ├── MissingDatabaseError      nothing has been recorded yet

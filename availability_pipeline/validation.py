@@ -1,12 +1,9 @@
-"""Is the record whole: dates without rows, and dates that are short of files.
+"""Validate the record: dates without rows, and dates that are short of files.
 
-Belongs here: the two validators, for scripts and for the command `validate`. Does not belong
-here: SQL (`queries`, `derived`), Dagster's checks of the same things (`checks`).
+from availability_pipeline.validation import CompletenessValidator, ContinuityValidator
 
-    from availability_pipeline.validation import CompletenessValidator, ContinuityValidator
-
-    with ContinuityValidator() as validator:
-        missing = validator.check_continuity()
+with ContinuityValidator() as validator:
+missing = validator.check_continuity()
 """
 
 import datetime as dt

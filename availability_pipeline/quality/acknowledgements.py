@@ -1,7 +1,4 @@
-"""Missing files that somebody knows of and accepts: written, listed, taken back.
-
-Belongs here: the rows of `acknowledgements`. Does not belong here: what an acknowledged file means
-to a rule (`standing`, `slo`) or to a symbol's state (`derived`).
+"""Acknowledge missing files that will never come, list what was acknowledged, take it back.
 
 An acknowledgement is of a date, or of one symbol on a date. It hides nothing: the rows stay absent,
 the holes stay holes, and every verdict says how many were acknowledged. What is missing on the date
@@ -48,7 +45,7 @@ def acknowledge(
     One short transaction, all or nothing. Acknowledging again replaces the reason.
 
     Args:
-        con: from `store.writer`.
+        con: from `connection.writer`.
         dates: probed, and settled.
         reason: why nothing can be done, one line.
         at: when, aware.

@@ -1,10 +1,7 @@
-"""What should hold of the whole record: fetch the numbers, apply the rules of `slo`.
+"""The standing checks of the whole record: which there are, the numbers of each, its verdict.
 
-Belongs here: SQL that counts, one function a check, `(con, now, settings) -> Verdict`. Does not
-belong here: what counts as kept (`slo`), Dagster's own records (`health`), telling (`checks`).
-
-`settled` means the same as in the view: a date was probed at least `settle_days` days after it
-had ended. Nothing that is pending breaches anything.
+Settled means the same as in the view: a date was probed at least `settle_days` days after it had
+ended. Nothing that is pending breaches anything.
 """
 
 import datetime as dt
@@ -162,7 +159,7 @@ def last_settled(con: duckdb.DuckDBPyConnection) -> tuple[dt.date | None, set[st
 
 
 def stored_dates(con: duckdb.DuckDBPyConnection) -> set[dt.date]:
-    """Dates with rows: those in the table itself, not those the record says it looked at."""
+    """Dates with rows: those in the table itself, not those that the record says were probed."""
     rows = con.execute("SELECT DISTINCT date FROM daily_availability").fetchall()
     return {row[0] for row in rows}
 

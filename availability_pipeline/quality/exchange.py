@@ -1,8 +1,6 @@
-"""What the exchange says it trades: its `exchangeInfo`, asked once and never believed as a fact.
+"""What the exchange says it trades: its `exchangeInfo`, asked once and never recorded.
 
-Belongs here: one bounded request and reading its answer strictly. Does not belong here: comparing
-it with the record (`slo`, `standing`); nothing of it is ever stored. Switched off unless
-AVAILABILITY_EXCHANGE_INFO_URL is set, since the API answers 451 from some countries.
+Switched off unless AVAILABILITY_EXCHANGE_INFO_URL is set: the API answers 451 from some countries.
 """
 
 import datetime as dt

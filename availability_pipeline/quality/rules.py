@@ -1,8 +1,4 @@
-"""The outcome of a service level's rule, and the words that all of them share.
-
-Belongs here: `Verdict` and how offenders, dates and remedies are said. Does not belong here: any
-rule (`slo`, `slo_runs`).
-"""
+"""The service levels as pure functions, from numbers to a verdict."""
 
 import datetime as dt
 import statistics
@@ -535,7 +531,7 @@ def freshness(
     minutes = ((materialised_at or now) - ended).total_seconds() / 60
     missing = materialised_at is None
     late = not missing and minutes > deadline_minutes
-    note = "" if missing else f"first looked at {materialised_at:%Y-%m-%d %H:%M} UTC"
+    note = "" if missing else f"first probed at {materialised_at:%Y-%m-%d %H:%M} UTC"
     if late:
         note += f", due by {ended + dt.timedelta(minutes=deadline_minutes):%H:%M}"
     return verdict_on(
@@ -583,5 +579,5 @@ def store_matches_dagster(
         count=len(drift),
         sample_truncated=len(sample) > SAMPLE,
         offenders=tuple(fields[:SAMPLE]),
-        note="a run is in progress: look again when it has ended" if writing and drift else "",
+        note="a run is in progress: judge again when it has ended" if writing and drift else "",
     )

@@ -1,20 +1,16 @@
-"""The questions people ask, each a function from a connection to rows or a frame.
+"""The questions people ask, each a function from a connection to rows.
 
-Belongs here: the names people import. Does not belong here: the questions themselves
-(`query_dates`, `query_listings`, `query_record`, `changes`, `universe`), what an answer is
-(`answers`), printing. Source of all facts: the listings recorded by `store`; a date without rows
-was never probed, and asking for it raises instead of answering with nothing.
-
-In a notebook, `open` is all it takes; it gives pandas frames:
+A date without rows was never probed: asking for it raises instead of answering with nothing. In a
+notebook, `open` is all it takes; its methods give pandas frames:
 
     from availability_pipeline import queries
     record = queries.open()
     record.snapshot("2024-01-15")
 
-With a connection (`store.reader`) the functions give `Rows`; `.frame()` makes the frame. Dates are
-UTC dates (`datetime.date`), sizes bytes, instants aware UTC. `quote_asset` ("USDT") and
+With a connection (`record.connection()`) the functions give `Rows`; `.frame()` makes the frame.
+Dates are UTC dates (`datetime.date`), sizes bytes, instants aware UTC. `quote_asset` ("USDT") and
 `contract_type` ("perpetual", "delivery", "settled"), one or a list of them, restrict the symbols.
-An argument that cannot be meant is a `ValueError` or `TypeError` with the choices (`arguments`).
+An argument that cannot be meant is a `ValueError` or `TypeError` with the choices.
 """
 
 from typing import TYPE_CHECKING

@@ -1,13 +1,9 @@
-"""What an answer is: rows with their small print, and the ways in which there is none.
+"""What an answer is: rows with their notes, of the symbols that a filter chooses, or an error.
 
-Belongs here: `Rows`, the exceptions, reading symbols and filters as people give them. Does not
-belong here: what an argument may be (`arguments`), the questions (`queries`, which re-exports
-everything public here: import it from there).
-
-    LookupError
-     └─ QueryError              the record cannot answer; the text says why, in one line
-         ├─ NotProbedError      a date was never probed: unknown, which is not absent
-         └─ UnknownSymbolError  no such symbol is recorded; the text names the nearest
+LookupError
+└─ QueryError              the record cannot answer; the text says why, in one line
+├─ NotProbedError      a date was never probed: unknown, which is not absent
+└─ UnknownSymbolError  no such symbol is recorded; the text names the nearest
 """
 
 import datetime as dt

@@ -1,9 +1,8 @@
-"""Arguments of the Python interface, checked in one place: one table, a name an entry.
+"""Check the arguments of the Python interface: one table, an entry for each name.
 
-Every public function of `queries`, `record` and `validation` is decorated with `checked`, which
-looks each argument up by its name. A wrong type is a `TypeError`, a wrong value a `ValueError`;
-both are one line that names the argument, what it was, and what it may be. Nothing is converted
-here but by `as_date` and `as_range`: the functions get what the caller gave.
+Every public function of `queries` and `validation` is decorated with `checked`, which looks each
+argument up by its name. A wrong type is a `TypeError`, a wrong value a `ValueError`; both are one
+line that names the argument, what it was, and what it may be. Nothing is converted here.
 """
 
 import datetime as dt
@@ -131,8 +130,8 @@ def _moment(name: str, value: object) -> None:
 def _connection(name: str, value: object) -> None:
     if not isinstance(value, duckdb.DuckDBPyConnection):
         raise TypeError(
-            f"{name} must be a DuckDB connection, as `store.reader` gives, not {said(value)}; "
-            "`queries.open()` answers without one"
+            f"{name} must be a DuckDB connection, as `record.connection()` gives, not "
+            f"{said(value)}; `queries.open()` answers without one"
         )
 
 

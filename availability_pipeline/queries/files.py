@@ -1,8 +1,4 @@
-"""Questions about dates: who had a file, who did not, and which dates nobody looked at.
-
-Belongs here: SELECTs by date. Does not belong here: windows and counts (`query_listings`), holes
-and revisions (`query_record`). People import all of them from `queries`.
-"""
+"""Questions about dates and files: what is there, pending, absent, a hole, or unknown."""
 
 import datetime as dt
 from typing import Any, Literal

@@ -1,15 +1,10 @@
-"""What changed in the archive, as people ask for it: late, replaced, vanished, renamed.
-
-Belongs here: reading the revisions so that they answer "what changed since I downloaded": files
-that came when everybody's come are left out, and files that moved to another name are one event.
-Does not belong here: writing revisions (`store`), all other questions (`queries`, which hands
-`changes` and `renames` on: import them from there).
+"""What changed in the archive: files that came late, were replaced, vanished or were renamed.
 
 When a symbol is listed again, the archive moves the first contract's files to `<SYMBOL>SETTLED`
-(17 such, one `..SETTLEDSETTLED`, one `_SETTLED`). Nothing says so but the files themselves: the
-same dates, the same sizes, the same name but for the suffix, gone here and come there in the same
-probe or in neighbouring ones. A file that does not match stays the two revisions it is. A name can
-be settled again later: that is another event.
+(17 such, one `..SETTLEDSETTLED`, one `_SETTLED`). Only the files themselves tell: the same dates,
+the same sizes, the same name but for the suffix, vanished here and appeared there in the same probe
+or in neighbouring ones. A file that does not match stays the two revisions it is. A name can be
+settled again later: that is another event.
 """
 
 import datetime as dt
@@ -142,7 +137,7 @@ def changes(
     quote_asset: Texts = None,
     contract_type: Texts = None,
 ) -> Rows:
-    """What changed after a first look and is news, oldest first; each rename is one row.
+    """What changed after a first probe and is news, oldest first; each rename is one row.
 
     Left out are files that appeared within the settling time of their date, as nearly all do on
     the morning after; a note counts them, and `queries.revisions` has every one. A file that had

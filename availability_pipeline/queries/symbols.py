@@ -1,8 +1,4 @@
-"""Questions about symbols' whole lives and dates' counts, answered from the derived tables.
-
-Belongs here: listings, new listings, delistings, summary. Does not belong here: the SQL of those
-tables (`derived`). Import these from `queries`.
-"""
+"""Questions about symbols' whole lives and dates' counts, answered from the derived tables."""
 
 import datetime as dt
 
@@ -131,7 +127,7 @@ def summary(
     was never probed has no row; a note names it. `today` replaces the clock.
 
     Raises:
-        NotProbedError: none of these dates was ever looked at.
+        NotProbedError: none of these dates was ever probed.
         QueryError: no recorded symbol has that quote asset or contract type.
         ValueError: `days` is not 1 to 10,000 or comes with a range, or `end` is before `start`.
     """

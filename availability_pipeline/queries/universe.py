@@ -1,7 +1,4 @@
-"""The universe for a backtest: which symbols had a file on which date, as a matrix.
-
-Belongs here: making that matrix, as rows, frame or file. Does not belong here: other questions
-(`queries`, which hands `universe` and `write_universe` on: import them from there).
+"""The universe for a backtest: a matrix of which symbols had a file on which date.
 
 A symbol that was delisted later is in it like every other (no survivorship bias). Cells have
 three answers: true (a file), false (confirmed absence) and null (pending, or never probed).

@@ -1,13 +1,10 @@
-"""Reading, copying and locking a database file from a process of its own.
-
-Belongs here: the few things that need the bytes of a file that this process may have open in
-DuckDB. Does not belong here: files that nobody else can have open yet (a copy under its temporary
-name), which any `open` may read.
+"""Read, copy and lock database files in a process of its own, wherever this one may have them open.
 
 POSIX drops every lock that a process has on a file when that process closes any descriptor of it.
 DuckDB keeps writers out by such a lock, so `path.open().close()` in a process with a
 `duckdb.connect(path)` somewhere lets a second process write under it, and the file is destroyed.
-A child's descriptors are its own: closing them drops the child's locks and nobody else's.
+A child's descriptors are its own: closing them drops the child's locks and no others. A file that
+only this process knows (a copy under its temporary name) may be read by any `open`.
 
 The parent runs this very file as a program, without the package and without site-packages: 15 ms.
 """

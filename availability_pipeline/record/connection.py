@@ -1,8 +1,4 @@
-"""Opening the DuckDB file: one writer or many readers, each waiting its turn.
-
-Belongs here: connecting, waiting, and the sentence for every way in which that fails. Does not
-belong here: the tables (`schema`) and what is written (`store`, which hands `reader` and `writer`
-on: import them from there).
+"""Open the record's file: one writer or many readers, each waiting its turn.
 
 While one process has the file open for writing, no other can open it, not even to read; inside
 one process the two kinds of connection cannot coexist either. So a writer holds the file for one
@@ -66,7 +62,7 @@ def writer(path: str | Path, wait_seconds: float = 60) -> Iterator[duckdb.DuckDB
         wait_seconds: how long to wait for others to let go of it.
 
     Raises:
-        StoreError: as one of its subclasses; see `store_errors`.
+        StoreError: as one of its subclasses; see `errors`.
     """
     path = Path(path).expanduser()
     refuse_left_behind(path)
@@ -105,7 +101,7 @@ def reader(
             folders outside of which DuckDB may not touch any other file, until it is closed.
 
     Raises:
-        StoreError: as one of its subclasses; see `store_errors`.
+        StoreError: as one of its subclasses; see `errors`.
     """
     path = Path(path).expanduser()
     refuse_left_behind(path)
@@ -120,7 +116,7 @@ def require_writable(path: str | Path, wait_seconds: float = 60) -> None:
     """Raise as `writer` would, without making or changing anything.
 
     Raises:
-        StoreError: as one of its subclasses; see `store_errors`.
+        StoreError: as one of its subclasses; see `errors`.
     """
     path = Path(path).expanduser()
     if _exists(path) and path.stat().st_size:
@@ -189,7 +185,7 @@ def with_suffix(path: Path, suffix: str) -> Path:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # a folder we may not look into: let the connection say so
+    except OSError:  # a folder we may not read: let the connection say so
         return True
 
 

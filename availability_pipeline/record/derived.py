@@ -1,7 +1,7 @@
-"""What follows from the rows: when each symbol was listed, and what each date held.
+"""Compute what follows from the rows: when each symbol was listed, and what each date held.
 
-`symbol_listings` and `daily_summary` are made anew in every transaction that changes what they
-follow from (`write`, `acknowledgements`, a migration), so whoever reads them asks the tables.
+`symbol_listings` and `daily_summary` are computed again in every transaction that changes what they
+follow from (`write`, `acknowledgements`, a migration), so they are never older than the rows.
 """
 
 import datetime as dt

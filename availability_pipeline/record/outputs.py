@@ -1,7 +1,4 @@
-"""Which files a command that reads the record may write, and which it never may.
-
-Belongs here: telling a file of ours or of Dagster's from all others, before anything is written
-there. Does not belong here: writing.
+"""Tell which files a command that reads the record may write, and which it never may.
 
 Protected are every DuckDB and SQLite database whatever its name (the record, backups, Dagster's
 history), what stands beside a database and belongs to it (`….wal`, `….turn`, `….restoring`), what

@@ -1,7 +1,7 @@
-"""The columns of the tables that are assets: their DDL and what the catalogue shows of them.
+"""The tables and the view: their DDL, migrations and proof, and what a status and a hole are.
 
-One source for both, so that neither can say what the other does not do. The other tables are
-described by their DDL alone (`schema`).
+The columns of the tables that are assets have descriptions, from which the DDL and what Dagster's
+catalogue shows are both made.
 """
 
 import contextlib

@@ -1,13 +1,10 @@
-"""The version of DuckDB's file format that our files have, so that DuckDB 1.2 and later open them.
+"""Make files in the format of DuckDB 1.2, so that DuckDB 1.2 and later open them.
 
-Belongs here: making a file of that version, telling the version of one, and writing one anew.
-Does not belong here: who may open the record and when (`connections`), our tables (`schema`,
-whose version is another).
-
-DuckDB 2.0 writes a format of its own unless told otherwise, and no 1.x opens that. A file keeps
-its version whoever writes to it later, so it is decided when the file is made. It is not given to
-`duckdb.connect` for the record itself: DuckDB refuses two connections of one process to a file
-with different settings, and other code's plain `duckdb.connect` is to work beside ours.
+It is another number than the schema version. DuckDB 2.0 writes a format of its own unless told
+otherwise, and no 1.x opens that. A file keeps its version whoever writes to it later, so it is
+decided when the file is made. It is not given to `duckdb.connect` for the record itself: DuckDB
+refuses two connections of one process to a file with different settings, and other code's plain
+`duckdb.connect` is to work beside ours.
 """
 
 import os

@@ -210,7 +210,7 @@ def load(con: duckdb.DuckDBPyConnection, *, threshold: float, drawn_at: dt.datet
     """Read the record, from 2019-09-25 to yesterday or the last probed date.
 
     Args:
-        con: from `store.reader`.
+        con: from `connection.reader`.
         threshold: share of the expected files each settled date needs, 0 to 1.
         drawn_at: now, aware.
 

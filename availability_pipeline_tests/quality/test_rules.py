@@ -294,14 +294,14 @@ def test_before_the_deadline_the_day_before_is_judged():
     at = utc(2024, 4, 30, 2, 1)
     got = rules.freshness(at, utc(2024, 5, 1, 2, 10), 150)
     assert (got.passed, got.observed) == (True, 121)
-    assert got.note == "first looked at 2024-04-30 02:01 UTC"
+    assert got.note == "first probed at 2024-04-30 02:01 UTC"
 
 
 def test_an_update_that_came_late_is_a_warning_since_nothing_is_missing():
     got = rules.freshness(utc(2024, 5, 1, 3, 4), NOW, 150)
     assert (got.passed, got.severity, got.observed) == (False, "warn", 184)
     assert got.text.startswith(
-        "2024-04-30 (first looked at 2024-05-01 03:04 UTC, due by 02:30). Nothing now"
+        "2024-04-30 (first probed at 2024-05-01 03:04 UTC, due by 02:30). Nothing now"
     )
 
 
