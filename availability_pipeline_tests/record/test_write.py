@@ -18,12 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from availability_pipeline.archive.datasets import UM_KLINES_1M
-from availability_pipeline.archive.listing import Recorded
+from availability_pipeline.archive.listing import ListingError, Recorded
 from availability_pipeline.errors import (
     ClockSkewError,
     ClockWentBackError,
     DamagedDatabaseError,
     ForeignDatabaseError,
+    LostRecordError,
     MissingDatabaseError,
     NewerSchemaError,
     ShrunkenArchiveError,
@@ -34,6 +35,7 @@ from availability_pipeline.errors import (
 from availability_pipeline.record import derived, schema
 from availability_pipeline.record import write as store
 from availability_pipeline.record.connection import reader, writer
+from availability_pipeline.settings import Settings
 from availability_pipeline_tests.support.helpers import (
     PATIENCE,
     D,
@@ -64,6 +66,62 @@ def write(path, files, *, at=NOW, start=START, end=END, **options):
 def rows(path, sql):
     with reader(path) as con:
         return con.execute(sql).fetchall()
+
+
+class OneListing:
+    """An archive; the record is read while it is listed."""
+
+    def __init__(self, path, files, server_time=None):
+        self.path, self.files, self.server_time, self.known = path, files, server_time, None
+
+    def list_range(self, start, end, progress=None, recorded=None):
+        self.known = recorded
+        if self.path.exists():
+            with reader(self.path, wait_seconds=0):  # refused while this process has a writer
+                pass
+        if self.files is None:
+            raise ListingError({"AUSDT": "HTTP 503"}, 1, start, end)
+        return make_listing(start, end, self.files, self.server_time, recorded)
+
+
+def update(path, archive, *, now=NOW, run_id="run", **others):
+    return store.update(
+        path, archive, START, END, now=now, run_id=run_id, settings=Settings(), **others
+    )
+
+
+def test_an_update_lists_while_others_read_and_opens_the_file_to_write_once(path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(store, "writer", lambda *args: opened.append(args) or writer(*args))
+    first = OneListing(path, {"AUSDT": flat(START, END)})
+    assert update(path, first).result.rows == 10
+    second = OneListing(path, {"AUSDT": flat(START, END), "BUSDT": flat(START, END)})
+    done = update(path, second, now=NOW + HOUR, run_id="second")
+    assert (first.known.last, second.known.last) == (None, END)
+    assert len(opened) == 2
+    assert [(d["date"], d["expected"], d["available"], d["appeared"]) for d in done.dates] == [
+        (date, 2, 2, 1) for date in days(START, END)
+    ]
+
+
+def test_an_update_that_fails_or_is_refused_writes_nothing(path):
+    def refuse():
+        raise LostRecordError("it is elsewhere")
+
+    files = {"AUSDT": flat(START, END)}
+    for archive, error, others in (
+        (OneListing(path, None), ListingError, {}),
+        (OneListing(path, files), LostRecordError, {"if_nothing_recorded": refuse}),
+        (OneListing(path, files, NOW + dt.timedelta(1)), ClockSkewError, {}),
+    ):
+        with pytest.raises(error):
+            update(path, archive, **others)
+        assert not path.exists()
+    update(path, OneListing(path, files))
+    whole = path.read_bytes()
+    with pytest.raises(ListingError):
+        update(path, OneListing(path, None), now=NOW + HOUR)
+    assert path.read_bytes() == whole
 
 
 def test_each_probed_date_has_one_row_for_each_known_symbol(path):
