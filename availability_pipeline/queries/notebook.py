@@ -49,7 +49,8 @@ def _framed(
 
 
 def _signed(method: M, function: Callable[..., Any], returns: str | None = None) -> M:
-    """Show the method's own signature to `help` and completion."""
+    """Show the method's own name and signature to `help` and completion."""
+    method.__module__, method.__qualname__ = __name__, f"Record.{function.__name__}"
     shown = inspect.signature(function)
     first, *others = shown.parameters.values()
     shown = shown.replace(parameters=[first.replace(name="self", annotation=first.empty), *others])
