@@ -135,7 +135,7 @@ def test_ctrl_c_drops_what_is_queued(endpoint):
         raise KeyboardInterrupt
 
     many = S3Archive(client, BUCKET, concurrency=1)
-    many.discover = lambda: tuple(f"A{n:03}USDT" for n in range(200))
+    many._discover = lambda _: tuple(f"A{n:03}USDT" for n in range(200))
     with pytest.raises(KeyboardInterrupt):
         many.list_range(D(2024, 1, 1), D(2024, 1, 1), interrupt)
     assert len(asked) < 200
@@ -150,14 +150,14 @@ def test_a_bug_of_ours_keeps_its_traceback(endpoint):
 
     client.meta.events.register("after-call.s3.ListObjectsV2", broken)
     archive = S3Archive(client, BUCKET)
-    archive.discover = lambda: ("BTCUSDT", "ETHUSDT")
+    archive._discover = lambda _: ("BTCUSDT", "ETHUSDT")
     with pytest.raises(ZeroDivisionError):
         archive.list_range(D(2024, 1, 1), D(2024, 1, 1))
 
 
 def test_a_lost_run_stops_asking(endpoint):
     archive_ = archive(endpoint, s3_bucket="nowhere", s3_concurrency=2)
-    archive_.discover = lambda: tuple(f"A{n:03}USDT" for n in range(200))
+    archive_._discover = lambda _: tuple(f"A{n:03}USDT" for n in range(200))
     with pytest.raises(ListingError, match="of 200 symbols") as caught:
         archive_.list_range(D(2024, 1, 1), D(2024, 1, 1))
     assert GIVE_UP_AFTER <= len(caught.value.failures) < 100

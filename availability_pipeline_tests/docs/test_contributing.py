@@ -122,7 +122,7 @@ def test_a_question_is_added_as_the_recipe_says(house: House, tmp_path: Path) ->
 
 
 def test_a_check_is_added_as_the_recipe_says(house: House, tmp_path: Path) -> None:
-    assert house.follow("Add a check") == 5
+    assert house.follow("Add a check") == 4
     house.is_sound()
     house.passes("availability_pipeline_tests/quality/test_file_sizes.py")
     demo_record.write(tmp_path / "record.duckdb")
