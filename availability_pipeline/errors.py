@@ -1,21 +1,21 @@
 """What can go wrong with the record: each is raised with one line that names the remedy.
 
-    StoreError
-    ├── MissingDatabaseError      nothing has been recorded yet
-    ├── LostRecordError           nothing is here, and it is known to be somewhere else
-    ├── ForeignDatabaseError      not a DuckDB file, or not ours
-    ├── DamagedDatabaseError      ours or not, its content cannot be read
-    ├── NewerSchemaError          written by a newer version of this package
-    ├── UnwritableDatabaseError   the path cannot be opened or created
-    ├── FullDiskError             no room to write; this write was undone
-    ├── StoreBusyError            another process kept it open longer than the wait
-    ├── ProtectedFileError        a file to be written is the record's, a backup or Dagster's
-    ├── BackupError               a backup cannot be made, trusted or put back
-    ├── ExportError               a destination of exported files refuses, or is not ours
-    └── RefusedProbeError         the listing contradicts the record; nothing was written
-        ├── ClockWentBackError    the clock is behind what is recorded
-        ├── ClockSkewError        the clock differs from the archive's
-        └── ShrunkenArchiveError  far less is listed than is recorded
+StoreError
+├── MissingDatabaseError      nothing has been recorded yet
+├── LostRecordError           nothing is here, and it is known to be somewhere else
+├── ForeignDatabaseError      not a DuckDB file, or not ours
+├── DamagedDatabaseError      ours or not, its content cannot be read
+├── NewerSchemaError          written by a newer version of this package
+├── UnwritableDatabaseError   the path cannot be opened or created
+├── FullDiskError             no room to write; this write was undone
+├── StoreBusyError            another process kept it open longer than the wait
+├── ProtectedFileError        a file to be written is the record's, a backup or Dagster's
+├── BackupError               a backup cannot be made, trusted or put back
+├── ExportError               a destination of exported files refuses, or is not ours
+└── RefusedProbeError         the listing contradicts the record; nothing was written
+    ├── ClockWentBackError    the clock is behind what is recorded
+    ├── ClockSkewError        the clock differs from the archive's
+    └── ShrunkenArchiveError  far less is listed than is recorded
 """
 
 
