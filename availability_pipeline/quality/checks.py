@@ -99,7 +99,7 @@ def symbol_holes(con: duckdb.DuckDBPyConnection, now: dt.datetime, settings: Set
 
 
 def acknowledged_holes(con: duckdb.DuckDBPyConnection) -> set[tuple[dt.date, str]]:
-    """Holes that somebody acknowledged, alone or with all of their date: date and symbol."""
+    """Acknowledged holes, alone or with all of their date: date and symbol."""
     if not con.execute("FROM acknowledgements LIMIT 1").fetchall():
         return set()
     return set(

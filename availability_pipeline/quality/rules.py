@@ -74,7 +74,7 @@ class Verdict:
     def text(self) -> str:
         """What was found and what to do, in a sentence or two."""
         if self.passed:
-            return self.remarks or "As it should be."
+            return self.remarks or "OK."
         named = "; ".join(self.sample) + ("; and more" if self.sample_truncated else "")
         said = self.remarks
         found = f"{named} ({said})" if named and said else named or said
@@ -82,7 +82,7 @@ class Verdict:
 
 
 def backfill(dates: Sequence[dt.date]) -> str:
-    """The command that looks at these dates again, in one run."""
+    """The command that probes these dates again, in one run."""
     start, end = (min(dates), max(dates)) if dates else ("FIRST", "LAST")
     return f"`{PROGRAM} backfill --start {start} --end {end}`"
 
@@ -149,7 +149,7 @@ class DateCount:
         holes: those that are surely missing it: they have files before and after it.
         pending: those not there, where the date has not settled; then `holes` are pending too.
         outage: those missing since they stopped together with many others.
-        acknowledged: those of the missing that somebody acknowledged.
+        acknowledged: those of the missing that were acknowledged.
         probed_lately: the schedules have probed it again not long ago: another probe at once will
             hardly find more.
         accepted: there is an acknowledgement of this date.
@@ -310,7 +310,7 @@ def symbol_holes(
 ) -> Verdict:
     """Hole days stay below a share of the expected symbol-days; new holes are a warning.
 
-    The archive has holes that nobody will ever fill, so that there are some is no fault.
+    The archive has holes that will never be filled, so a few of them are not a fault.
 
     Args:
         hole_days: confirmed absences strictly between a symbol's first and last file, without
@@ -320,7 +320,7 @@ def symbol_holes(
         worst: symbols with holes and how many, the worst first; named when there are too many.
         recent: holes confirmed in the last `recent_days` days, as date and symbol.
         recent_days: said in the note.
-        acknowledged: holes that somebody acknowledged.
+        acknowledged: holes that were acknowledged.
     """
     share = hole_days / expected_days if expected_days else 0.0
     too_many = share > threshold
@@ -416,7 +416,7 @@ def exchange_coverage(
         observed=there,
         threshold=threshold,
         sample=tuple(missing[:SAMPLE]),
-        recovery=f"Look at the date again: {backfill([date])}. If they stay missing, the archive "
+        recovery=f"Probe the date again: {backfill([date])}. If they stay missing, the archive "
         "does not publish these contracts.",
         count=len(missing),
         sample_truncated=len(missing) > SAMPLE,
@@ -539,7 +539,7 @@ def freshness(
         offenders=[{"date": date, "problem": "missing" if missing else "late"}],
         observed=round(minutes, 1),
         threshold=deadline_minutes,
-        recovery=f"See that the daemon runs: `{PROGRAM} status`. Look at the date by hand: "
+        recovery=f"See that the daemon runs: `{PROGRAM} status`. Probe the date by hand: "
         f"`{PROGRAM} update manual --date {date}`."
         if missing
         else "Nothing now: it is there. If it happens again, see why the 02:00 run was late.",

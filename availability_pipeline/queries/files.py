@@ -207,7 +207,7 @@ def holes(
 ) -> Rows:
     """Confirmed absences strictly between a symbol's first and last file: symbol, date, url.
 
-    Dates that are pending or were never probed are no holes; a note counts the latter.
+    Dates that are pending or were never probed are not holes; a note counts the latter.
 
     Raises:
         UnknownSymbolError: `symbol` is not recorded.

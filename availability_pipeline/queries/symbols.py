@@ -87,7 +87,7 @@ def delistings(
     """Symbols whose last file is that of the day before, sorted.
 
     Only those that are confirmed absent on three published dates afterwards: a date that is not
-    published yet, or a hole, is no delisting. So the newest dates have none yet.
+    published yet, or a hole, is not a delisting. So the newest dates have none yet.
 
     Raises:
         NotProbedError: the date, or the one before, was never probed.

@@ -57,7 +57,7 @@ def locked(path: Path, wait: Callable[[], object]) -> Iterator[None]:
 
     Args:
         path: the file; DuckDB need not be able to open it.
-        wait: called between attempts while somebody else has a lock; raises to give up.
+        wait: called between attempts while another process has a lock; raises to give up.
 
     Raises:
         OSError: the file cannot be opened for writing.

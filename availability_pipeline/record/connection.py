@@ -138,7 +138,7 @@ def require_writable(path: str | Path, wait_seconds: float = 60) -> None:
 def refuse_left_behind(path: Path) -> None:
     """See that no record of ours stands at the former default path, and none at today's.
 
-    A second one would be begun anew, unnoticed.
+    A second one would be begun, unnoticed.
 
     Raises:
         LostRecordError: it does; the text has the command that carries it over.
@@ -390,7 +390,7 @@ class Patience:
 def turn(path: Path, patience: Patience, *, writing: bool) -> Iterator[None]:
     """Let a writer that waits go before the readers that come after it.
 
-    A writer gets in only while nobody reads: four processes that asked without a pause kept
+    A writer gets in only while no process reads: four processes that asked without a pause kept
     twenty updates out for more than 60 s each. So a writer holds the lock file until it has the
     database, and a reader first waits until no writer holds it. The lock ends with its process.
     """

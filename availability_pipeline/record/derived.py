@@ -158,7 +158,7 @@ LEFT JOIN begun b USING (date) LEFT JOIN gone g USING (date) ORDER BY c.date""" 
 
 
 def refresh(con: duckdb.DuckDBPyConnection) -> None:
-    """Make both tables anew from the rows, within the transaction of what changed them."""
+    """Compute both tables again from the rows, within the transaction of what changed them."""
     con.execute(f"CREATE OR REPLACE TEMP TABLE fresh AS {LISTINGS_SQL}")
     [(before,)] = con.execute("SELECT any_value(ended_before) FROM fresh").fetchall()
     set_meta(con, ENDED_BEFORE, str(before or ""))

@@ -48,7 +48,7 @@ def refuse_protected(paths: Iterable[Path], record: Path | None = None) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write to, which takes the name `path` at the end of the block.
 
-    What is no ordinary file, as /dev/stdout or a pipe, is written to itself.
+    What is not an ordinary file, as /dev/stdout or a pipe, is written to itself.
     """
     if path.exists() and not path.is_file():
         yield path

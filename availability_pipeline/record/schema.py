@@ -178,9 +178,9 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
 }
 """version -> statements that lead to it from the version before; never edit one that shipped.
 
-After them the derived tables are made anew. So far each only adds tables. One that alters a table
-or the view must also tell `require_ours` the text that the version before has, or it refuses every
-record of that version.
+After them the derived tables are computed again. So far each only adds tables. One that alters a
+table or the view must also tell `require_ours` the text that the version before has, or it refuses
+every record of that version.
 """
 
 
@@ -205,7 +205,7 @@ def ensure_schema(
 
     Args:
         con: a read-write connection.
-        derive: makes the derived tables anew, after a migration.
+        derive: computes the derived tables again, after a migration.
 
     Raises:
         ForeignDatabaseError: the database has tables, but not ours.

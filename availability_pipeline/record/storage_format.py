@@ -57,7 +57,7 @@ def write_anew(con: duckdb.DuckDBPyConnection, target: Path) -> None:
     """Copy the open database to a new file of our version, compared and flushed to the disk.
 
     Args:
-        con: nobody writes through it or beside it meanwhile.
+        con: no one writes through it or beside it meanwhile.
         target: replaced where it is there.
 
     Raises:

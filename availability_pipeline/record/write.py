@@ -68,7 +68,7 @@ def update(
 ) -> Update:
     """Bring the dates from `start` to `end` up to date: list the archive, then write at once.
 
-    Nobody waits while the archive is listed; what is refused or fails writes nothing at all.
+    No process waits while the archive is listed; what is refused or fails writes nothing at all.
 
     Args:
         path: the DuckDB file; it is made where there is none.
@@ -175,7 +175,7 @@ def write_probe(
         run_id: of the run that probed.
         accept_shrunken: write even if far less is listed than is recorded.
         min_listed_share: the share below which a listing is refused as shrunken.
-        max_clock_skew_minutes: largest difference to the archive's clock; 0 is no check.
+        max_clock_skew_minutes: largest difference to the archive's clock; 0 does not check.
         settle_days: days after its end from which an absence on a date counts as confirmed, for
             the whole record, until the next probe that says it; None leaves it as it is.
 
