@@ -330,6 +330,16 @@ def dagster_home() -> Path | None:
     return CHECKOUT if (CHECKOUT / "dagster.yaml").exists() else None
 
 
+def plain_terminal() -> bool:
+    """Whether the terminal is to get text without styles: NO_COLOR, or TERM says it has none."""
+    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM", "") in ("", "dumb", "unknown")
+
+
+def no_pager() -> bool:
+    """Whether PAGER is set to nothing, which switches it off, as git has it."""
+    return os.environ.get("PAGER") == ""
+
+
 def umask() -> int:
     """AVAILABILITY_UMASK as a number; asked before the settings are, which refuse a bad one."""
     given = os.environ.get("AVAILABILITY_UMASK", "")

@@ -30,6 +30,7 @@ hypothesis.settings.load_profile("suite")
 SLOW = (
     # They start the daemon, the UI, a browser, a server or many commands.
     "cli/test_cli.py",
+    "cli/test_terminal.py",
     "demo/test_demo.py",
     "system/test_browser.py",
     "system/test_daemon.py",

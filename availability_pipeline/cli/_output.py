@@ -1,20 +1,23 @@
 """What all commands share in printing: tables, JSON, CSV, notes, one-line errors."""
 
+import codecs
 import csv
 import datetime as dt
 import errno
 import io
 import json
+import locale
 import os
+import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from availability_pipeline import settings
+from availability_pipeline import settings, tables
 from availability_pipeline.errors import ProtectedFileError, StoreError
 from availability_pipeline.masking import printable
 from availability_pipeline.queries import Connection, QueryError, Rows
@@ -119,64 +122,65 @@ def print_notes(notes: Iterable[str]) -> None:
         click.echo(f"Note: {printable(note)}", err=True)
 
 
-RICH_ROWS = 300
-"""Longer tables are laid out without rich, which takes 0.4 ms a row: 1 s for a timeline."""
+SPARE = (
+    "url", "run_id", "base_asset", "quote_asset", "old_last_modified", "new_last_modified",
+    "last_date", "observed_at",
+)  # fmt: skip
+"""The columns that a terminal which is too narrow does without, in this order."""
 
 
 def table(rows: Rows, title: str) -> None:
-    """A table with every row, aligned, no line wrapped by us and none cut off.
+    """A table with every row: as wide as it takes in a pipe, within its width on a terminal.
 
-    On a terminal with colour and lines; into a pipe, and when long, plain text for `less`.
+    There it goes through a pager where it is higher than the screen.
     """
-    title = printable(title)
     texts = [["" if v is None else printable(str(plain(v))) for v in row] for row in rows.rows]
-    right = [
-        any(isinstance(row[n], (int, float)) and not isinstance(row[n], bool) for row in rows.rows)
-        for n in range(len(rows.columns))
-    ]
-    if sys.stdout.isatty() and len(texts) <= RICH_ROWS:
-        _rich_table(rows.columns, texts, right, title)
+    numbers = [
+        name
+        for n, name in enumerate(rows.columns)
+        if any(isinstance(row[n], (int, float)) and not isinstance(row[n], bool)
+               for row in rows.rows)
+    ]  # fmt: skip
+    terminal = sys.stdout.isatty()
+    width, height = shutil.get_terminal_size()
+    laid = tables.lay_out(
+        rows.columns, texts, numbers=numbers, width=width if terminal else None, spare=SPARE
+    )
+    if laid.left_out:
+        names = ", ".join(laid.left_out)
+        print_notes([f"too wide for this terminal: {names}; --csv and --json have all columns"])
+    head = [*(tables.fold(printable(title), width) if terminal else [printable(title)]), *laid.head]
+    if terminal and not settings.plain_terminal():
+        head = [click.style(line, bold=True) for line in head]
+    text = "\n".join([*head, *laid.body])
+    if terminal and len(head) + len(laid.body) >= height and _may_page():
+        click.echo_via_pager(text)
     else:
-        click.echo("\n".join(_plain_lines(rows.columns, texts, right, title)))
+        click.echo(text)
 
 
-def _rich_table(
-    columns: Sequence[str], texts: list[list[str]], right: list[bool], title: str
-) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    drawn = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
-    for column, numbers in zip(columns, right, strict=True):
-        drawn.add_column(column, justify="right" if numbers else "left", no_wrap=True)
-    for row in texts:
-        drawn.add_row(*row)
-    console = Console(markup=False, emoji=False)
-    # Wider than the terminal: its lines go on, rather than to lose the end of an address.
-    unbounded = console.options.update(max_width=10_000)
-    console.width = max(console.width, console.measure(drawn, options=unbounded).maximum)
-    console.print(drawn, soft_wrap=True)
+NO_PAGER = f"{__name__}.no_pager"
+"""Where in click's `meta` the option `--no-pager` is kept."""
 
 
-def _plain_lines(
-    columns: Sequence[str], texts: list[list[str]], right: list[bool], title: str
-) -> Iterator[str]:
-    from rich.cells import cell_len  # some symbols' letters are two columns wide
+def _may_page() -> bool:
+    context = click.get_current_context(silent=True)
+    return (
+        sys.stdin is not None
+        and sys.stdin.isatty()
+        and not (context and context.meta.get(NO_PAGER))
+        and not settings.no_pager()
+        # It is written to in the locale's encoding.
+        and codecs.lookup(locale.getpreferredencoding(False)).name == "utf-8"
+    )
 
-    widths = [max(map(cell_len, column)) for column in zip(columns, *texts, strict=True)]
 
-    def line(cells: Sequence[str]) -> str:
-        parts = []
-        for cell, width, numbers in zip(cells, widths, right, strict=True):
-            space = " " * (width - cell_len(cell))
-            parts.append(space + cell if numbers else cell + space)
-        return "  ".join(parts).rstrip()
-
-    yield title
-    yield line(columns)
-    yield "  ".join("-" * width for width in widths)
-    yield from map(line, texts)
+def say(text: str, indent: int = 0) -> None:
+    """Print a sentence; on a terminal in lines of whole words, all but the first indented."""
+    text = printable(text)
+    if sys.stdout.isatty():
+        text = "\n".join(tables.fold(text, shutil.get_terminal_size().columns, indent))
+    click.echo(text)
 
 
 def print_json(value: object) -> None:

@@ -9,7 +9,7 @@ import click
 from availability_pipeline import PROGRAM, __version__, extras, files
 from availability_pipeline.archive.datasets import FIRST_DATE
 from availability_pipeline.cli._options import DATE, in_order, with_db
-from availability_pipeline.cli._output import checked_output, utf8_streams
+from availability_pipeline.cli._output import NO_PAGER, checked_output, utf8_streams
 from availability_pipeline.cli.alerts import alerts
 from availability_pipeline.cli.copies import backup, export, restore
 from availability_pipeline.cli.operate import slo_command, status
@@ -37,6 +37,13 @@ class Program(click.Group):
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name=PROGRAM)
+@click.option(
+    "--no-pager",
+    is_flag=True,
+    expose_value=False,
+    callback=lambda context, _option, given: context.meta.update({NO_PAGER: given}),
+    help="Print long tables as they are; else PAGER shows them, less by default.",
+)
 def cli() -> None:
     """Which Binance USD-M futures files exist in the public archive, for each UTC date.
 

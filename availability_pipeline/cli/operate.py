@@ -13,11 +13,11 @@ import click
 
 from availability_pipeline import PROGRAM, logs, queries, settings
 from availability_pipeline.archive.datasets import FIRST_DATE
-from availability_pipeline.cli._output import count, one_line_errors, print_json
+from availability_pipeline.cli._output import count, one_line_errors, print_json, say
 from availability_pipeline.cli.acknowledge import acknowledge, acknowledged, forget
 from availability_pipeline.dates import today_utc
 from availability_pipeline.errors import MissingDatabaseError, StoreError
-from availability_pipeline.masking import mask, printable
+from availability_pipeline.masking import mask
 from availability_pipeline.quality import checks, rules
 from availability_pipeline.quality.rules import Verdict
 from availability_pipeline.queries.answers import require_any
@@ -60,7 +60,7 @@ def print_status(answer: Mapping[str, Any], now: dt.datetime) -> None:
         ]  # fmt: skip
     lines += [("Database", answer["database"]), ("Log", answer["log"])]
     for label, text in lines:
-        click.echo(printable(f"{label:<10}{text}"))
+        say(f"{label:<10}{text}", 10)
     if answer["history"]:
         _section("Schedules", answer["schedules"], _schedule_line)
         _section("Last runs", answer["runs"], _run_line)
@@ -68,8 +68,9 @@ def print_status(answer: Mapping[str, Any], now: dt.datetime) -> None:
         _section("Last errors in the log, of seven days", answer["errors"], mask)
     if answer["slo"]:
         click.echo("\nService levels")
-        click.echo("\n".join(map(printable, verdict_lines(answer["slo"]))))
-    click.echo(f"\nNext      {printable(answer['next'])}")
+        say_verdicts(answer["slo"])
+    click.echo()
+    say(f"Next      {answer['next']}", 10)
 
 
 def _covers_text(answer: Mapping[str, Any]) -> str:
@@ -99,7 +100,7 @@ def _runs_text(answer: Mapping[str, Any], now: dt.datetime) -> str:
 def _section(title: str, rows: Sequence[Row], line: Callable[[Row], str]) -> None:
     click.echo(f"\n{title}")
     for row in rows:
-        click.echo(f"  {printable(line(row))}")
+        say(f"  {line(row)}", 4)
     if not rows:
         click.echo("  none")
 
@@ -111,7 +112,7 @@ def _schedule_line(row: dict[str, Any]) -> str:
     following = f"{row['next_tick']:%Y-%m-%d %H:%M}" if row["next_tick"] else "-"
     error = f"  {mask(row['error'])}" if row["error"] else ""
     switch = "on " if row["on"] else "off"
-    return f"{row['name']:<27} {switch}  last {last:<24}  next {following}{error}"
+    return f"{row['name']:<26} {switch} {last:<24} next {following}{error}"
 
 
 def _run_line(row: dict[str, Any]) -> str:
@@ -123,9 +124,8 @@ def _run_line(row: dict[str, Any]) -> str:
     ).rstrip()
 
 
-def verdict_lines(rows: Sequence[dict[str, Any]], *, hints: bool = False) -> list[str]:
+def say_verdicts(rows: Sequence[dict[str, Any]], *, hints: bool = False) -> None:
     """A line a verdict: outcome, name, what was found; with `hints` what to do below it."""
-    lines = []
     for row in rows:
         named = "; ".join(row["sample"][:3])
         if row["count"] > len(row["sample"][:3]):
@@ -136,10 +136,9 @@ def verdict_lines(rows: Sequence[dict[str, Any]], *, hints: bool = False) -> lis
         note = ", ".join(part for part in (row["note"], accepted) if part)
         said = f"{named} ({note})" if named and note else named or note
         mark = {"warn": "warning", "breach": "BREACH"}.get(row["outcome"], row["outcome"])
-        lines.append(f"  {mark:<8} {row['name']:<22} {said}".rstrip())
+        say(f"  {mark:<8} {row['name']:<22} {said}".rstrip(), 34)
         if hints and row["recovery"]:
-            lines.append(f"{'':34}{row['recovery']}")
-    return lines
+            say(f"{'':11}{row['recovery']}", 11)
 
 
 START = "`make up` in the checkout, or your service"
@@ -244,15 +243,19 @@ def slo_command(ctx: click.Context, days: int, as_json: bool) -> None:
         "slo": [shown(name, verdict) for name, verdict in verdicts.items()],
         "breached": broken,
     }
-    lines = [f"Success rate: {rate.note}"]
-    if rate.observed is not None:
-        lines = [f"Success rate: {rate.observed:.1%} ({rate.note})"]
     if not history:
         answer["next"] = NEVER
-        lines.append(NEVER)
-    lines += ["", *verdict_lines(answer["slo"], hints=True)]
-    lines += ["", f"Breached: {', '.join(broken)}" if broken else "No service level is breached."]
-    _say(answer, as_json, "\n".join(lines))
+    if as_json:
+        print_json(answer)
+    else:
+        known = f"{rate.observed:.1%} ({rate.note})" if rate.observed is not None else rate.note
+        say(f"Success rate: {known}")
+        if not history:
+            say(NEVER)
+        click.echo()
+        say_verdicts(answer["slo"], hints=True)
+        click.echo()
+        say(f"Breached: {', '.join(broken)}" if broken else "No service level is breached.")
     if broken:
         sys.exit(1)
 
@@ -397,10 +400,3 @@ def next_step(
         "nothing",
         "Nothing: it runs, every date up to yesterday was probed, no service level is broken.",
     )
-
-
-def _say(answer: Mapping[str, Any], as_json: bool, text: str) -> None:
-    if as_json:
-        print_json(answer)
-    else:
-        click.echo(text)

@@ -25,6 +25,7 @@ from availability_pipeline.cli._output import (
     print_rows,
     print_symbols,
     record,
+    say,
     table,
 )
 
@@ -376,7 +377,7 @@ def validate(start: dt.date | None, end: dt.date | None, as_json: bool) -> None:
             columns = ("date", "expected", "available", "pending", "share")
             table(queries.Rows(columns, cells), "Dates short of files")
         verdict = "whole" if passed else "NOT whole"
-        click.echo(
+        say(
             f"{first} to {last} is {verdict}: {count(len(missing), 'date')} never probed, "
             f"{len(wrong)} short of files, {pending} pending"
         )

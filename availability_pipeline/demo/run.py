@@ -19,11 +19,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
-from availability_pipeline import PROGRAM, extras, files, settings
+from availability_pipeline import PROGRAM, extras, files, settings, tables
 from availability_pipeline.archive.datasets import FIRST_DATE
 from availability_pipeline.demo.archive import (
     BUCKET,
@@ -63,7 +61,7 @@ def run(ui: bool = True, port: int = 3000, date: dt.date | None = None) -> int:
     """
     extras.require("report")
     clock = Clock(dt.datetime.combine(date, NOON, dt.UTC) if date else None)
-    # A pipe has no width; the tables need 74 columns.
+    # A pipe has no width.
     console = Console(width=None if Console().is_terminal else 100)
     try:
         with processes.sigterm_as_ctrl_c():
@@ -227,8 +225,9 @@ def _report(console: Console, db: Path, yesterday: dt.date) -> None:
             "SELECT status, count(*) FROM availability GROUP BY 1 ORDER BY 2 DESC"
         ).fetchall()
     console.print()
-    console.print(_table("Symbols", ("symbol", "kind", "first", "last"), listings, "days holes"))
-    console.print(_table("Revisions", ("date", "symbol", "change"), revisions, "was_bytes bytes"))
+    columns = ("symbol", "kind", "first", "last", "days", "holes", "state")
+    _table(console, "Symbols", columns, listings)
+    _table(console, "Revisions", ("date", "symbol", "change", "was_bytes", "bytes"), revisions)
     statuses = ", ".join(f"{n:,} {status}" for status, n in counts)
     console.print(
         f"{rows:,} rows on {dates:,} dates up to {yesterday}: {statuses}.\n",
@@ -238,21 +237,18 @@ def _report(console: Console, db: Path, yesterday: dt.date) -> None:
 
 
 def _table(
-    title: str, texts: tuple[str, ...], rows: Sequence[tuple[object, ...]], numbers: str
-) -> Table:
-    """A table whose first columns are texts, then numbers, then whatever is left: the state."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-    for name in texts:
-        table.add_column(name, no_wrap=True)
-    for name in numbers.split():
-        table.add_column(name.replace("_", " "), justify="right")
-    if rows and len(rows[0]) > len(table.columns):
-        table.add_column("state", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            *("" if v is None else f"{v:,}" if isinstance(v, int) else str(v) for v in row)
-        )
-    return table
+    console: Console, title: str, columns: Sequence[str], rows: Sequence[tuple[object, ...]]
+) -> None:
+    texts = [
+        ["" if v is None else f"{v:,}" if isinstance(v, int) else str(v) for v in row]
+        for row in rows
+    ]
+    numbers = [
+        name for n, name in enumerate(columns) if any(isinstance(row[n], int) for row in rows)
+    ]
+    laid = tables.lay_out(columns, texts, numbers=numbers, width=console.width)
+    lines = [title, "", *laid.head, *laid.body, ""]
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager

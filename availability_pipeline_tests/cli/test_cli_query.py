@@ -5,7 +5,6 @@ import datetime as dt
 import io
 import json
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -225,38 +224,6 @@ def test_a_piped_table_is_plain_whole_and_not_wrapped(ask):
     assert len(widths) == 1, "aligned"
     [chinese] = [line for line in out.splitlines() if "龙" in line]
     assert len(chinese) == widths.pop() - 2  # two letters that are two columns wide each
-
-
-def on_a_terminal(path, *args):
-    """What a program prints on a terminal of 80 columns."""
-    master, slave = pty.openpty()
-    environment = {**os.environ, "AVAILABILITY_DB": str(path), "TERM": "xterm", "COLUMNS": "80"}
-    environment.pop("NO_COLOR", None)
-    with subprocess.Popen(
-        [sys.executable, "-m", "availability_pipeline.cli", *map(str, args)],
-        stdin=slave, stdout=slave, stderr=slave, env=environment,
-    ) as process:  # fmt: skip
-        os.close(slave)
-        parts = []
-        while True:
-            try:
-                part = os.read(master, 65536)
-            except OSError:  # Linux says so when the other side is closed
-                break
-            if not part:
-                break
-            parts.append(part)
-        process.wait(timeout=PATIENCE)
-    os.close(master)
-    return b"".join(parts).decode()
-
-
-def test_a_terminal_gets_colour_and_lines_and_no_address_is_cut_off(path):
-    out = on_a_terminal(path, "query", "holes")
-    assert "\x1b[" in out
-    assert "──" in out
-    assert f"-1m-{HOLE}.zip" in out
-    assert "…" not in out
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_every_setting_stands_in_the_readme_with_its_default(name: str) -> None:
 
 def test_the_docs_name_no_setting_that_does_not_exist() -> None:
     known = {f"AVAILABILITY_{name.upper()}" for name in Settings.model_fields}
-    assert set(re.findall(r"AVAILABILITY_[A-Z0-9_]*[A-Z0-9]", DOCS)) <= known
+    assert set(re.findall(r"\bAVAILABILITY_[A-Z0-9_]*[A-Z0-9]", DOCS)) <= known
 
 
 def called_in_the_docs() -> list[str]:
