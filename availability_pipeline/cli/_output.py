@@ -52,7 +52,7 @@ class OutputError(OSError):
 
 
 class _Output(io.FileIO):
-    """Standard output whose failures are told from those of all other files."""
+    """Standard output whose failures can be distinguished from those of all other files."""
 
     def write(self, data: Any) -> int:
         try:

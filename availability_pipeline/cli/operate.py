@@ -24,7 +24,7 @@ from availability_pipeline.queries.answers import require_any
 from availability_pipeline.record import connection
 
 if TYPE_CHECKING:
-    import dagster as dg
+    from availability_pipeline.orchestration.launch import History
 
 Row = TypeVar("Row")
 
@@ -210,7 +210,7 @@ def slo_command(ctx: click.Context, days: int, as_json: bool) -> None:
 
     Exit code 1 if one is breached, or if nothing can be measured: there is no record, or no date
     was probed. Without a run history the levels of the record alone are judged. A warning, or a
-    success rate that is not known yet, is no breach.
+    success rate that is not known yet, is not a breach.
 
     Example: binance-availability slo --days 30
     """
@@ -265,7 +265,7 @@ for _command in (acknowledge, acknowledged, forget):
 
 
 @contextmanager
-def opened_history() -> "Iterator[dg.DagsterInstance | None]":
+def opened_history() -> "Iterator[History | None]":
     """Dagster's records in the home, for reading; None where nothing ever ran."""
     folder = settings.dagster_home()
     if folder is None or not has_history(folder):
@@ -306,7 +306,7 @@ def _judge_record(con: Any, now: dt.datetime, s: settings.Settings) -> dict[str,
 
 
 def _judge_runs(
-    instance: "dg.DagsterInstance",
+    instance: "History",
     stored: set[dt.date],
     now: dt.datetime,
     s: settings.Settings,
@@ -318,9 +318,7 @@ def _judge_runs(
     return {name: checks.naming_the_file(name, each, s.db_path) for name, each in found.items()}
 
 
-def _running(
-    instance: "dg.DagsterInstance", now: dt.datetime, s: settings.Settings
-) -> dict[str, Any]:
+def _running(instance: "History", now: dt.datetime, s: settings.Settings) -> dict[str, Any]:
     """Daemon, schedules and last runs, as they go into the answer."""
     from dataclasses import asdict
 

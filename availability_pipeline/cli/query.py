@@ -294,7 +294,7 @@ def new_listings(date: dt.date, quote_asset: Types, contract_type: Types, form: 
 def delistings(date: dt.date, quote_asset: Types, contract_type: Types, form: str | None) -> None:
     """Symbols whose last file is that of the day before.
 
-    A date not published yet, or a hole, is no delisting: it takes three confirmed absences, so
+    A date not published yet, or a hole, is not a delisting: it takes three confirmed absences, so
     the newest dates have none.
 
     Example: binance-availability query analytics delistings 2024-01-15 --json

@@ -30,6 +30,9 @@ from availability_pipeline.orchestration.partitions import DAILY_AVAILABILITY, r
 from availability_pipeline.orchestration.resources import Clock, Reporter
 from availability_pipeline.queries.arguments import as_probed_range
 
+History = dg.DagsterInstance
+"""What `history` opens, by the name under which `cli`, which imports no Dagster, has its type."""
+
 INTERRUPTED = "interrupted"
 """Why a run was canceled: somebody pressed Ctrl-C, or sent SIGTERM."""
 
@@ -84,7 +87,7 @@ def home() -> Path:
 
 
 @contextmanager
-def history(folder: Path) -> Iterator[dg.DagsterInstance]:
+def history(folder: Path) -> Iterator[History]:
     """Dagster's records in this home, for reading.
 
     Opening makes what is missing: see first that something ever ran there.

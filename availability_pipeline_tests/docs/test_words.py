@@ -63,9 +63,6 @@ def test_the_documents_are_in_plain_words(page: Path) -> None:
 
 
 LEFT = {
-    "cli/_output.py": 1,
-    "cli/operate.py": 1,
-    "cli/query.py": 1,
     "orchestration/assets.py": 3,
     "orchestration/instance/launcher.py": 2,
     "orchestration/instance/ticks.py": 1,

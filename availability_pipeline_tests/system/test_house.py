@@ -70,6 +70,16 @@ def test_the_contract_is_broken_by(module: str, line: str, tmp_path: Path) -> No
     assert "BROKEN" in done.stdout
 
 
+@pytest.mark.parametrize("module", [m for m in MODULES if m.split(".")[1:2] in (["cli"], ["demo"])])
+def test_commands_and_demo_name_no_dagster_in_their_types_either(module: str) -> None:
+    """The contract does not see imports below `TYPE_CHECKING`."""
+    imported = {
+        a.name for n in ast.walk(tree(module)) if isinstance(n, ast.Import) for a in n.names
+    }
+    imported |= {n.module or "" for n in ast.walk(tree(module)) if isinstance(n, ast.ImportFrom)}
+    assert not {name for name in imported if name.partition(".")[0].startswith("dagster")}
+
+
 @pytest.mark.parametrize("room", ROOMS, ids=lambda path: path.name)
 def test_a_door_names_what_is_public(room: Path) -> None:
     module = importlib.import_module(dotted(room / "__init__.py"))
