@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 GAP = 2
 NARROWEST = 8
-"""A folded column keeps this width: a table would be all height, and is wider than asked instead."""
+"""A folded column keeps this width; a table of narrower ones would be all height."""
 
 
 @dataclass(frozen=True)
