@@ -1,8 +1,8 @@
 """Schedules and sensors as the daemon knows them: on or off, last tick, next one, overdue.
 
 Stands on:
-    dagster._core.scheduler.instigation.InstigatorState
     dagster._core.scheduler.instigation.InstigatorStatus
+    dagster._core.scheduler.instigation.InstigatorTick
     dagster._core.scheduler.instigation.InstigatorType
     dagster._utils.schedules.schedule_execution_time_iterator
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
-from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, InstigatorType
+from dagster._core.scheduler.instigation import InstigatorStatus, InstigatorTick, InstigatorType
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 
@@ -38,28 +38,16 @@ def schedules(
     instance: dg.DagsterInstance, defined: Iterable[dg.ScheduleDefinition], now: dt.datetime
 ) -> list[ScheduleState]:
     """Each schedule's state, with its last tick and, if it is on, the next."""
-    states: dict[str, list[InstigatorState]] = {}
-    for state in instance.all_instigator_state(instigator_type=InstigatorType.SCHEDULE):
-        states.setdefault(state.name, []).append(state)
-    return [_schedule(instance, one, states.get(one.name, []), now) for one in defined]
+    known = _known(instance, InstigatorType.SCHEDULE)
+    return [_schedule(one, known.get(one.name), now) for one in defined]
 
 
 def _schedule(
-    instance: dg.DagsterInstance,
-    defined: dg.ScheduleDefinition,
-    states: list[InstigatorState],
-    now: dt.datetime,
+    defined: dg.ScheduleDefinition, known: "_Known | None", now: dt.datetime
 ) -> ScheduleState:
-    # One state for each code location it was loaded from; the one that ticked last is in use.
-    ticked = []
-    for state in states:
-        ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
-        ticked.append((ticks[0].timestamp if ticks else 0.0, state, ticks[0] if ticks else None))
     by_default = defined.default_status == dg.DefaultScheduleStatus.RUNNING
-    on, tick = by_default, None
-    if ticked:
-        _, state, tick = max(ticked, key=lambda t: t[0])
-        on = state.status != InstigatorStatus.STOPPED
+    on = known.on if known else by_default
+    tick = known.tick if known else None
     cron = str(defined.cron_schedule)
     coming = schedule_execution_time_iterator(now.timestamp(), cron, "UTC")
     return ScheduleState(
@@ -67,7 +55,7 @@ def _schedule(
         cron=cron,
         on=on,
         optional=not by_default,
-        last_tick=dt.datetime.fromtimestamp(tick.timestamp, dt.UTC) if tick else None,
+        last_tick=_utc(tick.timestamp) if tick else None,
         last_outcome=tick.status.value.lower() if tick else None,
         error=tick.error.message.strip().splitlines()[-1] if tick and tick.error else None,
         next_tick=next(coming).astimezone(dt.UTC) if on else None,
@@ -108,22 +96,41 @@ def _evaluations(
     instance: dg.DagsterInstance, defined: Iterable[Any], kind: InstigatorType
 ) -> Iterator[tuple[Any, dt.datetime | None, dt.datetime]]:
     """Of each that is on: its last tick, and since when the daemon has known it to be on."""
-    states: dict[str, list[InstigatorState]] = {}
-    for state in instance.all_instigator_state(instigator_type=kind):
-        states.setdefault(state.name, []).append(state)
+    known = _known(instance, kind)
     for one in defined:
-        found = []
-        for state in states.get(one.name, []):
-            ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
-            since = getattr(state.instigator_data, "start_timestamp", None)
-            if since is None:
-                since = getattr(state.instigator_data, "last_sensor_start_timestamp", None)
-            at = ticks[0].timestamp if ticks else None
-            found.append((at or since or 0.0, state, at, since))
-        if not found:
-            continue  # the daemon has not seen it yet
-        _, state, at, since = max(found, key=lambda entry: entry[0])
-        if state.status == InstigatorStatus.STOPPED or (at is None and since is None):
-            continue
-        tick = dt.datetime.fromtimestamp(at, dt.UTC) if at else None
-        yield one, tick, dt.datetime.fromtimestamp(since or at or 0.0, dt.UTC)
+        found = known.get(one.name)  # none: the daemon has not seen it yet
+        if found and found.on and found.latest:
+            tick = _utc(found.tick.timestamp) if found.tick else None
+            yield one, tick, _utc(found.since or found.latest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the daemon has stored; `since` is when it was switched on, where that is known."""
+
+    on: bool
+    tick: InstigatorTick | None
+    since: float | None
+
+    @property
+    def latest(self) -> float:
+        return (self.tick.timestamp if self.tick else None) or self.since or 0.0
+
+
+def _known(instance: dg.DagsterInstance, kind: InstigatorType) -> dict[str, _Known]:
+    """By name; of the states from several code locations the one that ticked last is in use."""
+    found: dict[str, _Known] = {}
+    for state in instance.all_instigator_state(instigator_type=kind):
+        ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
+        since = getattr(state.instigator_data, "start_timestamp", None)
+        if since is None:
+            since = getattr(state.instigator_data, "last_sensor_start_timestamp", None)
+        on = state.status != InstigatorStatus.STOPPED
+        one = _Known(on, ticks[0] if ticks else None, since)
+        if state.name not in found or one.latest > found[state.name].latest:
+            found[state.name] = one
+    return found
+
+
+def _utc(timestamp: float) -> dt.datetime:
+    return dt.datetime.fromtimestamp(timestamp, dt.UTC)
