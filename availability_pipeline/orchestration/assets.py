@@ -17,7 +17,7 @@ from availability_pipeline import PROGRAM
 from availability_pipeline.archive.datasets import FIRST_DATE, UM_KLINES_1M
 from availability_pipeline.archive.listing import Archive
 from availability_pipeline.copies import backup, destinations, export
-from availability_pipeline.errors import LostRecordError, StoreError
+from availability_pipeline.errors import LostRecordError
 from availability_pipeline.orchestration.outcomes import one_line_failures
 from availability_pipeline.orchestration.partitions import DAILY_AVAILABILITY, ONE_RUN, daily
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB, Clock, Reporter
@@ -325,13 +325,11 @@ def published_availability(
     """Write the files whose rows have changed, then the manifest."""
     if limits.publish_url is None:
         raise _no_longer_set("AVAILABILITY_PUBLISH_URL")
-    try:
+    with one_line_failures():
         to = destinations.destination(limits.publish_url)
         done = export.export(
             duckdb.path(), to, PUBLISHED, now=clock.now(), wait_seconds=limits.db_wait_seconds
         )
-    except StoreError as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from error
     return dg.MaterializeResult(
         metadata={
             "published": str(to),
@@ -362,7 +360,7 @@ def record_backup(
     """Copy, prove, keep the last of each day, week and month."""
     if limits.backup_dir is None:
         raise _no_longer_set("AVAILABILITY_BACKUP_DIR")
-    try:
+    with one_line_failures():
         made = backup.make(
             duckdb.path(),
             Path(limits.backup_dir).expanduser(),
@@ -372,8 +370,6 @@ def record_backup(
             ),
             wait_seconds=limits.db_wait_seconds,
         )
-    except StoreError as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from error
     return dg.MaterializeResult(
         metadata={
             "backup": dg.MetadataValue.path(str(made.path)),
@@ -413,12 +409,10 @@ def availability_report(
     limits: dg.ResourceParam[Settings],
 ) -> dg.MaterializeResult[None]:
     """Read the record, let go of it, draw."""
-    try:
+    with one_line_failures(report_load.EmptyRecordError, draw.ReportError):
         with duckdb.get_reader() as con:
             data = report_load.load(con, threshold=limits.slo_completeness, drawn_at=clock.now())
         drawn = draw.write(data, limits.report_path, small=True, record=limits.db_path)
-    except (StoreError, report_load.EmptyRecordError, draw.ReportError) as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from error
     return dg.MaterializeResult(
         metadata={
             "page": dg.MetadataValue.path(str(drawn.page.resolve())),

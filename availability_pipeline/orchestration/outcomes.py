@@ -11,11 +11,15 @@ from availability_pipeline.quality.rules import Verdict
 
 
 @contextmanager
-def one_line_failures() -> Iterator[None]:
-    """What is the archive's or the database's fault is shown as one line, not as a traceback."""
+def one_line_failures(*also: type[Exception]) -> Iterator[None]:
+    """What is the archive's or the database's fault is shown as one line, not as a traceback.
+
+    So are errors of the classes `also`.
+    """
+    known: tuple[type[Exception], ...] = (ArchiveError, StoreError, *also)
     try:
         yield
-    except (ArchiveError, StoreError) as error:
+    except known as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
 
 
