@@ -21,12 +21,16 @@ from availability_pipeline_tests.support.backups import (
     HOUR,
     NOW,
     ROOT,
+    folder,
     killed_writer,
     make,
+    record,
     rewrite,
     sizes,
     write,
 )
+
+__all__ = ["folder", "record"]  # fixtures
 
 
 def test_a_backup_is_one_file_with_a_manifest_that_says_what_is_in_it(record, folder):
