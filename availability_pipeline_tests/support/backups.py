@@ -63,8 +63,8 @@ def sizes(path):
 KILLED_WRITER = """
 import os, signal, sys
 from availability_pipeline.record.connection import writer
-from availability_pipeline.record import write
 from availability_pipeline_tests.support.backups import *
+from availability_pipeline.record import write
 files = {"AUSDT": flat(START, END, 777)}
 with writer(sys.argv[1]) as con:
     write.write_probe(con, make_listing(START, END, files), probed_at=NOW + HOUR, run_id="r",
