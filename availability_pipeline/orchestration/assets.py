@@ -6,23 +6,27 @@ formats are of the packages below.
 
 import base64
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
 
 from availability_pipeline import PROGRAM
 from availability_pipeline.archive.datasets import FIRST_DATE, UM_KLINES_1M
 from availability_pipeline.archive.listing import Archive
 from availability_pipeline.copies import backup, destinations, export
-from availability_pipeline.errors import LostRecordError
 from availability_pipeline.orchestration.outcomes import one_line_failures
 from availability_pipeline.orchestration.partitions import DAILY_AVAILABILITY, ONE_RUN, daily
+from availability_pipeline.orchestration.probes import (
+    DATABASE,
+    DERIVED,
+    PROBES,
+    ProbeConfig,
+    numbers,
+    probe,
+)
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB, Clock, Reporter
-from availability_pipeline.quality.rules import share
-from availability_pipeline.record import write
 from availability_pipeline.record.schema import COLUMNS, TABLE
 from availability_pipeline.report import data as report_load
 from availability_pipeline.report import draw
@@ -31,9 +35,6 @@ from availability_pipeline.settings import Settings
 
 UPDATE = {"availability/part": "update"}
 """Tag of what an update materialises; the update jobs select by it."""
-
-DATABASE = "database"
-"""Metadata: the file that was written."""
 
 
 def _table(name: str) -> dict[str, Any]:
@@ -62,14 +63,6 @@ ABOUT = {
 }
 """Tags to search by in the catalogue."""
 
-PROBES = "probe_um_daily_klines_1m"
-"""Pool of this dataset's probes: one at a time, its limit of 1 is in dagster.yaml.
-
-It is held while the archive is listed, because of two probes of the same dates the later one must
-be written last, or it would be refused. It is no lock on the file: a writer waits in the store for
-the few seconds in which another one writes (`connections`), so a further dataset is listed at the
-same time, and what follows from the rows needs no place in any pool.
-"""
 
 vision_archive = dg.AssetSpec(
     "vision_archive",
@@ -80,19 +73,6 @@ vision_archive = dg.AssetSpec(
     metadata={"prefix": UM_KLINES_1M.prefix, "docs": dg.MetadataValue.url(
         "https://github.com/binance/binance-public-data")},
 )  # fmt: skip
-
-
-class ProbeConfig(dg.Config):
-    """Run configuration of a probe."""
-
-    accept_shrunken: bool = Field(
-        default=False, description="Write even if the archive lists far less than is recorded."
-    )
-    new_record: bool = Field(
-        default=False,
-        description="Begin a new record where Dagster has materialised partitions of one that is "
-        "not in the database.",
-    )
 
 
 @dg.asset(
@@ -138,36 +118,9 @@ def daily_availability(
         )
     span = context.partition_key_range
     start, end = dt.date.fromisoformat(span.start), dt.date.fromisoformat(span.end)
-
-    def refuse_lost() -> None:
-        if not config.new_record:
-            _refuse_lost(context.instance, context.asset_key, duckdb.path())
-
-    with one_line_failures():
-        done = write.update(
-            duckdb.path(),
-            archive,
-            start,
-            end,
-            now=clock.now(),
-            run_id=context.run.run_id,
-            settings=limits,
-            accept_shrunken=config.accept_shrunken,
-            progress=_log_progress(context, reporter),
-            if_nothing_recorded=refuse_lost,
-        )
-    listing, result = done.listing, done.result
-    context.log.info(
-        f"Daily update completed: {result.symbols} symbols probed, {result.available} available, "
-        f"{result.pending} pending, {result.absent} absent on {len(done.dates)} dates; "
-        f"{result.appeared} appeared, {result.replaced} replaced, {result.vanished} vanished"
-    )
-    context.log.info(
-        f"{listing.requests} LIST requests; {result.widened} symbols probed on all recorded dates; "
-        f"passed over: {dict(listing.passed_over) or 'nothing'}"
-    )
+    done = probe(context, config, start, end, duckdb, archive, clock, limits, reporter)
     for row in done.dates:
-        context.add_asset_metadata(_metadata(row), partition_key=str(row["date"]))
+        context.add_asset_metadata(numbers(row), partition_key=str(row["date"]))
     return dg.MaterializeResult(metadata={DATABASE: dg.MetadataValue.path(duckdb.path())})
 
 
@@ -192,22 +145,7 @@ SELECT symbol, last_available FROM symbol_listings WHERE state = 'ended' ORDER B
 )
 def symbol_listings(duckdb: dg.ResourceParam[AvailabilityDuckDB]) -> dg.MaterializeResult[None]:
     """Report the table, which the update has written together with the rows."""
-    with one_line_failures(), duckdb.get_reader() as con:
-        by_state = dict(
-            con.execute("SELECT state, count(*) FROM symbol_listings GROUP BY state").fetchall()
-        )
-        [(holes,)] = con.execute(
-            "SELECT coalesce(sum(hole_days), 0)::BIGINT FROM symbol_listings"
-        ).fetchall()
-    states = {s: by_state.get(s, 0) for s in ("live", "ended", "settled")}
-    return dg.MaterializeResult(
-        metadata={
-            "dagster/row_count": sum(by_state.values()),
-            "hole_days": holes,
-            **states,
-            DATABASE: dg.MetadataValue.path(duckdb.path()),
-        }
-    )
+    return _report("symbol_listings", duckdb)
 
 
 @dg.asset(
@@ -231,11 +169,13 @@ SELECT date_trunc('month', date) AS month, max(available) FROM daily_summary GRO
 )
 def daily_summary(duckdb: dg.ResourceParam[AvailabilityDuckDB]) -> dg.MaterializeResult[None]:
     """Report the table, which the update has written together with the rows."""
+    return _report("daily_summary", duckdb)
+
+
+def _report(table: str, duckdb: AvailabilityDuckDB) -> dg.MaterializeResult[None]:
     with one_line_failures(), duckdb.get_reader() as con:
-        [(rows,)] = con.execute("SELECT count(*) FROM daily_summary").fetchall()
-    return dg.MaterializeResult(
-        metadata={"dagster/row_count": rows, DATABASE: dg.MetadataValue.path(duckdb.path())}
-    )
+        found = DERIVED[table](con)
+    return dg.MaterializeResult(metadata={**found, DATABASE: dg.MetadataValue.path(duckdb.path())})
 
 
 record = dg.AssetSpec(
@@ -258,51 +198,6 @@ its numbers as metadata (`completeness` among them), and what is judged is the w
 It has no dependencies: `daily_availability*` would select it, and Dagster refuses a range for a
 selection with an asset that nothing materialises.
 """
-
-
-def _refuse_lost(instance: dg.DagsterInstance, key: dg.AssetKey, path: Path) -> None:
-    """A moved file or a mistyped AVAILABILITY_DB must not become a second record, unnoticed."""
-    last = instance.get_latest_materialization_event(key)
-    if last is None or last.asset_materialization is None:
-        return
-    written = last.asset_materialization.metadata.get(DATABASE)
-    where = f", written to {written.value}" if written else ""
-    raise LostRecordError(
-        f"nothing is recorded in {path}, but Dagster has materialised partitions of "
-        f"{key.to_user_string()} (the last: {last.asset_materialization.partition}{where}); "
-        "nothing was written. Correct AVAILABILITY_DB, move the file back, or `restore` a backup. "
-        "To begin a new record: `backfill --new-record`, or new_record: true in the run's config"
-    )
-
-
-def _log_progress(
-    context: dg.AssetExecutionContext, reporter: Reporter
-) -> Callable[[int, int], None]:
-    logged = 0
-
-    def report(done: int, total: int) -> None:
-        nonlocal logged
-        if done * 10 // total > logged:
-            logged = done * 10 // total
-            context.log.info(f"listed {done} of {total} symbols")
-        reporter.report(done, total)
-
-    return report
-
-
-def _metadata(row: dict[str, Any]) -> dict[str, int | float]:
-    """Numbers of one partition, which the UI plots; those that are unknown are left out."""
-    wanted = [
-        *("symbols_probed", "expected", "available", "pending", "absent", "new_listings"),
-        *("appeared", "replaced", "vanished"),
-    ]
-    numbers: dict[str, int | float] = {name: row[name] for name in wanted if row[name] is not None}
-    if row["expected"] is not None:
-        numbers["completeness"] = round(share(row["available"], row["expected"]), 4)
-    for lag in ("lag_p50_hours", "lag_p95_hours"):
-        if row[lag] is not None:
-            numbers[lag] = round(row[lag], 2)
-    return numbers
 
 
 PUBLISHED = export.Form(format="parquet", by_month=True, everything=True, versioned=True)

@@ -15,6 +15,7 @@ import dagster as dg
 from availability_pipeline.errors import StoreError
 from availability_pipeline.orchestration import assets, runs
 from availability_pipeline.orchestration.outcomes import check_result
+from availability_pipeline.orchestration.probes import DATABASE
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB, Clock
 from availability_pipeline.quality import checks
 from availability_pipeline.quality.rules import Verdict
@@ -42,11 +43,11 @@ def _judged(name: str, duckdb: AvailabilityDuckDB, judge: Callable[[], Verdict])
             passed=False,
             severity=dg.AssetCheckSeverity.WARN,
             description=f"Not judged: {error}",
-            metadata={assets.DATABASE: dg.MetadataValue.path(path)},
+            metadata={DATABASE: dg.MetadataValue.path(path)},
         )
         raise dg.Failure(description=str(error), allow_retries=False) from error
     result = check_result(checks.naming_the_file(name, verdict, path))
-    yield result.with_metadata({**result.metadata, assets.DATABASE: dg.MetadataValue.path(path)})
+    yield result.with_metadata({**result.metadata, DATABASE: dg.MetadataValue.path(path)})
 
 
 def _of_the_record(name: str) -> dg.AssetChecksDefinition:

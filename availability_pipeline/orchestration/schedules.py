@@ -11,11 +11,11 @@ from typing import Any
 
 import dagster as dg
 
-from availability_pipeline import PROGRAM, extras, settings
-from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline import extras, settings
 from availability_pipeline.orchestration import assets
 from availability_pipeline.orchestration.instance.retention import history_retention
 from availability_pipeline.orchestration.partitions import DATES_TAG, range_tags, yesterday
+from availability_pipeline.orchestration.probes import full_reconcile, late_arrivals, span_of
 from availability_pipeline.settings import Settings
 
 
@@ -32,15 +32,6 @@ STANDING = dg.AssetSelection.checks_for_assets(assets.record.key)
 
 daily_update = dg.define_asset_job(
     "daily_update", SELECTION, description="Probe one date, or a range of dates in one run."
-)
-late_arrivals = dg.define_asset_job(
-    "late_arrivals", SELECTION, description="Look again at the last dates, in one run."
-)
-full_reconcile = dg.define_asset_job(
-    "full_reconcile",
-    SELECTION,
-    description="Probe all dates again, in one run. By hand: full_reconcile_schedule, *Test "
-    f"schedule*, *Launch*; or `{PROGRAM} backfill --start {FIRST_DATE} --end YESTERDAY`.",
 )
 slo_checks = dg.define_asset_job(
     "slo_checks", STANDING, description="Judge the whole record; reads only."
@@ -92,9 +83,8 @@ def daily_update_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunReques
 )
 def late_arrivals_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """The last AVAILABILITY_LOOKBACK_DAYS partitions in one run; as cheap as one."""
-    end = _yesterday(context)
-    start = max(FIRST_DATE, end - dt.timedelta(settings.load().lookback_days - 1))
-    return dg.RunRequest(tags={**_FIRST, **range_tags(start, end)})
+    span = span_of(late_arrivals.name, _yesterday(context), settings.load())
+    return dg.RunRequest(tags={**_FIRST, **range_tags(*span)})
 
 
 # Sunday, between the late-arrivals runs: files came up to 17 months late, and a relisting moves
@@ -108,7 +98,8 @@ def late_arrivals_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunReque
 )
 def full_reconcile_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """The whole history in one run."""
-    return dg.RunRequest(tags={**_FIRST, **range_tags(FIRST_DATE, _yesterday(context))})
+    span = span_of(full_reconcile.name, _yesterday(context), settings.load())
+    return dg.RunRequest(tags={**_FIRST, **range_tags(*span)})
 
 
 # After the 09:00 look at late arrivals, so that what came this morning is not called late. Daily

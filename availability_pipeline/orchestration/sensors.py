@@ -28,8 +28,8 @@ from availability_pipeline.alerts.rules import ALWAYS, Event, Message, Span
 from availability_pipeline.masking import mask_target
 from availability_pipeline.orchestration.instance.run_log import failure_reason, job_label
 from availability_pipeline.orchestration.partitions import span_of
+from availability_pipeline.orchestration.probes import late_arrivals
 from availability_pipeline.orchestration.resources import Clock
-from availability_pipeline.orchestration.schedules import late_arrivals
 from availability_pipeline.settings import Settings
 
 RUNS_AT_ONCE = 100

@@ -46,11 +46,13 @@ class Update:
         result: what was written of it.
         dates: each date of the range, by date: its row of `daily_summary`, and how many files
             `appeared`, were `replaced` or `vanished`.
+        changed: the same of each date, of the range or not, of which that row or a file changed.
     """
 
     listing: Listing
     result: "WriteResult"
     dates: tuple[dict[str, Any], ...]
+    changed: tuple[dict[str, Any], ...]
 
 
 def update(
@@ -96,6 +98,7 @@ def update(
         if_nothing_recorded()
     listing = archive.list_range(start, end, progress, known)
     with writer(path, settings.db_wait_seconds) as con:
+        con.execute("CREATE TEMP TABLE summary_before AS FROM daily_summary")
         result = write_probe(
             con,
             listing,
@@ -106,20 +109,29 @@ def update(
             max_clock_skew_minutes=settings.max_clock_skew_minutes,
             settle_days=settings.settle_days,
         )
-        dates = con.execute(
-            """SELECT s.*, coalesce(appeared, 0) AS appeared, coalesce(replaced, 0) AS replaced,
-                coalesce(vanished, 0) AS vanished
-            FROM daily_summary s LEFT JOIN (
+        found = con.execute(
+            """WITH revised AS (
                 SELECT date, count(*) FILTER (change = 'appeared') AS appeared,
                     count(*) FILTER (change = 'replaced') AS replaced,
                     count(*) FILTER (change = 'vanished') AS vanished
-                FROM revisions WHERE run_id = $1 GROUP BY date) r USING (date)
-            WHERE date BETWEEN $2 AND $3 ORDER BY date""",
+                FROM revisions WHERE run_id = $1 GROUP BY date),
+            differs AS (FROM daily_summary EXCEPT FROM summary_before)
+            SELECT s.*, coalesce(appeared, 0) AS appeared, coalesce(replaced, 0) AS replaced,
+                coalesce(vanished, 0) AS vanished,
+                r.date IS NOT NULL OR s.date IN (SELECT date FROM differs) AS changed
+            FROM daily_summary s LEFT JOIN revised r USING (date)
+            WHERE s.date BETWEEN $2 AND $3 OR changed ORDER BY s.date""",
             [run_id, start, end],
         )
-        names = [column[0] for column in dates.description or ()]
-        rows = tuple(dict(zip(names, row, strict=True)) for row in dates.fetchall())
-    return Update(listing, result, rows)
+        names = [column[0] for column in found.description or ()][:-1]
+        rows = [(dict(zip(names, row[:-1], strict=True)), row[-1]) for row in found.fetchall()]
+        con.execute("DROP TABLE summary_before")
+    return Update(
+        listing,
+        result,
+        dates=tuple(row for row, _ in rows if start <= row["date"] <= end),
+        changed=tuple(row for row, changed in rows if changed),
+    )
 
 
 @dataclass(frozen=True)

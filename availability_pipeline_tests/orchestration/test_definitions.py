@@ -105,17 +105,16 @@ def test_alerts_that_nobody_could_send_are_an_error_of_the_code_location(monkeyp
         build_defs()
 
 
-def test_the_update_jobs_take_what_is_tagged_so_that_a_further_dataset_needs_no_change_of_them():
+def test_the_update_job_takes_what_is_tagged_so_that_a_further_dataset_needs_no_change_of_it():
     @dg.asset(key=["spot", "daily_availability"], partitions_def=daily, tags=assets.UPDATE)
     def another():
         """Of a further dataset."""
 
     ours = build_defs()
     graph = dg.Definitions.merge(ours, dg.Definitions(assets=[another])).resolve_asset_graph()
-    for job in (automation.daily_update, automation.late_arrivals, automation.full_reconcile):
-        assert {key.to_user_string() for key in job.selection.resolve(graph)} == {
-            "daily_availability", "symbol_listings", "daily_summary", "spot/daily_availability",
-        }  # fmt: skip
+    assert {key.to_user_string() for key in automation.daily_update.selection.resolve(graph)} == {
+        "daily_availability", "symbol_listings", "daily_summary", "spot/daily_availability",
+    }  # fmt: skip
 
 
 def test_the_asset_of_the_rows_is_spelt_in_one_place():
@@ -215,13 +214,12 @@ def test_the_ui_names_the_resources_and_shows_the_file_of_the_record(monkeypatch
     assert shown["duckdb"].configured_values == {"database": '"/data/record.duckdb"'}
 
 
-@pytest.mark.parametrize("job", ["daily_update", "full_reconcile"])
-def test_a_run_that_was_launched_without_dates_says_how_to_give_them(tmp_path, job):
+def test_an_update_that_was_launched_without_dates_says_how_to_give_them(tmp_path):
     resources = {"duckdb": AvailabilityDuckDB(database=str(tmp_path / "record.duckdb"))}
     with dg.DagsterInstance.ephemeral() as instance:
         done = (
             build_defs(resources=resources)
-            .resolve_job_def(job)
+            .resolve_job_def("daily_update")
             .execute_in_process(instance=instance, raise_on_error=False)
         )
     assert not done.success

@@ -12,9 +12,10 @@ from botocore.stub import Stubber
 
 from availability_pipeline import queries, settings
 from availability_pipeline.archive._client import make_client
+from availability_pipeline.archive.datasets import FIRST_DATE
 from availability_pipeline.archive.datasets import UM_KLINES_1M as DS
 from availability_pipeline.archive.listing import S3Archive
-from availability_pipeline.orchestration.partitions import range_tags
+from availability_pipeline.orchestration.partitions import DAILY_AVAILABILITY, range_tags
 from availability_pipeline.orchestration.schedules import (
     daily_update_schedule,
     full_reconcile_schedule,
@@ -200,6 +201,66 @@ def test_an_archive_accepted_for_some_dates_is_refused_for_others_with_the_comma
     assert "backfill --start 2024-01-01 --end 2024-01-10 --accept-shrunken" in text
     assert world.run(accept_shrunken=True).success
     assert world.run(D(2024, 1, 5), D(2024, 1, 7), job="late_arrivals").success
+
+
+def reported(world, result):
+    """The partitions, or else the assets, that a run reported as materialised."""
+    return [
+        e.partition or e.asset_key.to_user_string()
+        for e in result.all_events
+        if e.is_step_materialization
+    ]
+
+
+def test_a_probe_of_known_dates_reports_the_partitions_that_changed_and_no_others(world):
+    """A reconcile of all history stored 8,000 events a week whatever it found."""
+    assert world.run().success
+    assert reported(world, world.run(job="full_reconcile")) == []
+    files = world.archive.files["AUSDT"]
+    world.archive.files = {
+        **world.archive.files,
+        "AUSDT": {**files, D(2024, 1, 3): (77, files[D(2024, 1, 3)][1])},
+    }
+    done = world.run(job="full_reconcile")
+    assert reported(world, done) == ["2024-01-03", "symbol_listings", "daily_summary"]
+    [first, *_] = [e for e in done.all_events if e.is_step_materialization]
+    assert first.asset_key == DAILY_AVAILABILITY
+    shown = first.step_materialization_data.materialization.metadata
+    assert (shown["replaced"].value, shown["available"].value) == (1, 2)
+    assert reported(world, world.run(END, D(2024, 1, 12), job="late_arrivals")) == [
+        "2024-01-11", "2024-01-12", "symbol_listings", "daily_summary",
+    ]  # fmt: skip
+
+
+def test_a_date_whose_absence_settles_is_reported_once(world):
+    world.archive.files = {"AUSDT": flat(START, END), "BUSDT": flat(START, D(2024, 1, 9))}
+    world.clock.time = dt.datetime(2024, 1, 11, 2, tzinfo=dt.UTC)
+    assert world.run().success
+    world.clock.time = dt.datetime(2024, 1, 20, 2, tzinfo=dt.UTC)
+    assert "2024-01-10" in reported(world, world.run(job="late_arrivals"))
+    assert reported(world, world.run(job="late_arrivals")) == []
+
+
+def test_a_failed_probe_of_known_dates_reports_nothing(world):
+    assert world.run().success
+    world.archive.fails = True
+    done = world.run(job="full_reconcile")
+    assert not done.success
+    assert reported(world, done) == []
+
+
+@pytest.mark.parametrize(
+    ("job", "start"), [("full_reconcile", FIRST_DATE), ("late_arrivals", D(2024, 1, 12))]
+)
+def test_launched_by_hand_a_job_takes_its_own_dates(world, job, start):
+    """Dagster fixes an asset job's dates at load; the UI's Launch had to ask for them."""
+    asked = []
+    listed = world.archive.list_range
+    world.archive.list_range = lambda first, last, *rest: (
+        asked.append((first, last)) or listed(max(first, START), last, *rest)
+    )
+    world.execute(job)
+    assert asked == [(start, D(2024, 1, 31))]
 
 
 def relist(world):

@@ -50,7 +50,8 @@ class World:
         self.clock = FakeClock(dt.datetime(2024, 2, 1, 2, tzinfo=dt.UTC))
 
     def run(self, start=START, end=END, job="daily_update", accept_shrunken=False):
-        config = {"ops": {"daily_availability": {"config": {"accept_shrunken": accept_shrunken}}}}
+        op = "daily_availability" if job == "daily_update" else "probe_again"
+        config = {"ops": {op: {"config": {"accept_shrunken": accept_shrunken}}}}
         return self.execute(job, range_tags(start, end), config)
 
     def execute(self, job, tags=None, config=None):
