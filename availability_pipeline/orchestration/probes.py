@@ -188,7 +188,7 @@ def probe_again(
     limits: dg.ResourceParam[Settings],
     reporter: dg.ResourceParam[Reporter],
 ) -> None:
-    """Probe dates again; report the partitions whose numbers changed, and the derived tables."""
+    """Probe dates again; report the partitions that changed or that Dagster does not know."""
     if dates := dates_of(context.run.tags):
         first, _, last = dates.partition(" to ")
         start, end = dt.date.fromisoformat(first), dt.date.fromisoformat(last or first)
@@ -196,18 +196,22 @@ def probe_again(
         start, end = span_of(context.job_name, yesterday(clock.now()), limits)
     done = probe(context, config, start, end, duckdb, archive, clock, limits, reporter)
     where = {DATABASE: dg.MetadataValue.path(duckdb.path())}
-    for row in done.changed:
+    # Those that Dagster does not know, too: its history may have been lost, or be another one.
+    known = context.instance.get_materialized_partitions(DAILY_AVAILABILITY)
+    unknown = [row for row in done.dates if str(row["date"]) not in known]
+    to_report = {row["date"]: row for row in (*unknown, *done.changed)}
+    for row in to_report.values():
         context.log_event(
             dg.AssetMaterialization(
                 DAILY_AVAILABILITY, partition=str(row["date"]), metadata={**numbers(row), **where}
             )
         )
-    if done.changed:
+    if to_report:
         with one_line_failures(), duckdb.get_reader() as con:
             of = {name: {**count(con), **where} for name, count in DERIVED.items()}
         for name, metadata in of.items():
             context.log_event(dg.AssetMaterialization(name, metadata=metadata))
-    context.log.info(f"{len(done.changed)} partitions changed")
+    context.log.info(f"{len(done.changed)} partitions changed, {len(to_report)} reported")
 
 
 @dg.job

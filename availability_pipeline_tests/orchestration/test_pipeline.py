@@ -241,6 +241,14 @@ def test_a_date_whose_absence_settles_is_reported_once(world):
     assert reported(world, world.run(job="late_arrivals")) == []
 
 
+def test_partitions_that_dagster_does_not_know_are_reported_though_nothing_changed(world):
+    """After its history was lost, the next reconcile makes them known again."""
+    assert world.run().success
+    world.instance.wipe_assets([DAILY_AVAILABILITY])
+    assert len(reported(world, world.run(job="full_reconcile"))) == 12  # and two tables
+    assert reported(world, world.run(job="full_reconcile")) == []
+
+
 def test_a_failed_probe_of_known_dates_reports_nothing(world):
     assert world.run().success
     world.archive.fails = True
