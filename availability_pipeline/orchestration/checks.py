@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 import dagster as dg
 
 from availability_pipeline.errors import StoreError
-from availability_pipeline.orchestration import assets, runs
+from availability_pipeline.orchestration import runs
 from availability_pipeline.orchestration.outcomes import check_result
 from availability_pipeline.orchestration.probes import DATABASE
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB, Clock

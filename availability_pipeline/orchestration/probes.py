@@ -21,7 +21,7 @@ from availability_pipeline.errors import LostRecordError
 from availability_pipeline.orchestration.outcomes import one_line_failures
 from availability_pipeline.orchestration.partitions import (
     DAILY_AVAILABILITY,
-    dates_of,
+    span_of,
     yesterday,
 )
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB, Clock, Reporter
@@ -171,7 +171,7 @@ DERIVED: Mapping[str, Callable[[duckdb.DuckDBPyConnection], dict[str, Any]]] = {
 """The derived tables that are assets, and the numbers that the UI plots of each."""
 
 
-def span_of(job: str, end: dt.date, limits: Settings) -> tuple[dt.date, dt.date]:
+def dates_by_default(job: str, end: dt.date, limits: Settings) -> tuple[dt.date, dt.date]:
     """The dates that a job probes again when it is launched without dates, up to `end`."""
     if job == full_reconcile.name:
         return min(FIRST_DATE, end), end
@@ -189,11 +189,9 @@ def probe_again(
     reporter: dg.ResourceParam[Reporter],
 ) -> None:
     """Probe dates again; report the partitions that changed or that Dagster does not know."""
-    if dates := dates_of(context.run.tags):
-        first, _, last = dates.partition(" to ")
-        start, end = dt.date.fromisoformat(first), dt.date.fromisoformat(last or first)
-    else:  # launched by hand
-        start, end = span_of(context.job_name, yesterday(clock.now()), limits)
+    start, end = span_of(context.run.tags) or dates_by_default(
+        context.job_name, yesterday(clock.now()), limits
+    )
     done = probe(context, config, start, end, duckdb, archive, clock, limits, reporter)
     where = {DATABASE: dg.MetadataValue.path(duckdb.path())}
     # Those that Dagster does not know, too: its history may have been lost, or be another one.

@@ -15,7 +15,11 @@ from availability_pipeline import extras, settings
 from availability_pipeline.orchestration import assets
 from availability_pipeline.orchestration.instance.retention import history_retention
 from availability_pipeline.orchestration.partitions import DATES_TAG, range_tags, yesterday
-from availability_pipeline.orchestration.probes import full_reconcile, late_arrivals, span_of
+from availability_pipeline.orchestration.probes import (
+    dates_by_default,
+    full_reconcile,
+    late_arrivals,
+)
 from availability_pipeline.settings import Settings
 
 
@@ -83,7 +87,7 @@ def daily_update_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunReques
 )
 def late_arrivals_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """The last AVAILABILITY_LOOKBACK_DAYS partitions in one run; as cheap as one."""
-    span = span_of(late_arrivals.name, _yesterday(context), settings.load())
+    span = dates_by_default(late_arrivals.name, _yesterday(context), settings.load())
     return dg.RunRequest(tags={**_FIRST, **range_tags(*span)})
 
 
@@ -98,7 +102,7 @@ def late_arrivals_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunReque
 )
 def full_reconcile_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """The whole history in one run."""
-    span = span_of(full_reconcile.name, _yesterday(context), settings.load())
+    span = dates_by_default(full_reconcile.name, _yesterday(context), settings.load())
     return dg.RunRequest(tags={**_FIRST, **range_tags(*span)})
 
 
@@ -113,8 +117,8 @@ slo_schedule = dg.ScheduleDefinition(
     description="The standing checks.",
 )
 
-# Sunday, after the reconcile: it has just materialised every partition again, so that nothing
-# hangs on the runs before it.
+# Sunday, two hours after the reconcile. Runs that hold the latest materialisation of a partition
+# are kept.
 history_retention_schedule = dg.ScheduleDefinition(
     name="history_retention_schedule",
     job=history_retention,
