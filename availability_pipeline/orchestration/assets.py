@@ -245,14 +245,14 @@ def published_availability(
     kinds={"duckdb"},
     owners=OWNERS,
     pool="backup",
-    description="A proved copy of the record in AVAILABILITY_BACKUP_DIR; old ones go.",
+    description="A verified copy of the record in AVAILABILITY_BACKUP_DIR; old ones go.",
 )
 def record_backup(
     duckdb: dg.ResourceParam[AvailabilityDuckDB],
     clock: dg.ResourceParam[Clock],
     limits: dg.ResourceParam[Settings],
 ) -> dg.MaterializeResult[None]:
-    """Copy, prove, keep the last of each day, week and month."""
+    """Copy, verify, keep the last of each day, week and month."""
     if limits.backup_dir is None:
         raise _no_longer_set("AVAILABILITY_BACKUP_DIR")
     with one_line_failures():

@@ -34,7 +34,7 @@ History = dg.DagsterInstance
 """What `history` opens, by the name under which `cli`, which imports no Dagster, has its type."""
 
 INTERRUPTED = "interrupted"
-"""Why a run was canceled: somebody pressed Ctrl-C, or sent SIGTERM."""
+"""Why a run was canceled: Ctrl-C was pressed, or SIGTERM sent."""
 
 CANCEL_WITHIN = 10
 """Seconds to wait for a run that is just beginning, before it can be canceled."""
@@ -76,13 +76,13 @@ def home() -> Path:
     """The folder of `dagster.yaml` and the run history.
 
     Raises:
-        HomeError: DAGSTER_HOME is not set and this is no checkout.
+        HomeError: DAGSTER_HOME is not set and this is not a checkout.
     """
     folder = settings.dagster_home()
     if folder is None:
         raise HomeError(f"set DAGSTER_HOME to a folder with a copy of {settings.shipped_config()}")
     if not folder.is_dir():
-        raise HomeError(f"DAGSTER_HOME={folder} is no folder; make it or unset the variable")
+        raise HomeError(f"DAGSTER_HOME={folder} is not a folder; make it or unset the variable")
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Probing from Dagster: one call into the record, and what Dagster is told of it.
+"""Probing from Dagster: one call into the record, and what is reported to Dagster.
 
 `probe` is shared by the asset of the rows, which the daily update and backfills materialise, and by
 `probe_again`, the op of the jobs that probe dates which are recorded already. Those report only the
@@ -38,9 +38,9 @@ PROBES = "probe_um_daily_klines_1m"
 """Pool of this dataset's probes: one at a time, its limit of 1 is in dagster.yaml.
 
 It is held while the archive is listed, because of two probes of the same dates the later one must
-be written last, or it would be refused. It is no lock on the file: a writer waits in the store for
-the few seconds in which another one writes (`connections`), so a further dataset is listed at the
-same time, and what follows from the rows needs no place in any pool.
+be written last, or it would be refused. It is not a lock on the file: a writer waits for the few
+seconds in which another one writes (`record.connection`), so a further dataset is listed at the
+same time.
 """
 
 

@@ -52,7 +52,7 @@ publish = dg.define_asset_job(
 backup = dg.define_asset_job(
     "backup",
     dg.AssetSelection.assets("record_backup"),
-    description="Copy the record into AVAILABILITY_BACKUP_DIR and prove the copy.",
+    description="Copy the record into AVAILABILITY_BACKUP_DIR and verify the copy.",
 )
 
 

@@ -4,7 +4,7 @@ It reads what happened from Dagster's history; `alerts` decides what is worth a 
 it.
 
 Why no `run_failure_sensor`: it is called once per run and moves on whatever became of the
-message, so a mail server that is down loses the alert for good; it looks at five runs a tick, so
+message, so a mail server that is down loses the alert for good; it reads five runs a tick, so
 a backfill with 300 failed runs is 300 messages over half an hour; and it neither sees runs of the
 CLI nor failed checks that block nothing, whose runs are successes. So: one plain sensor over
 Dagster's run events, whose cursor remembers what was announced and what is still to be sent. The

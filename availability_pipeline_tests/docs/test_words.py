@@ -62,23 +62,9 @@ def test_the_documents_are_in_plain_words(page: Path) -> None:
     assert found(prose(page)) == []
 
 
-LEFT = {
-    "orchestration/assets.py": 3,
-    "orchestration/instance/launcher.py": 2,
-    "orchestration/instance/ticks.py": 1,
-    "orchestration/launch.py": 3,
-    "orchestration/processes.py": 1,
-    "orchestration/schedules.py": 2,
-    "orchestration/sensors.py": 1,
-}
-"""What is still to be written in other words, and how often: no module gets more."""
-
-
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_package_speaks_in_plain_words(module: Path) -> None:
-    words = found(texts(module))
-    name = module.relative_to(ROOT / "availability_pipeline").as_posix()
-    assert len(words) <= LEFT.get(name, 0), words
+    assert found(texts(module)) == []
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def opened(home: Path) -> dg.DagsterInstance:
     Dagster copies a run's stdout and stderr for the UI, with four processes more. They inherit the
     signals that the command ignores: without SIGTERM (`trap '' TERM`) Dagster waited 60 s for two
     `tail` that never end and keep the command's output open. For what daemon and UI launch the
-    copies stay: there the last words of a run that crashed are of use, and nobody sees a terminal.
+    copies stay: there is no terminal, and the last words of a run that crashed are of use.
     """
     return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=_UNCAPTURED))
 
@@ -137,7 +137,7 @@ def is_alive(pid: int, before: float) -> bool:
 
 
 def vanished(instance: dg.DagsterInstance, run_id: str) -> bool:
-    """Whether the run's process is known to be gone; False when that cannot be told."""
+    """Whether the run's process is known to be gone; False when that is unknown."""
     record = instance.get_run_record_by_id(run_id)
     if record is None or _tag(record.dagster_run.tags, HOST_TAG) != platform.node():
         return False
@@ -156,7 +156,7 @@ def vanished(instance: dg.DagsterInstance, run_id: str) -> bool:
 
 
 def mark_vanished(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
-    """Mark a run whose process is gone as failed, unless somebody else just did."""
+    """Mark a run whose process is gone as failed, unless another process just did."""
     now = instance.get_run_by_id(run.run_id)
     if now is None or now.is_finished:
         return

@@ -2,8 +2,8 @@
 
 There are 2,240 runs a year. But to Dagster a partition is materialised because some run's event
 says so: with the last such run its partition would be called missing. So a run goes only when it is
-old, ended, and each of its partitions was materialised again later, as by the look at late arrivals
-that found its files. The record forgets nothing.
+old, ended, and each of its partitions was materialised again later, as by the late-arrivals
+run that found its files. The record forgets nothing.
 
 Stands on:
     dagster._core.instance.instance.DagsterInstance.compute_log_manager

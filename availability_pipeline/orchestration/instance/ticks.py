@@ -21,7 +21,7 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 class ScheduleState:
     """One schedule; `last_outcome` is success, failure, skipped or started, or None.
 
-    `optional` ones are off until somebody switches them on.
+    `optional` ones are off until they are switched on.
     """
 
     name: str
