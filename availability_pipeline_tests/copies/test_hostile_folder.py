@@ -106,7 +106,7 @@ def test_make_starts_python_without_the_folder_among_its_imports():
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
 def test_our_own_interpreter_is_started_with_the_safe_path(path):
     for line in path.read_text(encoding="utf-8").splitlines():
-        if re.search(r"sys\.executable, ", line):
+        if re.search(r"\[sys\.executable, ", line):
             # `-I`, isolated, has what `-P` does in it.
             assert re.search(r'\[sys\.executable, "-(P|I)", ', line), line
 

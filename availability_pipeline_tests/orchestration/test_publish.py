@@ -86,6 +86,10 @@ def test_each_update_is_published_once_and_a_failed_one_is_not(world, monkeypatc
     assert sensor_tick(world, first.cursor).run_requests == []
     world.archive.fails = False
     assert world.run(START, START, job="late_arrivals").success
+    assert sensor_tick(world, first.cursor).run_requests == []  # nothing has changed
+    size, time = world.archive.files["AUSDT"][START]
+    world.archive.files["AUSDT"][START] = (size + 1, time)
+    assert world.run(START, START, job="late_arrivals").success
     second = sensor_tick(world, first.cursor)
     assert len(second.run_requests) == 1
     keys = {first.run_requests[0].run_key, second.run_requests[0].run_key}
