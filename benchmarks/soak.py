@@ -34,6 +34,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.scheduler.instigation import InstigatorStatus, InstigatorType
 
+from availability_pipeline import settings
 from availability_pipeline.archive.datasets import FIRST_DATE
 from availability_pipeline.orchestration.beta import without_beta_warnings
 from availability_pipeline.record import connection
@@ -81,17 +82,16 @@ class Soak:
         folder: gets home, record and backups.
         seed: of what happens.
         minutes: for how long things happen.
-        day: minutes in a day of the schedules.
-        pause: seconds between two actions, on the average.
         grace: seconds in which it must be alive again, or say no.
+        short: all that lasts is shorter, and nothing happens to dates before the look-back.
     """
 
     def __init__(
-        self, folder: Path, seed: int, minutes: float, *, day: int = 4, pause: float = 8.0,
-        grace: float = 60.0,
-    ) -> None:  # fmt: skip
-        self._folder, self._minutes = folder, minutes
-        self._rng, self._pause, self._grace, self._day = random.Random(seed), pause, grace, day
+        self, folder: Path, seed: int, minutes: float, *, grace: float = 60.0, short: bool = False
+    ) -> None:
+        self._folder, self._minutes, self._short = folder, minutes, short
+        self._rng, self._grace = random.Random(seed), grace
+        self._pause, self._day, self._scale = (3.0, 2, 0.3) if short else (8.0, 4, 1.0)
         self._began = time.monotonic()
         self._later: list[tuple[float, str, Callable[[], None]]] = []
         self._commands: list[subprocess.Popen[str]] = []
@@ -99,7 +99,21 @@ class Soak:
         self._clock = folder / "clock"
         self._home = folder / "home"
         self._home.mkdir(parents=True)
+        if short:
+            self._monitor_sooner()
         self.outcome = Outcome()
+
+    def _monitor_sooner(self) -> None:
+        """Let a killed run be noticed at once, and one that never began after 90 s."""
+        text = settings.shipped_config().read_text()
+        for name, was, becomes in (
+            ("poll_interval_seconds", 15, 3),
+            ("free_slots_after_run_end_seconds", 15, 3),
+            ("start_timeout_seconds", 180, 90),
+        ):
+            assert f"{name}: {was}" in text
+            text = text.replace(f"{name}: {was}", f"{name}: {becomes}")
+        (self._home / "dagster.yaml").write_text(text)
 
     def say(self, text: str) -> None:
         """A line with its time."""
@@ -109,10 +123,13 @@ class Soak:
     def run(self) -> Outcome:
         """All of it."""
         with ExitStack() as stack:
-            self.archive = stack.enter_context(soak_archive.serving(DAYS))
+            self.archive = stack.enter_context(
+                soak_archive.serving(LOOK_BACK if self._short else DAYS)
+            )
             self.targets = [stack.enter_context(receiving()) for _ in range(2)]
             self.tree = Tree(self._home, self._environment(), _free_port())
-            self.judge = Judge(self.tree, self.say, self._grace)
+            patience = 60 * self._scale
+            self.judge = Judge(self.tree, self.say, self._grace, patience)
             stack.callback(self.tree.end)
             stack.callback(self.judge.stop)
             self.tree.start()
@@ -125,13 +142,16 @@ class Soak:
 
     def _environment(self) -> dict[str, str]:
         foreign = ("AVAILABILITY_", "DAGSTER_", "SOAK_")
+        more = {
+            "AVAILABILITY_BACKUP_DIR": str(self._folder / "backups"),
+            "AVAILABILITY_PUBLISH_URL": str(self._folder / "published"),
+        }
         return {
             **{k: v for k, v in os.environ.items() if not k.startswith(foreign)},
             "AVAILABILITY_DB": str(self._folder / "record.duckdb"),
             "AVAILABILITY_S3_ENDPOINT": self.archive.endpoint,
             "AVAILABILITY_S3_TIMEOUT_SECONDS": "5",
-            "AVAILABILITY_BACKUP_DIR": str(self._folder / "backups"),
-            "AVAILABILITY_PUBLISH_URL": str(self._folder / "published"),
+            **({} if self._short else more),
             "AVAILABILITY_REPORT_DIR": str(self._folder / "report"),
             "AVAILABILITY_ALERT_URLS": " ".join(target.url for target in self.targets),
             "NO_PROXY": "127.0.0.1",
@@ -166,6 +186,9 @@ class Soak:
         self.outcome.done[kind] += 1
         self.say(f"{kind}{': ' if text else ''}{text}")
 
+    def _lasts(self, least: float, most: float) -> float:
+        return self._scale * self._rng.uniform(least, most)
+
     def _in(self, seconds: float, what: str, then: Callable[[], None]) -> None:
         self._later.append((time.monotonic() + seconds, what, then))
 
@@ -178,7 +201,9 @@ class Soak:
 
     def _kill(self) -> None:
         kind = self._rng.choice((*LASTING, *SHORT, *SHORT, "keeper and services", "all at once"))
-        patience, delay = (30, self._rng.uniform(0, 3)) if kind in SHORT else (0, 0.0)
+        patience, delay = (0.0, 0.0)
+        if kind in SHORT:
+            patience, delay = 30 * self._scale, self._rng.uniform(0, 3)
         if kind not in SHORT and self._rng.random() < 0.8:
             # A death while it is starting is another one's business most of the time.
             self._until(90, lambda: self.judge.whole)
@@ -199,7 +224,7 @@ class Soak:
         return [process for one in kind.split(" and ") for process in there.get(one, ())]
 
     def _cancel(self) -> None:
-        self._on_a_run("cancel a run", CANCEL, ("STARTED", "STARTING", "QUEUED"), 30)
+        self._on_a_run("cancel a run", CANCEL, ("STARTED", "STARTING", "QUEUED"), 30 * self._scale)
 
     def _retry(self) -> None:
         self._on_a_run("retry a failed run", RETRY, ("FAILURE",), 0)
@@ -212,8 +237,9 @@ class Soak:
                 if found := [run for run in runs if run["status"] in states]:
                     run = found[0]
                     answer = next(iter(self._ask(query, id=run["runId"]).values()))
-                    text = f"{run['jobName']} {run['runId'][:8]}: {answer['__typename']}"
-                    return self._do(kind, text)
+                    done = answer["__typename"].endswith("Success")
+                    text = f"{run['jobName']} {run['runId'][:8]}"
+                    return self._do(kind if done else f"{kind}, refused", text)
             except (OSError, KeyError, ValueError, TypeError):
                 return self._do(f"{kind}, but the UI does not answer")
             if time.monotonic() >= until:
@@ -240,7 +266,7 @@ class Soak:
             self._in(delay, f"`update manual` is {fate}", lambda: process.send_signal(number))
 
     def _clock_step(self) -> None:
-        step, seconds = self._rng.choice(STEPS), self._rng.uniform(20, 90)
+        step, seconds = self._rng.choice(STEPS), self._lasts(20, 90)
         self._do("step of the clock", f"by {step} s for {seconds:.0f} s")
         self._set_clock(step)
         self._in(seconds, "the clock is right", lambda: self._set_clock(0))
@@ -251,7 +277,7 @@ class Soak:
         new.replace(self._clock)
 
     def _archive_clock_step(self) -> None:
-        step, seconds = self._rng.choice(STEPS), self._rng.uniform(20, 90)
+        step, seconds = self._rng.choice(STEPS), self._lasts(20, 90)
         self._do("step of the archive's clock", f"by {step} s for {seconds:.0f} s")
         self.archive.seconds_ahead = step
         self._in(seconds, "the archive's clock is right", lambda: self._set_archive_clock())
@@ -260,7 +286,7 @@ class Soak:
         self.archive.seconds_ahead = 0.0
 
     def _archive_fault(self) -> None:
-        fault, seconds = self._rng.choice(soak_archive.FAULTS), self._rng.uniform(10, 75)
+        fault, seconds = self._rng.choice(soak_archive.FAULTS), self._lasts(10, 75)
         self._do(f"archive: {fault}", f"for {seconds:.0f} s")
         self.archive.fault = fault
         self._in(seconds, "the archive is well", lambda: self._set_fault())
@@ -269,11 +295,12 @@ class Soak:
         self.archive.fault = None
 
     def _archive_change(self) -> None:
-        self._do("change in the archive", self.archive.change(self._rng, LOOK_BACK))
+        before = 0.0 if self._short else 0.2
+        self._do("change in the archive", self.archive.change(self._rng, LOOK_BACK, before))
 
     def _target(self) -> None:
         number, mode = self._rng.randrange(len(self.targets)), self._rng.choice(TARGET_MODES)
-        seconds = self._rng.uniform(20, 75)
+        seconds = self._lasts(20, 75)
         target = self.targets[number]
         target.seconds = self._rng.uniform(1, 8)
         target.mode = mode
@@ -298,6 +325,7 @@ class Soak:
             if said == "never said no":  # and so `stop` has not found it
                 self.tree.kill(*_all(self.tree))
             self.tree.start()
+            self.judge.clear_no.clear()  # said of what was there before
 
     def _until(self, seconds: float, what: Callable[[], bool]) -> bool:
         until = time.monotonic() + seconds
@@ -330,22 +358,26 @@ class Soak:
         for process in self._commands:
             process.communicate(timeout=CALM)
         self._wait("it does not run", lambda: self.judge.whole)
-        self._wait(
-            "no scheduled update succeeded",
-            lambda: any(
-                r.dagster_run.job_name == "late_arrivals" and r.dagster_run.is_success
-                for r in _records(self._home) if r.create_timestamp.timestamp() > quiet
-            ),
-        )  # fmt: skip
         yesterday = dt.datetime.now(dt.UTC).date() - dt.timedelta(1)
+        first = FIRST_DATE
+        if self._short:
+            first = yesterday - dt.timedelta(LOOK_BACK - 1)
+        else:
+            self._wait("no scheduled update succeeded", lambda: self._updated(quiet))
         code, _, errors = self.tree.command(
-            "backfill", "--start", str(FIRST_DATE), "--end", str(yesterday)
+            "backfill", "--start", str(first), "--end", str(yesterday)
         )
         if code:
             self.outcome.verdicts["it came to rest"].append(f"backfill: {errors[-300:]}")
+        self._wait("`running` never said yes", lambda: self.judge.ask("running"))
         self._stop_schedules()
         self._wait("runs have not ended", lambda: not _unfinished(_records(self._home)))
         self._wait("alerts are still waiting", lambda: self._told_all())
+
+    def _updated(self, since: float) -> bool:
+        runs = [r.dagster_run for r in _records(self._home)
+                if r.create_timestamp.timestamp() > since]  # fmt: skip
+        return any(run.job_name == "late_arrivals" and run.is_success for run in runs)
 
     def _stop_schedules(self) -> None:
         """As in the UI under Automation: the last run is to end before all of it is stopped."""
@@ -599,17 +631,13 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--minutes", type=float, help="for how long things happen (60)")
     options.add_argument("--seed", type=int, default=1, help="of what happens")
-    options.add_argument("--quick", action="store_true", help="1.5 minutes, a day of one minute")
+    options.add_argument("--quick", action="store_true", help="a minute, and a short day")
     options.add_argument("--symbols", type=int, help=argparse.SUPPRESS)  # it has its own
     options.add_argument("--keep", type=Path, help="keep home and record in this new folder")
     arguments = options.parse_args()
-    minutes = arguments.minutes or (1.5 if arguments.quick else 60)
+    minutes = arguments.minutes or (0.75 if arguments.quick else 60)
     with _folder(arguments.keep) as folder:
-        soak = Soak(
-            folder, arguments.seed, minutes, day=1 if arguments.quick else 4,
-            pause=4 if arguments.quick else 8,
-        )  # fmt: skip
-        outcome = soak.run()
+        outcome = Soak(folder, arguments.seed, minutes, short=arguments.quick).run()
     title = f"Soak: {minutes:g} minutes, seed {arguments.seed}"
     show(title, table(outcome), quick=arguments.quick)
     for what, wrong in outcome.verdicts.items():

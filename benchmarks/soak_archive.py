@@ -68,10 +68,16 @@ class Archive:
                 for date, file in files.items()
             }
 
-    def change(self, rng: random.Random, look_back: int) -> str:
-        """Let something happen to it; says what. Most of it is within the last dates."""
+    def change(self, rng: random.Random, look_back: int, before: float) -> str:
+        """Let something happen to it; says what.
+
+        Args:
+            rng: says what.
+            look_back: within so many dates, mostly.
+            before: share of what happens to any date.
+        """
         now = dt.datetime.now(dt.UTC).replace(microsecond=0)
-        reach = look_back if rng.random() < 0.8 else (self.last - self.first).days
+        reach = (self.last - self.first).days if rng.random() < before else look_back
         date = self.last - rng.randrange(reach) * DAY
         kind = rng.choice(("put", "put", "replace", "take away", "list"))
         if kind == "list" and self._unlisted:

@@ -160,16 +160,18 @@ class Judge:
 
     Attributes:
         grace: seconds that it may take to be alive again, or to say that it is not.
+        patience: seconds after which people heed a no, and start it again.
         wrong: what was said, and what was true.
         answers: how often each answer was given.
         longest: seconds until it was whole again by itself, at most.
         doubled: how often there were two daemons.
-        clear_no: it is not whole, for longer than the grace, and `running` says so.
+        clear_no: it is not whole, for longer than the patience, and `running` says so.
     """
 
     tree: Tree
     say: Callable[[str], None]
     grace: float = 60.0
+    patience: float = 60.0
     pause: float = 10.0
     wrong: list[str] = field(default_factory=list)
     answers: Counter[str] = field(default_factory=Counter)
@@ -223,7 +225,7 @@ class Judge:
     def ask(self, what: str) -> bool:
         """Ask once, and judge the answer."""
         state, since = self.steady()
-        certain = time.monotonic() - since > self.grace
+        lasted = time.monotonic() - since
         if what == "status":
             code, out, errors = self.tree.command("status", "--json")
             answer = json.loads(out) if out.startswith("{") else {}
@@ -236,7 +238,8 @@ class Judge:
         if code not in (0, 1) or "Traceback" in errors:
             self._note(f"{what} ended with {code}: {said}")
         # The same before and after, and all the while.
-        certain = certain and self.steady() == (state, since)
+        steady = self.steady() == (state, since)
+        certain = steady and lasted > self.grace
         if certain and state != UNWATCHED and yes != (state == WHOLE):
             there = self.tree.processes().items()
             self._note(
@@ -244,7 +247,9 @@ class Judge:
                 f"{time.monotonic() - since:.0f} s: "
                 + ", ".join(f"{kind} {len(found)}" for kind, found in sorted(there))
             )
-        if certain and state != WHOLE and not yes and what == "running":
+        # What is only just starting is let start, on a busy machine too.
+        patience = self.patience if self.tree.killed else processes.STARTS_WITHIN
+        if steady and lasted > patience and state != WHOLE and not yes:
             self.clear_no.set()
         self.answers[f"{what}: {'yes' if yes else 'no'}{'' if certain else ', meanwhile'}"] += 1
         return yes
