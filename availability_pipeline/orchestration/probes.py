@@ -21,6 +21,7 @@ from availability_pipeline.errors import LostRecordError
 from availability_pipeline.orchestration.outcomes import one_line_failures
 from availability_pipeline.orchestration.partitions import (
     DAILY_AVAILABILITY,
+    range_tags,
     span_of,
     yesterday,
 )
@@ -189,9 +190,12 @@ def probe_again(
     reporter: dg.ResourceParam[Reporter],
 ) -> None:
     """Probe dates again; report the partitions that changed or that Dagster does not know."""
-    start, end = span_of(context.run.tags) or dates_by_default(
-        context.job_name, yesterday(clock.now()), limits
-    )
+    dates = span_of(context.run.tags)
+    if dates is None:
+        dates = dates_by_default(context.job_name, yesterday(clock.now()), limits)
+        # The list of runs and the alerts read them there.
+        context.instance.add_run_tags(context.run_id, range_tags(*dates))
+    start, end = dates
     done = probe(context, config, start, end, duckdb, archive, clock, limits, reporter)
     where = {DATABASE: dg.MetadataValue.path(duckdb.path())}
     # Those that Dagster does not know, too: its history may have been lost, or be another one.
@@ -210,6 +214,12 @@ def probe_again(
         for name, metadata in of.items():
             context.log_event(dg.AssetMaterialization(name, metadata=metadata))
     context.log.info(f"{len(done.changed)} partitions changed, {len(to_report)} reported")
+
+
+def work_of(step_key: str) -> str:
+    """A step's key; the same for the two ways to probe, as one repairs what the other failed at."""
+    probes = DAILY_AVAILABILITY.to_python_identifier()
+    return probes if step_key == probe_again.name else step_key
 
 
 @dg.job

@@ -28,7 +28,7 @@ from availability_pipeline.alerts.rules import ALWAYS, Event, Message, Span
 from availability_pipeline.masking import mask_target
 from availability_pipeline.orchestration.instance.run_log import failure_reason, job_label
 from availability_pipeline.orchestration.partitions import span_of
-from availability_pipeline.orchestration.probes import late_arrivals
+from availability_pipeline.orchestration.probes import late_arrivals, work_of
 from availability_pipeline.orchestration.resources import Clock
 from availability_pipeline.settings import Settings
 
@@ -213,7 +213,7 @@ def _events_of(
         elif event.is_step_failure:
             failure = failure or event
         elif event.step_key:
-            steps.add(event.step_key)
+            steps.add(work_of(event.step_key))
     name = job_label(run.job_name, run.asset_selection or ())
     ended = entry.get_dagster_event()
     if ended.event_type == dg.DagsterEventType.RUN_SUCCESS:
@@ -223,7 +223,7 @@ def _events_of(
             run_id=run.run_id,
             name=name,
             span=span,
-            step=failure.step_key if failure else None,
+            step=work_of(failure.step_key) if failure and failure.step_key else None,
             error=failure_reason(failure or ended),
             moving=run.job_name == late_arrivals.name,
         )

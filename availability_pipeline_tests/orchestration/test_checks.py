@@ -16,6 +16,7 @@ from availability_pipeline.orchestration import checks, schedules
 from availability_pipeline.orchestration import runs as health
 from availability_pipeline.orchestration.code_location import build_defs
 from availability_pipeline.orchestration.partitions import DAILY_AVAILABILITY, range_tags
+from availability_pipeline.orchestration.probes import probe_again
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB
 from availability_pipeline.quality import checks as standing
 from availability_pipeline.record import write as store
@@ -310,8 +311,12 @@ def test_every_schedule_that_looks_at_the_archive_counts_as_an_update():
         schedule.name
         for schedule in schedules.schedules(settings.load())
         for job in schedules.jobs(settings.load())
-        if job.name == schedule.job_name and isinstance(job, UnresolvedAssetJobDefinition)
-        if DAILY_AVAILABILITY in job.selection.resolve(graph)
+        if job.name == schedule.job_name
+        if (
+            DAILY_AVAILABILITY in job.selection.resolve(graph)
+            if isinstance(job, UnresolvedAssetJobDefinition)
+            else probe_again in job.all_node_defs
+        )
     }
     assert looking == set(health.UPDATE_SCHEDULES)
 

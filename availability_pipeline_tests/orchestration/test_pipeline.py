@@ -267,8 +267,9 @@ def test_launched_by_hand_a_job_takes_its_own_dates(world, job, start):
     world.archive.list_range = lambda first, last, *rest: (
         asked.append((first, last)) or listed(max(first, START), last, *rest)
     )
-    world.execute(job)
+    run = world.instance.get_run_by_id(world.execute(job).run_id)
     assert asked == [(start, D(2024, 1, 31))]
+    assert run.tags["dates"] == f"{start} to 2024-01-31"
 
 
 def relist(world):

@@ -222,6 +222,7 @@ def test_no_user_password_or_query_survives_masking(secret):
 OWN_WORDS = {
     "settled_at": "SQL of our own; its argument is a column's name",
     "settled_probes": "SQL of our own",
+    "url_sql": "of datasets.Dataset: its own prefix and interval, and columns' names",
     "status_sql": "SQL of our own; its argument is an alias",
     "holes_sql": "SQL of our own; its argument is a relation of our own",
     "outages": "in standing: a SELECT of our own",
