@@ -34,6 +34,9 @@ BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 # A name or an IPv4 address or an IPv6 one in brackets, perhaps with a port; no pattern, no scheme.
 _HOST = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
+DEFINITIONS = "availability_pipeline.definitions"
+"""The module that Dagster loads, and the name that it knows the code location by."""
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 

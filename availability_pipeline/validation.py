@@ -3,7 +3,7 @@
 from availability_pipeline.validation import CompletenessValidator, ContinuityValidator
 
 with ContinuityValidator() as validator:
-missing = validator.check_continuity()
+    missing = validator.check_continuity()
 """
 
 import datetime as dt
@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from availability_pipeline import queries, settings
 from availability_pipeline.archive.datasets import FIRST_DATE
-from availability_pipeline.dates import DateLike, as_date, as_range, spans
+from availability_pipeline.dates import DateLike, as_date, as_range
 from availability_pipeline.quality import rules
 from availability_pipeline.queries.answers import ask, require_any
 from availability_pipeline.queries.arguments import checked
@@ -36,10 +36,6 @@ def default_range(
     minutes = settings.load().slo_freshness_minutes
     due = rules.due_date(now or dt.datetime.now(dt.UTC), minutes)
     return as_range(FIRST_DATE if start is None else start, due if end is None else end)
-
-
-runs = spans
-"""Dates as stretches: first and last of each."""
 
 
 @dataclass(frozen=True)

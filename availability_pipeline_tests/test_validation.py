@@ -5,6 +5,7 @@ import datetime as dt
 import pytest
 
 from availability_pipeline import queries
+from availability_pipeline.dates import spans
 from availability_pipeline.errors import MissingDatabaseError
 from availability_pipeline.record import write as store
 from availability_pipeline.record.connection import writer
@@ -13,7 +14,6 @@ from availability_pipeline.validation import (
     CompletenessValidator,
     ContinuityValidator,
     default_range,
-    runs,
 )
 from availability_pipeline_tests.support.helpers import D, days, flat, make_listing, published
 
@@ -123,5 +123,5 @@ def test_a_missing_database_and_a_bad_setting_are_one_line(tmp_path, monkeypatch
 
 
 def test_dates_are_put_together_into_stretches():
-    assert runs([]) == []
-    assert runs([*days(START, D(2024, 1, 3)), END]) == [(START, D(2024, 1, 3)), (END, END)]
+    assert spans([]) == []
+    assert spans([*days(START, D(2024, 1, 3)), END]) == [(START, D(2024, 1, 3)), (END, END)]

@@ -139,6 +139,7 @@ def main() -> None:
         Row(
             f"after each of {weeks} weeks, older runs deleted",
             ", ".join(f"{one / 1e6:.1f}" for one in sizes) + " MB", f"{kept} runs left",
+            "two weeks' runs", kept <= 2 * sum(map(len, spent.values())) / weeks,
         ),
         Row(
             "partitions still known as materialised", f"{materialised:,}", f"of {dates:,}",

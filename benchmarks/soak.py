@@ -224,7 +224,7 @@ class Soak:
         return [process for one in kind.split(" and ") for process in there.get(one, ())]
 
     def _cancel(self) -> None:
-        self._on_a_run("cancel a run", CANCEL, ("STARTED", "STARTING", "QUEUED"), 30 * self._scale)
+        self._on_a_run("cancel a run", CANCEL, ("STARTED", "QUEUED"), 30 * self._scale)
 
     def _retry(self) -> None:
         self._on_a_run("retry a failed run", RETRY, ("FAILURE",), 0)

@@ -67,12 +67,15 @@ class Journal:
         """
         if self._file is None:
             return
-        if self.unfinished(cursor) is None:
-            self._file.truncate(0)  # that one's cursor has been stored
         entry = _Entry(cursor=_hash(cursor), state=state, due=tuple(due), keys=tuple(keys))
-        # The line before may have been cut off.
-        os.write(self._file.fileno(), f"\n{entry.model_dump_json()}\n".encode())
-        os.fsync(self._file.fileno())
+        try:
+            if self.unfinished(cursor) is None:
+                self._file.truncate(0)  # that one's cursor has been stored
+            # The line before may have been cut off.
+            os.write(self._file.fileno(), f"\n{entry.model_dump_json()}\n".encode())
+            os.fsync(self._file.fileno())
+        except OSError:  # as where it cannot be opened: send all the same
+            self._file = None
 
     def _lines(self) -> list[str]:
         if self._file is None:

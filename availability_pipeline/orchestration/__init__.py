@@ -14,6 +14,7 @@ __all__ = [
     "launch",
     "outcomes",
     "partitions",
+    "probes",
     "processes",
     "resources",
     "runs",

@@ -28,7 +28,7 @@ from availability_pipeline.orchestration.probes import (
 )
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB, Clock, Reporter
 from availability_pipeline.record.schema import COLUMNS, TABLE
-from availability_pipeline.report import data as report_load
+from availability_pipeline.report import data as recorded
 from availability_pipeline.report import draw
 from availability_pipeline.report.style import TITLES
 from availability_pipeline.settings import Settings
@@ -304,9 +304,9 @@ def availability_report(
     limits: dg.ResourceParam[Settings],
 ) -> dg.MaterializeResult[None]:
     """Read the record, let go of it, draw."""
-    with one_line_failures(report_load.EmptyRecordError, draw.ReportError):
+    with one_line_failures(recorded.EmptyRecordError, draw.ReportError):
         with duckdb.get_reader() as con:
-            data = report_load.load(con, threshold=limits.slo_completeness, drawn_at=clock.now())
+            data = recorded.load(con, threshold=limits.slo_completeness, drawn_at=clock.now())
         drawn = draw.write(data, limits.report_path, small=True, record=limits.db_path)
     return dg.MaterializeResult(
         metadata={

@@ -18,6 +18,7 @@ from pydantic import Field
 from availability_pipeline.archive.datasets import FIRST_DATE
 from availability_pipeline.archive.listing import Archive
 from availability_pipeline.errors import LostRecordError
+from availability_pipeline.orchestration.instance import materialisations
 from availability_pipeline.orchestration.outcomes import one_line_failures
 from availability_pipeline.orchestration.partitions import (
     DAILY_AVAILABILITY,
@@ -198,28 +199,54 @@ def probe_again(
     start, end = dates
     done = probe(context, config, start, end, duckdb, archive, clock, limits, reporter)
     where = {DATABASE: dg.MetadataValue.path(duckdb.path())}
-    # Those that Dagster does not know, too: its history may have been lost, or be another one.
-    known = context.instance.get_materialized_partitions(DAILY_AVAILABILITY)
-    unknown = [row for row in done.dates if str(row["date"]) not in known]
-    to_report = {row["date"]: row for row in (*unknown, *done.changed)}
+    # Not only what this write changed: a run may have ended between its write and its reports, an
+    # update changes dates that are not its own, and Dagster's history may have been lost.
+    shown = _shown(context.instance, {str(row["date"]) for row in done.dates})
+    differ = [row for row in done.dates if shown.get(str(row["date"])) != _lasting(numbers(row))]
+    to_report = {row["date"]: row for row in (*differ, *done.changed)}
+    if to_report:
+        # Read before anything is reported: where that fails, the next run reports all of it.
+        with one_line_failures(), duckdb.get_reader() as con:
+            of = {name: {**count(con), **where} for name, count in DERIVED.items()}
+        for name, metadata in of.items():
+            context.log_event(dg.AssetMaterialization(name, metadata=metadata))
     for row in to_report.values():
         context.log_event(
             dg.AssetMaterialization(
                 DAILY_AVAILABILITY, partition=str(row["date"]), metadata={**numbers(row), **where}
             )
         )
-    if to_report:
-        with one_line_failures(), duckdb.get_reader() as con:
-            of = {name: {**count(con), **where} for name, count in DERIVED.items()}
-        for name, metadata in of.items():
-            context.log_event(dg.AssetMaterialization(name, metadata=metadata))
     context.log.info(f"{len(done.changed)} partitions changed, {len(to_report)} reported")
 
 
-def work_of(step_key: str) -> str:
-    """A step's key; the same for the two ways to probe, as one repairs what the other failed at."""
-    probes = DAILY_AVAILABILITY.to_python_identifier()
-    return probes if step_key == probe_again.name else step_key
+_LASTING = frozenset(
+    {"expected", "available", "pending", "new_listings", "lag_p50_hours", "lag_p95_hours"}
+)
+"""The numbers that say something of a date. The others are of one probe, follow from these, or grow
+on all dates with each newly known symbol, which is absent there."""
+
+
+def _lasting(metadata: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in metadata.items() if name in _LASTING}
+
+
+def _shown(instance: dg.DagsterInstance, partitions: set[str]) -> dict[str, dict[str, object]]:
+    """The lasting numbers that Dagster shows of each of these partitions that it knows."""
+    found = {}
+    for record in materialisations.latest(instance, DAILY_AVAILABILITY, partitions):
+        event = record.asset_materialization
+        if event and event.partition:
+            found[event.partition] = _lasting({k: v.value for k, v in event.metadata.items()})
+    return found
+
+
+PROBING = DAILY_AVAILABILITY.to_python_identifier()
+"""The step of an update that probes."""
+
+
+def work_of(step_key: str) -> set[str]:
+    """What a step that ended well has done: `probe_again` does all that an update's steps do."""
+    return {PROBING, *DERIVED} if step_key == probe_again.name else {step_key}
 
 
 @dg.job

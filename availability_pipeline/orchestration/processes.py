@@ -33,7 +33,7 @@ from availability_pipeline.orchestration import services
 STARTS_WITHIN = 180
 """Seconds; it takes 10 on two cores."""
 
-GROUP_ENDS_WITHIN = 6
+GROUP_ENDS_WITHIN = services.ENDS_WITHIN + 2
 """Seconds from SIGTERM to SIGKILL."""
 
 

@@ -28,7 +28,12 @@ from availability_pipeline.alerts.rules import ALWAYS, Event, Message, Span
 from availability_pipeline.masking import mask_target
 from availability_pipeline.orchestration.instance.run_log import failure_reason, job_label
 from availability_pipeline.orchestration.partitions import span_of
-from availability_pipeline.orchestration.probes import late_arrivals, work_of
+from availability_pipeline.orchestration.probes import (
+    PROBING,
+    late_arrivals,
+    probe_again,
+    work_of,
+)
 from availability_pipeline.orchestration.resources import Clock
 from availability_pipeline.settings import Settings
 
@@ -204,7 +209,8 @@ def _events_of(
     ]
     dates = span_of(run.tags)
     span = Span(start=dates[0], end=dates[1]) if dates else ALWAYS
-    steps, failure = set(), None
+    steps: set[str] = set()
+    failure = None
     for event in events:
         if event is None:
             continue
@@ -213,7 +219,8 @@ def _events_of(
         elif event.is_step_failure:
             failure = failure or event
         elif event.step_key:
-            steps.add(work_of(event.step_key))
+            steps |= work_of(event.step_key)
+    key = failure.step_key if failure else None
     name = job_label(run.job_name, run.asset_selection or ())
     ended = entry.get_dagster_event()
     if ended.event_type == dg.DagsterEventType.RUN_SUCCESS:
@@ -223,7 +230,7 @@ def _events_of(
             run_id=run.run_id,
             name=name,
             span=span,
-            step=work_of(failure.step_key) if failure and failure.step_key else None,
+            step=PROBING if key == probe_again.name else key,
             error=failure_reason(failure or ended),
             moving=run.job_name == late_arrivals.name,
         )

@@ -22,7 +22,7 @@ from availability_pipeline import files, settings
 QUIET_WEBSERVER = ("--dagster-log-level", "warning", "--code-server-log-level", "warning")
 QUIET_DAEMON = ("--log-level", "warning", "--code-server-log-level", "warning")
 
-DEFINITIONS = "availability_pipeline.definitions"
+DEFINITIONS = settings.DEFINITIONS
 """The module that webserver and daemon load; the soak (benchmarks/) has one with other times."""
 
 EVERY = 0.5

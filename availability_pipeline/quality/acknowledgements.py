@@ -135,13 +135,13 @@ def _require_missing(con: Connection, date: dt.date, symbol: str | None) -> None
         return
     found = ask(
         con,
-        """SELECT first_available, last_available,
+        """SELECT first_available,
             (SELECT count(*) FROM daily_availability
              WHERE date = $date AND symbol = $symbol AND available) AS there
         FROM symbol_listings WHERE symbol = $symbol""",
         {"date": date, "symbol": symbol},
     ).rows
-    first, _, there = found[0] if found else (None, None, 0)
+    first, there = found[0] if found else (None, 0)
     if there:
         raise AcknowledgementError(
             f"{symbol} has a file of {date}: there is nothing to acknowledge"

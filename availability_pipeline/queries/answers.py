@@ -2,8 +2,8 @@
 
 LookupError
 └─ QueryError              the record cannot answer; the text says why, in one line
-├─ NotProbedError      a date was never probed: unknown, which is not absent
-└─ UnknownSymbolError  no such symbol is recorded; the text names the nearest
+   ├─ NotProbedError       a date was never probed: unknown, which is not absent
+   └─ UnknownSymbolError   no such symbol is recorded; the text names the nearest
 """
 
 import datetime as dt

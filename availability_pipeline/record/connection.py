@@ -297,7 +297,6 @@ def _converted(
     """
     with closing(con):
         require_ours(con)
-        require_ours(con)
         with suppress(MissingDatabaseError):  # empty: its first writer ended before it wrote
             check_schema(con, older_too=True)
         try:
@@ -380,7 +379,7 @@ class Patience:
                 f"{self._path} was kept open by another process for more than {self._seconds:g} s; "
                 f"try again later, or raise AVAILABILITY_DB_WAIT_SECONDS{self._ending}"
             )
-        # A write takes 0.1 s for a day and some seconds for all history; the jitter keeps twenty
+        # A write takes 0.3 s for a day and some seconds for all history; the jitter keeps twenty
         # waiting processes from knocking at the same moment.
         time.sleep(min(left, self._pause * random.uniform(0.5, 1.5)))  # noqa: S311 - not cryptography
         self._pause = min(self._pause * 1.5, 0.5)

@@ -46,7 +46,8 @@ class Update:
         result: what was written of it.
         dates: each date of the range, by date: its row of `daily_summary`, and how many files
             `appeared`, were `replaced` or `vanished`.
-        changed: the same of each date, of the range or not, of which that row or a file changed.
+        changed: the same of each date, of the range or not, of which a file or that row changed;
+            a newly known symbol without a file there does not count.
     """
 
     listing: Listing
@@ -114,18 +115,19 @@ def update(
                 SELECT date, count(*) FILTER (change = 'appeared') AS appeared,
                     count(*) FILTER (change = 'replaced') AS replaced,
                     count(*) FILTER (change = 'vanished') AS vanished
-                FROM revisions WHERE run_id = $1 GROUP BY date),
-            differs AS (FROM daily_summary EXCEPT FROM summary_before)
+                FROM revisions WHERE run_id = $1 AND observed_at = $4 GROUP BY date),
+            -- A newly known symbol is absent on all dates: no news of any of them.
+            differs AS (SELECT * EXCLUDE (symbols_probed, absent) FROM daily_summary
+                EXCEPT SELECT * EXCLUDE (symbols_probed, absent) FROM summary_before)
             SELECT s.*, coalesce(appeared, 0) AS appeared, coalesce(replaced, 0) AS replaced,
                 coalesce(vanished, 0) AS vanished,
                 r.date IS NOT NULL OR s.date IN (SELECT date FROM differs) AS changed
             FROM daily_summary s LEFT JOIN revised r USING (date)
             WHERE s.date BETWEEN $2 AND $3 OR changed ORDER BY s.date""",
-            [run_id, start, end],
+            [run_id, start, end, aware(now)],
         )
         names = [column[0] for column in found.description or ()][:-1]
         rows = [(dict(zip(names, row[:-1], strict=True)), row[-1]) for row in found.fetchall()]
-        con.execute("DROP TABLE summary_before")
     return Update(
         listing,
         result,
@@ -222,14 +224,13 @@ def write_probe(
         _replace_rows(con, span, probed_at, outside=len(wide) > 0)
         _write_probes(con, span, probed_at, run_id)
         con.execute("DROP TABLE looked")
-        [(rows, available, pending, absent)] = con.execute(
-            """SELECT count(*), count(*) FILTER (status = 'available'),
-                count(*) FILTER (status = 'pending'), count(*) FILTER (status = 'absent')
-            FROM availability WHERE date BETWEEN ? AND ?""",
-            span,
-        ).fetchall()
         set_meta(con, "last_probe", probed_at.isoformat())
         derived.refresh(con)
+        [(rows, available, pending, absent)] = con.execute(
+            """SELECT sum(symbols_probed)::BIGINT, sum(available)::BIGINT, sum(pending)::BIGINT,
+                sum(absent)::BIGINT FROM daily_summary WHERE date BETWEEN ? AND ?""",
+            span,
+        ).fetchall()
     return WriteResult(
         rows=rows,
         available=available,

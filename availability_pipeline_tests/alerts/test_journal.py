@@ -55,6 +55,14 @@ def test_a_killed_evaluation_leaves_a_whole_account_of_what_was_taken(tmp_path):
         assert taken
 
 
+def test_a_disk_that_takes_nothing_does_not_silence_the_alerts(tmp_path):
+    (tmp_path / "x").write_text("\n")
+    with (tmp_path / "x").open("rb") as file:
+        sending = journal.Journal(file)
+        sending.begin("stored", STATE, DUE, ["a"])
+        assert sending.number is None
+
+
 def test_it_is_of_one_cursor_only(tmp_path):
     with journal.opened(tmp_path / "x") as sending:
         assert sending.unfinished("one") is None

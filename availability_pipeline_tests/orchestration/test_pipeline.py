@@ -15,6 +15,7 @@ from availability_pipeline.archive._client import make_client
 from availability_pipeline.archive.datasets import FIRST_DATE
 from availability_pipeline.archive.datasets import UM_KLINES_1M as DS
 from availability_pipeline.archive.listing import S3Archive
+from availability_pipeline.orchestration import probes
 from availability_pipeline.orchestration.partitions import DAILY_AVAILABILITY, range_tags
 from availability_pipeline.orchestration.schedules import (
     daily_update_schedule,
@@ -222,14 +223,39 @@ def test_a_probe_of_known_dates_reports_the_partitions_that_changed_and_no_other
         "AUSDT": {**files, D(2024, 1, 3): (77, files[D(2024, 1, 3)][1])},
     }
     done = world.run(job="full_reconcile")
-    assert reported(world, done) == ["2024-01-03", "symbol_listings", "daily_summary"]
-    [first, *_] = [e for e in done.all_events if e.is_step_materialization]
+    assert reported(world, done) == ["symbol_listings", "daily_summary", "2024-01-03"]
+    [*_, first] = [e for e in done.all_events if e.is_step_materialization]
     assert first.asset_key == DAILY_AVAILABILITY
     shown = first.step_materialization_data.materialization.metadata
     assert (shown["replaced"].value, shown["available"].value) == (1, 2)
     assert reported(world, world.run(END, D(2024, 1, 12), job="late_arrivals")) == [
-        "2024-01-11", "2024-01-12", "symbol_listings", "daily_summary",
+        "symbol_listings", "daily_summary", "2024-01-11", "2024-01-12",
     ]  # fmt: skip
+
+
+def test_what_an_update_changes_outside_its_dates_is_reported_by_the_next_probe_of_them(world):
+    """Nothing has changed for that one, but Dagster shows the numbers of before."""
+    assert world.run().success
+    world.archive.files["NEWUSDT"] = flat(D(2024, 1, 4), D(2024, 1, 4))
+    assert sorted(reported(world, world.run(END, END))) == [
+        "2024-01-10", "daily_summary", "symbol_listings",
+    ]  # fmt: skip
+    # On each date after its only file it is expected until it has ended.
+    assert "2024-01-04" in reported(world, world.run(job="full_reconcile"))
+    assert reported(world, world.run(job="full_reconcile")) == []
+
+
+def test_a_run_that_ended_between_its_write_and_its_reports_is_made_up_for(world, monkeypatch):
+    assert world.run().success
+    del world.archive.files["AUSDT"][END]
+    with monkeypatch.context() as patch:
+        patch.setattr(probes, "numbers", lambda row: 1 / 0)
+        assert not world.run(job="late_arrivals").success
+    assert world.rows(f"SELECT available FROM daily_summary WHERE date = '{END}'") == [(1,)]
+    assert sorted(reported(world, world.run(job="late_arrivals"))) == [
+        "2024-01-10", "daily_summary", "symbol_listings",
+    ]  # fmt: skip
+    assert reported(world, world.run(job="late_arrivals")) == []
 
 
 def test_a_date_whose_absence_settles_is_reported_once(world):

@@ -13,7 +13,7 @@ from dagster._daemon.monitoring.run_monitoring import monitor_starting_run
 from availability_pipeline import settings
 from availability_pipeline.alerts import journal
 from availability_pipeline.definitions import defs
-from availability_pipeline.orchestration import sensors
+from availability_pipeline.orchestration import probes, sensors
 from availability_pipeline.orchestration.code_location import build_defs
 from availability_pipeline.orchestration.partitions import range_tags
 from availability_pipeline_tests.support.helpers import D, flat
@@ -266,6 +266,16 @@ def test_reordered_addresses_neither_lose_nor_repeat_a_message(watch, receiver):
     for _ in range(3):
         watch.tick(minutes=60)
     assert receiver.titles == [f"daily_update failed: {DAY}"]
+
+
+def test_a_look_back_repairs_an_update_that_failed_after_its_write(watch, receiver, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setitem(probes.DERIVED, "symbol_listings", lambda con: 1 / 0)
+        assert not watch.run(DAY, DAY).success
+    watch.tick()
+    assert watch.run(START, END, job="late_arrivals").success
+    watch.tick()
+    assert receiver.titles == [f"daily_update failed: {DAY}", "daily_update recovered"]
 
 
 def test_recovery_never_overtakes_the_failure_at_a_target_that_was_down(watch, receiver):

@@ -96,6 +96,8 @@ def test_what_follows_from_the_rows_is_made_anew_by_a_migration_and_not_read_bef
         ).fetchall() == [("AUSDT", 10, "live"), ("龙虾USDT", 9, "live")]
         counts = con.execute("SELECT expected, available, absent FROM daily_summary ORDER BY date")
         assert counts.fetchall() == [(2, 2, 0)] * 9 + [(2, 1, 1)]
+        kept = con.execute("SELECT key FROM meta WHERE key = 'writes' OR key LIKE 'derived.%'")
+        assert kept.fetchall() == [("derived.ended_before",)]
 
 
 MIGRATE = """

@@ -90,6 +90,20 @@ def update(path, archive, *, now=NOW, run_id="run", **others):
     )
 
 
+def test_a_new_symbol_changes_only_the_dates_on_which_it_has_a_file(path):
+    """Listed over all probed dates, it is absent on each; 2,600 events a new contract otherwise."""
+    files = {"AUSDT": flat(START, END)}
+    update(path, OneListing(path, files))
+    more = files | {"NEWUSDT": flat(D(2024, 1, 9), END)}
+    options = {"now": NOW + HOUR, "run_id": "second", "settings": Settings()}
+    done = store.update(path, OneListing(path, more), END, END, **options)
+    assert [row["date"] for row in done.changed] == [D(2024, 1, 9), END]
+    assert [row["appeared"] for row in done.changed] == [1, 1]
+    options["now"] += HOUR  # a step that is run again has the same run
+    again = store.update(path, OneListing(path, more), END, END, **options)
+    assert (again.changed, again.dates[0]["appeared"]) == ((), 0)
+
+
 def test_an_update_lists_while_others_read_and_opens_the_file_to_write_once(path, monkeypatch):
     opened = []
     monkeypatch.setattr(store, "writer", lambda *args: opened.append(args) or writer(*args))

@@ -4,4 +4,12 @@ Each module lists under *Stands on* what it imports, extends or replaces of them
 `system/test_house.py` fails where one is gone, or is not listed, or is imported elsewhere.
 """
 
-__all__ = ["event_log", "launcher", "retention", "run_log", "ticks", "webserver"]
+__all__ = [
+    "event_log",
+    "launcher",
+    "materialisations",
+    "retention",
+    "run_log",
+    "ticks",
+    "webserver",
+]

@@ -58,6 +58,7 @@ from dagster._core.storage.noop_compute_log_manager import NoOpComputeLogManager
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from sqlalchemy.exc import SQLAlchemyError
 
+from availability_pipeline import settings
 from availability_pipeline.orchestration.instance.run_log import failure_reason, say_failed
 from availability_pipeline.orchestration.partitions import DATES_TAG, dates_of
 
@@ -68,7 +69,7 @@ HOST_TAG, PID_TAG = ".dagster/availability_host", ".dagster/availability_pid"
 OLDER = {HOST_TAG: "availability/host", PID_TAG: "availability/pid"}
 """What they were called in 0.1."""
 
-LOCATION = "availability_pipeline.definitions"
+LOCATION = settings.DEFINITIONS
 """What `workspace.yaml` loads, which is also the code location's name."""
 
 SWEEP_SECONDS = 5

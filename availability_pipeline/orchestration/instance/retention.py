@@ -7,7 +7,6 @@ run that found its files. The record forgets nothing.
 
 Stands on:
     dagster._core.instance.instance.DagsterInstance.compute_log_manager
-    dagster._core.instance.instance.DagsterInstance.get_latest_storage_id_by_partition
 """
 
 import datetime as dt
@@ -15,9 +14,8 @@ import datetime as dt
 import dagster as dg
 
 from availability_pipeline import settings
+from availability_pipeline.orchestration.instance import materialisations
 from availability_pipeline.orchestration.resources import Clock
-
-_BATCH = 500  # SQLite takes only so many values in one statement
 
 
 def runs_to_keep(instance: dg.DagsterInstance) -> set[str]:
@@ -27,17 +25,7 @@ def runs_to_keep(instance: dg.DagsterInstance) -> set[str]:
         latest = instance.get_latest_materialization_event(key)
         if latest is not None:
             keep.add(latest.run_id)
-        ids = sorted(
-            instance.get_latest_storage_id_by_partition(
-                key, dg.DagsterEventType.ASSET_MATERIALIZATION
-            ).values()
-        )
-        for n in range(0, len(ids), _BATCH):
-            batch = ids[n : n + _BATCH]
-            found = instance.fetch_materializations(
-                dg.AssetRecordsFilter(asset_key=key, storage_ids=batch), limit=len(batch)
-            )
-            keep.update(record.run_id for record in found.records)
+        keep.update(record.run_id for record in materialisations.latest(instance, key))
     return keep
 
 

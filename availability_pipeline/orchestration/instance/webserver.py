@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-DEFINITIONS = "availability_pipeline.definitions"
+DEFINITIONS = settings.DEFINITIONS
 
 REMEDY = "open the UI under a loopback name, or name this host in AVAILABILITY_UI_HOSTS"
 
