@@ -61,7 +61,7 @@ duckdb15: .venv-duckdb15/.installed  ## an older DuckDB beside ours, for the tes
 
 reader: .venv-reader/.installed  ## what only reads the record, for the test that no more is needed
 
-graph: $(STAMP)  ## draw rooms, imports and walks anew in docs/architecture.md
+graph: $(STAMP)  ## draw rooms, imports and walks again in docs/architecture.md
 	$(PY) docs/graph.py
 
 docs: $(STAMP)  ## the documents as a site in site/; a link that leads nowhere fails

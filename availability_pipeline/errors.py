@@ -24,7 +24,7 @@ class StoreError(Exception):
 
 
 class MissingDatabaseError(StoreError):
-    """There is no database yet."""
+    """The database does not exist yet."""
 
 
 class LostRecordError(StoreError):

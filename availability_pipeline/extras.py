@@ -1,6 +1,6 @@
 """What an installation may lack: an extra or, where only the record is read, the whole pipeline.
 
-Belongs here: which extra brings what, and the line that says what is missing. Imports nothing that
+Which extra brings what, and the line that says what is missing. Imports nothing that
 may be missing.
 """
 

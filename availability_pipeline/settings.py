@@ -162,7 +162,7 @@ class Settings(BaseSettings):
         default=12, ge=0, le=10_000, description="Months of which the last backup is kept."
     )
 
-    # NoDecode: the text is no JSON. Secret, because most addresses hold a token or password.
+    # NoDecode: the text is not JSON. Secret, because most addresses hold a token or password.
     alert_urls: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(), description="Apprise addresses that failures are sent to; see docs/alerts.md."
     )

@@ -61,7 +61,6 @@ SLOW = (
     "system/test_deploy.py::test_a_readers_python_has_the_same_answers_with_an_earlier_pandas",
     "system/test_deploy.py::test_an_installation_updates_without_a_checkout",
     "system/test_deploy.py::test_an_installation_runs_ui_and_daemon_without_a_checkout_and_without_make",
-    "cli/test_commands.py",
     "orchestration/test_definitions.py::test_a_bad_setting_is_one_line_where_the_definitions_are_loaded",
     "system/test_house.py::test_importing_touches_neither_network_nor_disk",
     "docs/test_docs.py::test_the_architecture_page_draws_the_imports_and_walks_as_they_are",

@@ -75,16 +75,18 @@ def main() -> None:
             return backup.make(record, backups, now=now, keep=keep)
 
         made = timed(make, repeats)
-        result.append(Row("backup, proved and flushed", str(made), "", "< 5 s", made.wall < 5))
+        result.append(Row("backup, verified and flushed", str(made), "", "< 5 s", made.wall < 5))
         [path] = backup.backups(backups)[:1]
-        proved = timed(lambda: backup.verify(path), repeats)
-        result.append(Row("backup --verify", str(proved), "", "< 5 s", proved.wall < 5))
+        verified = timed(lambda: backup.verify(path), repeats)
+        result.append(Row("backup --verify", str(verified), "", "< 5 s", verified.wall < 5))
 
         def put_back() -> None:
             restore.put_back(path, backup.verify(path), record, now=now)
 
         restored = timed(put_back, repeats)
-        result.append(Row("restore, proof included", str(restored), "", "< 5 s", restored.wall < 5))
+        result.append(
+            Row("restore, including verification", str(restored), "", "< 5 s", restored.wall < 5)
+        )
 
         one = destinations.Folder(folder / "one")
         whole = timed(lambda: export.export(record, one, export.Form(), now=now))
@@ -113,7 +115,7 @@ def main() -> None:
         update = timed(lambda: done.append(publish()))
         result.append(
             Row(
-                "publish, after a look at 20 days",
+                "publish, after a probe of 20 days",
                 str(update),
                 f"{len(done[0].written)} of {len(files)} files written",
                 "< 5 s",

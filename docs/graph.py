@@ -39,7 +39,7 @@ def layers() -> list[list[str]]:
     """The import contract's layers, the highest first; what stands in one line shares a level."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     [contract] = [one for one in project["tool"]["importlinter"]["contracts"] if "layers" in one]
-    return [re.split(r"\s*[|:]\s*", layer) for layer in contract["layers"]]
+    return [re.split(r"\s*\|\s*", layer) for layer in contract["layers"]]
 
 
 def arrows() -> Arrows:
@@ -61,7 +61,7 @@ def is_package(room: str) -> bool:
 
 
 def drawing(found: Arrows) -> list[str]:
-    """The packages and their arrows; with the single modules nobody could read it."""
+    """The packages and their arrows; with the single modules it would be unreadable."""
     lines = ["```mermaid", "flowchart TB"]
     for (source, target), number in sorted(found.items()):
         if is_package(source) and is_package(target):
@@ -81,13 +81,6 @@ def matrix(found: Arrows) -> list[str]:
     return lines
 
 
-def against(found: Arrows) -> str:
-    """The imports that the contract lets pass although they lead up or to a neighbour."""
-    level = {room: n for n, layer in enumerate(layers()) for room in layer}
-    wrong = [f"`{a}` → `{b}`" for a, b in sorted(found) if level[a] >= level[b]]
-    return f" Against the direction: {', '.join(wrong)}." if wrong else ""
-
-
 def rooms_and_imports() -> list[str]:
     """What the page says between the marks of `rooms`."""
     found = arrows()
@@ -97,7 +90,7 @@ def rooms_and_imports() -> list[str]:
     return [
         f"{len(names)} rooms ({packages} packages and {len(names) - packages} single modules), "
         f"{len(found)} arrows between them, {found.total()} imports from room to room, "
-        f"{modules} files.{against(found)}",
+        f"{modules} files.",
         "",
         *drawing(found),
         "",
@@ -221,7 +214,7 @@ def measured_walks() -> list[str]:
 
 
 def drawn(page: str) -> str:
-    """The page, with what is between its marks made anew."""
+    """The page, with what is between its marks made again."""
     for name, lines in (("rooms", rooms_and_imports()), ("walks", measured_walks())):
         begin, end = f"<!-- {name}: made by `make graph` -->\n", f"<!-- end of {name} -->"
         before, found, rest = page.partition(begin)
@@ -238,12 +231,12 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="write nothing; fail if it differs")
     arguments = parser.parse_args()
     page = PAGE.read_text(encoding="utf-8")
-    anew = drawn(page)
-    if arguments.check and page != anew:
-        lines = difflib.unified_diff(page.splitlines(), anew.splitlines(), "page", "code", n=0)
+    current = drawn(page)
+    if arguments.check and page != current:
+        lines = difflib.unified_diff(page.splitlines(), current.splitlines(), "page", "code", n=0)
         sys.exit("\n".join(["docs/architecture.md differs from the package: `make graph`", *lines]))
     if not arguments.check:
-        PAGE.write_text(anew, encoding="utf-8")
+        PAGE.write_text(current, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ STALE = dt.timedelta(days=7)
 """Alerts are not sent for what happened in a pause longer than this: the sensor was not defined."""
 
 PATIENCE = dt.timedelta(hours=24)
-"""A message that a target did not take for this long is given up, and logged (`alerts`)."""
+"""A message that a target did not take for this long is given up, and logged (the sensor)."""
 
 LEAST_TRIES = 10
 """Tries before that, which take two hours: a clock that leaps a day ahead gives nothing up."""

@@ -117,7 +117,7 @@ def count(n: int, what: str) -> str:
 
 
 def print_notes(notes: Iterable[str]) -> None:
-    """An answer's small print, on stderr: stdout is the answer alone."""
+    """An answer's notes, on stderr: stdout is the answer alone."""
     for note in notes:
         click.echo(f"Note: {printable(note)}", err=True)
 

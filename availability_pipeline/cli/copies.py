@@ -11,7 +11,6 @@ from availability_pipeline import PROGRAM, settings
 from availability_pipeline.cli._options import LocalPath, text_argument
 from availability_pipeline.cli._output import one_line_errors
 from availability_pipeline.copies import backup as backups
-from availability_pipeline.copies import backup as retention
 from availability_pipeline.copies import restore as restoring
 from availability_pipeline.dates import today_utc
 from availability_pipeline.errors import BackupError
@@ -21,7 +20,7 @@ from availability_pipeline.record.schema import SCHEMA_VERSION
 def _keep_option(unit: str) -> Callable[..., Any]:
     return click.option(
         f"--keep-{unit}",
-        type=click.IntRange(0, retention.MAX_KEPT),
+        type=click.IntRange(0, backups.MAX_KEPT),
         help=f"Keep the last backup of so many {unit} periods; "
         f"AVAILABILITY_BACKUP_KEEP_{unit.upper()} when left out.",
     )
@@ -64,7 +63,7 @@ def backup(
     def chosen(given: int | None, default: int) -> int:
         return default if given is None else given
 
-    keep = retention.Keep(
+    keep = backups.Keep(
         chosen(keep_daily, s.backup_keep_daily),
         chosen(keep_weekly, s.backup_keep_weekly),
         chosen(keep_monthly, s.backup_keep_monthly),

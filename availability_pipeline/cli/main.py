@@ -161,7 +161,3 @@ def main() -> None:
     files.keep_private()
     with checked_output():
         cli(prog_name=PROGRAM)
-
-
-if __name__ == "__main__":
-    main()

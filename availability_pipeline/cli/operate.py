@@ -272,7 +272,7 @@ def opened_history() -> "Iterator[History | None]":
         yield None  # without the 1.5 s of importing Dagster
         return
     with warnings.catch_warnings():
-        # What Dagster calls beta is chosen knowingly, and no news to whoever asks for the status.
+        # What Dagster calls beta is used deliberately; the user need not see it.
         warnings.simplefilter("ignore")
         from availability_pipeline.orchestration import launch
 

@@ -10,7 +10,6 @@ from availability_pipeline import extras, settings
 from availability_pipeline.cli._options import LocalPath
 from availability_pipeline.cli._output import one_line_errors
 from availability_pipeline.record import connection
-from availability_pipeline.report import data as report_load
 
 
 @click.command("report")
@@ -28,13 +27,14 @@ def report(show: bool, out: Path | None) -> None:
     Example: binance-availability report --open
     """
     extras.require("report")
-    # Here, not above: they bring pandas, which no other reading command needs.
+    # Here, not above: they bring numpy and pandas, which no question needs.
+    from availability_pipeline.report import data as recorded
     from availability_pipeline.report import draw as drawing
 
     with one_line_errors():
         s = settings.load()
         with connection.reader(s.db, s.db_wait_seconds) as con:
-            data = report_load.load(
+            data = recorded.load(
                 con, threshold=s.slo_completeness, drawn_at=dt.datetime.now(dt.UTC)
             )
         try:

@@ -36,7 +36,7 @@ def take(source: Path, target: Path, wait_seconds: float) -> None:
     The copy has our storage version (`storage_format`) also where the record does not have it yet.
 
     Raises:
-        StoreError: `source` cannot be read; see `store_errors`.
+        StoreError: `source` cannot be read; see `errors`.
         OSError: `target` cannot be written.
         duckdb.Error: the log cannot be folded into the copy, perhaps for lack of space.
     """

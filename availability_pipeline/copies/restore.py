@@ -114,7 +114,7 @@ def _replace(part: Path, target: Path, now: dt.datetime, wait_seconds: float) ->
     kept = connection.with_suffix(target, stamp)
     while kept.exists():
         kept = connection.with_suffix(kept, "-2")
-    with _nobody_else(target, wait_seconds) as was_there:
+    with _alone(target, wait_seconds) as was_there:
         if was_there:
             try:
                 os.link(target, kept)  # no moment without a database at its place
@@ -145,7 +145,7 @@ def _lock_alone(lock: BinaryIO, name: Path, target: Path) -> None:
 
 
 @contextmanager
-def _nobody_else(target: Path, wait_seconds: float) -> Iterator[bool]:
+def _alone(target: Path, wait_seconds: float) -> Iterator[bool]:
     """Hold DuckDB's own lock on a database, also on one that DuckDB cannot open any more."""
     if not target.exists():
         yield False

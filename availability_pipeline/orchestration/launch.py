@@ -45,7 +45,7 @@ _HEED_SECONDS = 0.5
 
 
 class HomeError(Exception):
-    """There is no place for Dagster's run history; the text has the remedy."""
+    """Dagster's run history has no place; the text has the remedy."""
 
 
 class HistoryError(Exception):

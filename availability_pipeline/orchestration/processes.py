@@ -66,8 +66,8 @@ def serving(log: Path, port: int) -> Iterator[str]:
     Raises:
         UIError: it did not start.
     """
-    anew = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    with files.opened(log, anew) as out, running(port, out) as process:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    with files.opened(log, flags) as out, running(port, out) as process:
         _await(f"http://127.0.0.1:{port}/server_info", process, log)
         yield f"http://127.0.0.1:{port}"
 
@@ -222,7 +222,7 @@ def unwatched(found: Running) -> bool:
     if not found.group:
         return False
     try:
-        # While one of its group lives, the number is no other process's.
+        # While one of its group lives, no other process has the number.
         return psutil.Process(found.group).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
@@ -301,7 +301,7 @@ def up(
 
     Raises:
         BackgroundError: something runs on this home already, or they ended again and again.
-        demo_ui.UIError: the port is taken.
+        UIError: the port is taken.
     """
     with sigterm_as_ctrl_c(), _locked(home) as lock:
         require_free(port, PORT_REMEDY)
@@ -350,7 +350,7 @@ def start(home: Path, port: int) -> str:
 
     Raises:
         BackgroundError: it did not start.
-        demo_ui.UIError: the port is taken.
+        UIError: the port is taken.
     """
     if found := find(home):
         return f"already running: {found.address}"

@@ -106,7 +106,7 @@ def full_reconcile_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequ
     return dg.RunRequest(tags={**_FIRST, **range_tags(*span)})
 
 
-# After the 09:00 look at late arrivals, so that what came this morning is not called late. Daily
+# After the 09:00 run of late arrivals, so that what came this morning is not called late. Daily
 # and not hourly: a breach said every hour is a noise that people learn to ignore.
 slo_schedule = dg.ScheduleDefinition(
     name="slo_schedule",
@@ -129,7 +129,7 @@ history_retention_schedule = dg.ScheduleDefinition(
 )
 
 
-# Between the 03:00 look at late arrivals, which ends within minutes and repairs a failed daily
+# Between the 03:00 run of late arrivals, which ends within minutes and repairs a failed daily
 # update, and Sunday's reconcile at 05:00, which replaces most rows: before it and not after.
 # Defined, and on, where AVAILABILITY_BACKUP_DIR says where to.
 backup_schedule = dg.ScheduleDefinition(

@@ -180,7 +180,7 @@ def _news(instance: dg.DagsterInstance, after: int) -> tuple[list[Event], int]:
         key=lambda record: record.storage_id,
     )
     if not found:
-        # After a deletion of history, ids may be given anew.
+        # After a deletion of history, ids may be given again.
         return [], min(after, _latest(instance))
     ids = list({record.event_log_entry.run_id for record in found})
     runs = {
@@ -246,7 +246,7 @@ def _check_event(run_id: str, evaluation: dg.AssetCheckEvaluation) -> Iterator[E
         found = {key: value.value for key, value in evaluation.metadata.items()}
         sample = found.get("sample")
         dates = [_leading_dates(text) for text in sample] if isinstance(sample, list) else []
-        # The dates that are at fault, where the check names dates; all it looked at otherwise.
+        # The dates that are at fault, where the check names dates; all that it judged otherwise.
         spans = [d for d in dates if d] if dates and all(dates) else [span]
         yield rules.CheckFailed(
             run_id=run_id,

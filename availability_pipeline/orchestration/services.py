@@ -147,7 +147,7 @@ def watch(processes: Sequence[Watched]) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -P -m availability_pipeline.orchestration.services --port N`, or `... -- COMMAND`.
 
-    Without a command: webserver and daemon, for `background` and the demo. With one: that command
+    Without a command: webserver and daemon, for `processes` and the demo. With one: that command
     alone, for a service manager, which starts it again after exit code 1.
     """
     given = list(sys.argv[1:] if argv is None else argv)

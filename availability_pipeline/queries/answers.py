@@ -46,8 +46,8 @@ class UnknownSymbolError(QueryError):
 class Rows:
     """An answer: column names and tuples; `frame()` and `dicts()` are the same otherwise.
 
-    `notes` are its small print, one sentence each: dates in its range that were never probed,
-    a symbol that was read in upper case. The command line prints them on stderr.
+    `notes` are about the answer as a whole, one sentence each: dates in its range that were never
+    probed, a symbol that was read in upper case. The command line prints them on stderr.
     """
 
     columns: tuple[str, ...]

@@ -62,7 +62,7 @@ told AS (
 _RENAMES = "SELECT * EXCLUDE (last_seen_at) FROM events"
 
 # At 02:00 yesterday's files are not there and at 09:00 they are: a thousand revisions a day that
-# are no news. A file is late when the archive itself published it after its date had settled; one
+# are not news. A file is late when the archive itself published it after its date had settled; one
 # that was gone and is back is news whatever its time.
 _EARLY = f"(r.change = 'appeared' AND r.new_last_modified < {settled_at('r.date')})"
 

@@ -399,7 +399,7 @@ def turn(path: Path, patience: Patience, *, writing: bool) -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise UnwritableDatabaseError(f"{error.filename} {error.strerror}; remove it") from None
-        yield  # nobody has written here yet, or the folder may not be written
+        yield  # nothing was written here yet, or the folder may not be written
         return
     with lock:
         while not files.try_lock(lock, shared=not writing):

@@ -97,7 +97,7 @@ ended AS MATERIALIZED (
     SELECT CASE WHEN count(*) = {ENDED_AFTER_DATES} THEN min(date) END AS before FROM (
         SELECT date FROM dates WHERE telling ORDER BY date DESC LIMIT {ENDED_AFTER_DATES}))"""  # noqa: S608
 
-# With the date that the states depend on, so that nobody need scan the rows again for it.
+# With the date that the states depend on, so that the rows are not scanned again for it.
 LISTINGS_SQL = f"""
 WITH {_DATES}
 SELECT f.symbol, s.contract_type, s.base_asset, s.quote_asset, f.first_available,

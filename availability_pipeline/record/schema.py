@@ -222,7 +222,7 @@ def ensure_schema(
                 con.execute(statement)
         set_meta(con, "schema_version", str(SCHEMA_VERSION))
         if fresh:
-            set_meta(con, "settle_days", SETTLE_DAYS)  # each probe says it anew
+            set_meta(con, "settle_days", SETTLE_DAYS)  # each probe sets it again
         else:
             derive(con)
 
@@ -278,7 +278,7 @@ def require_ours(con: duckdb.DuckDBPyConnection) -> None:
         for name, (_, sql) in found.items()
         if "GENERATED ALWAYS AS" in sql
     ]
-    with contextlib.suppress(duckdb.CatalogException):  # before DuckDB 2 there are no triggers
+    with contextlib.suppress(duckdb.CatalogException):  # DuckDB has triggers from 2 on
         triggers = con.execute(
             "SELECT trigger_name FROM duckdb_triggers() WHERE database_name = current_database()"
         ).fetchall()

@@ -16,8 +16,6 @@ from availability_pipeline.record.schema import REMEDY_MISSING
 
 if TYPE_CHECKING:
     import pandas as pd
-if TYPE_CHECKING:
-    import pandas as pd
 
 LATE_HOURS = 24
 """A date is late when half of its files came later than this after it ended; usual are 7 to 9."""
@@ -258,7 +256,7 @@ def _days(
     ).df()
     known = frame.pop("known").to_numpy(bool)
     frame["date"] = [time.date() for time in frame["date"]]
-    # A date's rows are of one look, so its missing files are all pending or all confirmed.
+    # A date's rows are of one probe, so its missing files are all pending or all confirmed.
     missing = (frame["expected"] - frame["available"]).clip(lower=0)
     share = (frame["available"] / frame["expected"].where(frame["expected"] > 0)).clip(upper=1)
     frame["missing"] = missing

@@ -40,7 +40,7 @@ def write(
     """Make `folder` where it is missing, draw everything, then put it there.
 
     Args:
-        data: the record, from `report_load.load`.
+        data: the record, from `data.load`.
         folder: where `availability.html` and the PNG files go; each replaces its predecessor
             whole.
         small: draw small pictures too.

@@ -37,10 +37,6 @@ from availability_pipeline.report.style import (
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 DAY_MS = 86_400_000
 

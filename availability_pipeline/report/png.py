@@ -1,10 +1,12 @@
 """The report's four PNG pictures, drawn with matplotlib, which is imported inside the functions."""
 
+import contextlib
 import datetime as dt
 import functools
 import io
+import logging
 import re
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +36,6 @@ from availability_pipeline.report.style import (
     day_names,
 )
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -123,7 +122,8 @@ def printable(symbol: str, families: Sequence[str] = (BASE_FONT,)) -> str:
 def _glyphs(family: str) -> Container[int]:
     from matplotlib.font_manager import findfont, get_font
 
-    return get_font(findfont(family)).get_charmap()
+    with _without_words_on_weights():
+        return get_font(findfont(family)).get_charmap()
 
 
 def figure_of(data: ReportData, name: str, height: float, note: str = "") -> "tuple[Figure, Axes]":
@@ -221,11 +221,23 @@ def draw(data: ReportData, dpis: Sequence[int] = (FILE_DPI,)) -> dict[str, tuple
         "lag": _lag,
     }
     families = font_families(data.symbols["symbol"])
-    with mpl.rc_context({"font.family": families, "font.size": 9}):
+    with mpl.rc_context({"font.family": families, "font.size": 9}), _without_words_on_weights():
         return {
             name: tuple(_png(figure, dpi) for dpi in dpis)
             for name, figure in ((name, make(data)) for name, make in pictures.items())
         }
+
+
+@contextlib.contextmanager
+def _without_words_on_weights() -> Iterator[None]:
+    """Chinese fonts have one weight, often 500: matplotlib says so for each that it lacks."""
+    logger = logging.getLogger("matplotlib.font_manager")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _png(figure: "Figure", dpi: int) -> bytes:

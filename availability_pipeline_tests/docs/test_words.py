@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [
     *(page for page in ROOT.glob("*.md") if page.name != "CHANGELOG.md"),
     *(ROOT / "docs").rglob("*.md"),
+    ROOT / "benchmarks" / "README.md",
 ]
 MODULES = sorted((ROOT / "availability_pipeline").rglob("*.py"))
 

@@ -21,19 +21,6 @@ def world(tmp_path):
         yield world
 
 
-def execute(world, job):
-    resources = {
-        "archive": world.archive,
-        "clock": world.clock,
-        "duckdb": AvailabilityDuckDB(database=str(world.path)),
-    }
-    return (
-        build_defs(resources=resources)
-        .resolve_job_def(job)
-        .execute_in_process(instance=world.instance, raise_on_error=False)
-    )
-
-
 def metadata(done):
     [event] = done.get_asset_materialization_events()
     return {k: v.value for k, v in event.materialization.metadata.items()}
@@ -48,20 +35,20 @@ def test_the_record_is_published_with_a_manifest_and_numbers_for_the_ui(
     world, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("AVAILABILITY_PUBLISH_URL", (tmp_path / "out").as_uri())
-    done = execute(world, "publish")
+    done = world.execute("publish")
     assert done.success
     found = metadata(done)
     assert (found["dagster/row_count"], found["last_date"]) == (20, str(END))
     manifest = export.read_manifest(destination(str(tmp_path / "out")))
     assert found["files"] == found["files_written"] == len(manifest.files) == 7
     assert all("-" in f.path.rpartition("/")[2] for f in manifest.files), "no file ever changes"
-    assert metadata(execute(world, "publish"))["files_written"] == 0
+    assert metadata(world.execute("publish"))["files_written"] == 0
 
 
 def test_a_destination_that_refuses_fails_its_own_run_and_no_update(world, monkeypatch):
     monkeypatch.setenv("AVAILABILITY_PUBLISH_URL", str(world.path / "below"))
     assert world.run().success, "the update is done whatever becomes of the files"
-    done = execute(world, "publish")
+    done = world.execute("publish")
     assert not done.success
     assert "choose another destination" in why(done)
     assert "\n" not in why(done)
@@ -100,7 +87,7 @@ def test_the_backup_asset_makes_a_proved_backup_and_lets_old_ones_go(world, tmp_
     monkeypatch.setenv("AVAILABILITY_BACKUP_DIR", str(tmp_path / "backups"))
     for name in ("DAILY", "WEEKLY", "MONTHLY"):
         monkeypatch.setenv(f"AVAILABILITY_BACKUP_KEEP_{name}", "0")
-    first, second = metadata(execute(world, "backup")), metadata(execute(world, "backup"))
+    first, second = metadata(world.execute("backup")), metadata(world.execute("backup"))
     assert first["dagster/row_count"] == 20
     [path] = backup.backups(tmp_path / "backups")
     assert str(path) == second["backup"]
@@ -110,7 +97,7 @@ def test_the_backup_asset_makes_a_proved_backup_and_lets_old_ones_go(world, tmp_
 
 def test_a_backup_without_a_place_fails_in_one_line(world, monkeypatch):
     monkeypatch.setenv("AVAILABILITY_BACKUP_DIR", str(world.path / "below"))
-    done = execute(world, "backup")
+    done = world.execute("backup")
     assert not done.success
     assert "another place" in why(done)
     assert "\n" not in why(done)

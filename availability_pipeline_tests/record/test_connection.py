@@ -232,7 +232,10 @@ def test_a_record_at_the_former_default_path_is_carried_over_and_not_begun_anew(
 
 
 @pytest.mark.parametrize("call", ["start", "up", "query holes", "backup b"])
-def test_a_record_at_the_former_default_path_is_named_in_one_line(home, tmp_path, call):
+def test_a_record_at_the_former_default_path_is_named_in_one_line(
+    home, tmp_path, call, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)  # where the refused backup has made its folder
     env = {"AVAILABILITY_DB": None, "DAGSTER_HOME": str(tmp_path)}
     done = CliRunner().invoke(cli, call.split(), env=env)
     assert done.exit_code == 1

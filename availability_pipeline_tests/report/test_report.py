@@ -340,7 +340,7 @@ def chinese_font(tmp_path, monkeypatch):
     builder.setupHorizontalMetrics(dict.fromkeys(names, (1000, 0)))
     builder.setupHorizontalHeader(ascent=900, descent=-100)
     builder.setupNameTable({"familyName": "Test CJK", "styleName": "Regular"})
-    builder.setupOS2(sTypoAscender=900, sTypoDescender=-100)
+    builder.setupOS2(sTypoAscender=900, sTypoDescender=-100, usWeightClass=500)
     builder.setupPost()
     file = tmp_path / "TestCJK-Regular.ttf"
     builder.save(file)
@@ -354,7 +354,7 @@ def chinese_font(tmp_path, monkeypatch):
     report_axes._font_with.cache_clear()
 
 
-def test_a_chinese_name_is_drawn_where_a_font_has_it(path, chinese_font):
+def test_a_chinese_name_is_drawn_where_a_font_has_it(path, chinese_font, caplog):
     """A font installed after matplotlib made its list of fonts counts, too."""
     families = report_axes.font_families(["BTCUSDT", "龙虾USDT"])
     assert families == ["DejaVu Sans", chinese_font]
@@ -363,6 +363,7 @@ def test_a_chinese_name_is_drawn_where_a_font_has_it(path, chinese_font):
     assert report_axes.font_families(["BTCUSDT"]) == ["DejaVu Sans"]
     everything(path)
     report_png.draw(loaded(path))  # a missing glyph would be a warning, and that an error
+    assert "findfont" not in caplog.text, "it has one weight, 500, and that is nobody's business"
 
 
 def test_without_such_a_font_there_are_code_points_and_no_boxes(chinese_font, monkeypatch):

@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from availability_pipeline.record.connection import reader
@@ -75,6 +76,27 @@ def test_asset_materialize_writes_the_record_and_leaves_no_history_in_the_checko
     assert rows == [(D(2024, 1, 2), "BTCUSDT")]
     assert not (checkout / "history").exists()
     assert not list(checkout.glob(".tmp_dagster_home_*"))
+
+
+def test_a_range_of_an_asset_and_all_after_it_is_one_run(checkout):
+    """Assets without partitions refused it: "must have a single-run backfill policy"."""
+    home = checkout.parent / "home"
+    home.mkdir()
+    shutil.copy(ROOT / "dagster.yaml", home)
+    start, end = D(2024, 1, 1), D(2024, 1, 5)
+    with local_archive() as archive:
+        archive.put("BTCUSDT", days(start, end))
+        dagster(
+            checkout, "asset", "materialize", "-m", MODULE, "--select", "daily_availability*",
+            "--partition-range", f"{start}...{end}",
+            DAGSTER_HOME=str(home), AVAILABILITY_S3_ENDPOINT=archive.endpoint,
+        )  # fmt: skip
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        assert [run.status.value for run in instance.get_runs()] == ["SUCCESS"]
+    with reader(checkout / "record.duckdb") as con:
+        rows = con.execute("SELECT count(*), count(DISTINCT date) FROM daily_summary").fetchall()
+    assert rows == [(5, 5)]
+    assert (checkout / "report" / "availability.html").exists(), "what is after it, too"
 
 
 def answer(port, query):

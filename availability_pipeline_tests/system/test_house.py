@@ -57,6 +57,8 @@ def test_rooms_use_only_those_below_them() -> None:
         ("quality/rules.py", "import dagster"),
         ("copies/backup.py", "from availability_pipeline.report import draw"),
         ("cli/query.py", "import dagster"),
+        ("extras.py", "import dagster"),
+        ("logs.py", "from availability_pipeline import tables"),
     ],
 )
 def test_the_contract_is_broken_by(module: str, line: str, tmp_path: Path) -> None:
@@ -186,7 +188,7 @@ def test_dagster_s_tags_are_spelt_as_dagster_spells_them() -> None:
 
 def test_reading_needs_neither_dagster_nor_pandas_nor_boto3() -> None:
     """`--help`, `query` and shell completion must answer without the 1.5 s of `import dagster`."""
-    heavy = ("dagster", "pandas", "boto3", "matplotlib", "plotly", "apprise")
+    heavy = ("dagster", "numpy", "pandas", "boto3", "matplotlib", "plotly", "apprise")
     code = (
         "import sys; import availability_pipeline.cli.main, availability_pipeline.queries;"
         f"sys.exit(' '.join(m for m in {heavy} if m in sys.modules) or None)"

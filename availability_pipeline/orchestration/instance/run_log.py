@@ -75,7 +75,7 @@ class RunLogHandler(ConcurrentRotatingFileHandler):
         return self.line(record) or ""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - logging's name
-        """Say once why there is no log; the record matters more than its log."""
+        """Log once why the log file cannot be written; the record matters more than its log."""
         if not self._complained and sys.stderr:
             self._complained = True
             reason = sys.exc_info()[1]
