@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from availability_pipeline import errors, extras, settings
-from availability_pipeline.archive import _pages, listing
+from availability_pipeline.archive import _pages, datasets, listing
 from availability_pipeline.orchestration import launch, processes
 from availability_pipeline.quality import acknowledgements, exchange
 from availability_pipeline.queries import answers
@@ -25,7 +25,7 @@ BASES = {"StoreError", "RefusedProbeError", "QueryError"}
 ERRORS = {
     name
     for module in (
-        acknowledgements, answers, processes, exchange, extras, launch, listing, _pages,
+        acknowledgements, answers, datasets, processes, exchange, extras, launch, listing, _pages,
         settings, errors,
     )
     for name, value in vars(module).items()

@@ -58,7 +58,7 @@ def one_line(error):
         (lambda r: r.listings(quote_asset=5), r"'USDT' or \['USDT', 'USDC'\], not 5 \(int\)"),
         (lambda r: r.listings(quote_asset=["USDT", None]), "quote_asset must be text or a list"),
         (lambda r: r.listings(quote_asset=[]), "quote_asset is empty"),
-        (lambda r: r.holes(contract_type="spot"), "perpetual, delivery, settled, not 'spot'"),
+        (lambda r: r.holes(contract_type="swap"), "perpetual, delivery, settled, .*, not 'swap'"),
         (lambda r: r.holes(contract_type=["perpetual", "x"]), "perpetual, delivery, settled"),
         (lambda r: r.holes(contract_type={"a": 1}), r"contract_type must be text.*\(dict\)"),
         (lambda r: r.summary(10_000_000), "days must be 1 to 10,000, not 10000000"),
