@@ -333,6 +333,23 @@ def dagster_home() -> Path | None:
     return CHECKOUT if (CHECKOUT / "dagster.yaml").exists() else None
 
 
+def require_home() -> Path:
+    """The same, where there is one.
+
+    Raises:
+        SettingsError: DAGSTER_HOME is not set and this is not a checkout, or it is not a folder.
+    """
+    folder = dagster_home()
+    if folder is None:
+        raise SettingsError(
+            "DAGSTER_HOME is not set; make a folder for the run history, copy "
+            f"{shipped_config()} into it and set DAGSTER_HOME to it"
+        )
+    if not folder.is_dir():
+        raise SettingsError(f"DAGSTER_HOME={folder} is not a folder; make it or correct it")
+    return folder
+
+
 def plain_terminal() -> bool:
     """Whether the terminal is to get text without styles: NO_COLOR, or TERM says it has none."""
     return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM", "") in ("", "dumb", "unknown")

@@ -143,18 +143,11 @@ def _row(row: Sequence[str], chosen: Sequence[tuple[str, int, bool]]) -> Iterato
     )):  # fmt: skip
         yield _line(row, chosen)
         return
-    pieces = [_pieces(text, width) for text, (_, width, _) in zip(row, chosen, strict=True)]
+    from rich.cells import chop_cells
+
+    pieces = [chop_cells(text, width) for text, (_, width, _) in zip(row, chosen, strict=True)]
     for n in range(max(map(len, pieces))):
         yield _line([piece[n] if n < len(piece) else "" for piece in pieces], chosen)
-
-
-def _pieces(text: str, width: int) -> list[str]:
-    found = [""]
-    for letter in text:
-        if cells(found[-1] + letter) > width:
-            found.append("")
-        found[-1] += letter
-    return found
 
 
 def _line(row: Sequence[str], chosen: Sequence[tuple[str, int, bool]]) -> str:

@@ -11,6 +11,7 @@ import click
 
 from availability_pipeline import settings
 from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.cli._output import GIVEN_DB
 from availability_pipeline.dates import as_date, today_utc
 from availability_pipeline.masking import is_address, mask, printable
 
@@ -97,6 +98,7 @@ def text_argument(value: str) -> str:
 
 def _use(context: click.Context, _option: click.Parameter, path: Path | None) -> None:
     if path is not None and not context.resilient_parsing:
+        context.meta[GIVEN_DB] = str(path)
         context.with_resource(settings.database(path))
 
 

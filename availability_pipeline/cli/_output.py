@@ -8,6 +8,8 @@ import io
 import json
 import locale
 import os
+import re
+import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
@@ -17,7 +19,7 @@ from typing import Any
 
 import click
 
-from availability_pipeline import settings, tables
+from availability_pipeline import PROGRAM, settings, tables
 from availability_pipeline.errors import ProtectedFileError, StoreError
 from availability_pipeline.masking import printable
 from availability_pipeline.queries import Connection, QueryError, Rows
@@ -36,6 +38,23 @@ def one_line_errors() -> Iterator[None]:
         raise click.ClickException(printable(str(error))) from None
     except SettingsError as error:
         raise click.UsageError(printable(str(error))) from None
+
+
+GIVEN_DB = f"{__name__}.given_db"
+"""Where in click's `meta` the path is kept that the option `--db` was given."""
+
+
+def same_record(text: str) -> str:
+    """The text, its commands in backticks completed by the `--db` that this command was given.
+
+    Without it they would do what they are to mend to another record.
+    """
+    context = click.get_current_context(silent=True)
+    path = context.meta.get(GIVEN_DB) if context else None
+    if not path:
+        return text
+    more = f" --db {shlex.quote(path)}"
+    return re.sub(f"`{PROGRAM} [^`]*", lambda found: found[0].removesuffix(more) + more, text)
 
 
 def utf8_streams() -> None:
@@ -119,7 +138,7 @@ def count(n: int, what: str) -> str:
 def print_notes(notes: Iterable[str]) -> None:
     """An answer's notes, on stderr: stdout is the answer alone."""
     for note in notes:
-        click.echo(f"Note: {printable(note)}", err=True)
+        click.echo(f"Note: {printable(same_record(note))}", err=True)
 
 
 SPARE = (
@@ -177,7 +196,7 @@ def _may_page() -> bool:
 
 def say(text: str, indent: int = 0) -> None:
     """Print a sentence; on a terminal in lines of whole words, all but the first indented."""
-    text = printable(text)
+    text = printable(same_record(text))
     if sys.stdout.isatty():
         text = "\n".join(tables.fold(text, shutil.get_terminal_size().columns, indent))
     click.echo(text)

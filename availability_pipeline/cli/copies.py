@@ -9,7 +9,8 @@ import click
 
 from availability_pipeline import PROGRAM, settings
 from availability_pipeline.cli._options import LocalPath, text_argument
-from availability_pipeline.cli._output import one_line_errors
+from availability_pipeline.cli._output import one_line_errors, say
+from availability_pipeline.cli.probe import require_launch, run_probe
 from availability_pipeline.copies import backup as backups
 from availability_pipeline.copies import restore as restoring
 from availability_pipeline.dates import today_utc
@@ -114,6 +115,8 @@ def restore(src: Path, repair: bool) -> None:
 
     Example: binance-availability restore /var/backups/availability --repair
     """
+    if repair:
+        require_launch()  # before anything is replaced
     with one_line_errors():
         s = settings.load()
         path, manifest, passed_over = backups.newest_good(src.expanduser())
@@ -155,12 +158,9 @@ def restore(src: Path, repair: bool) -> None:
         f"probed, {lacks.unsettled} not settled when probed last)"
     )
     if repair:
-        # Not before: it is the command's only part that needs Dagster.
-        from availability_pipeline.cli.probe import run_probe
-
         run_probe(lacks.start, yesterday)
     else:
-        click.echo(f"do it with: {PROGRAM} backfill --start {lacks.start} --end {yesterday}")
+        say(f"do it with: `{PROGRAM} backfill --start {lacks.start} --end {yesterday}`")
 
 
 @click.command()

@@ -13,7 +13,7 @@ import click
 
 from availability_pipeline import PROGRAM, logs, queries, settings
 from availability_pipeline.archive.datasets import FIRST_DATE
-from availability_pipeline.cli._output import count, one_line_errors, print_json, say
+from availability_pipeline.cli._output import count, one_line_errors, print_json, same_record, say
 from availability_pipeline.cli.acknowledge import acknowledge, acknowledged, forget
 from availability_pipeline.dates import today_utc
 from availability_pipeline.errors import MissingDatabaseError, StoreError
@@ -44,7 +44,7 @@ def shown(name: str, verdict: Verdict) -> dict[str, Any]:
         "offenders": [dict(one) for one in verdict.offenders],
         "acknowledged": verdict.acknowledged,
         "note": verdict.note,
-        "recovery": "" if verdict.passed else verdict.recovery,
+        "recovery": "" if verdict.passed else same_record(verdict.recovery),
     }
 
 
@@ -329,7 +329,7 @@ def _running(instance: "History", now: dt.datetime, s: settings.Settings) -> dic
     defined = schedules.schedules(s)
     daemon = asdict(health.daemon(instance, now))
     try:
-        home = processes.home()  # there is one, for the history has been opened
+        home = settings.require_home()  # there is one, for the history has been opened
         found = processes.find(home)
         daemon["running"] &= not processes.outlived(home, daemon["last_heartbeat"])
     except processes.BackgroundError as error:
@@ -384,16 +384,16 @@ def next_step(
         return Step("schedules_off", text)
     if answer.get("unknown_dates"):
         yesterday = today_utc() - dt.timedelta(1)
-        command = f"{PROGRAM} backfill --start {FIRST_DATE} --end {yesterday}"
-        text = f"{answer['unknown_dates']} dates were never probed: `{command}`."
-        return Step("unknown_dates", text, command)
+        command = same_record(f"`{PROGRAM} backfill --start {FIRST_DATE} --end {yesterday}`")
+        text = f"{answer['unknown_dates']} dates were never probed: {command}."
+        return Step("unknown_dates", text, command.strip("`"))
     for name, verdict in verdicts.items():
         if verdict.breached:
-            return Step("breach", f"{name}: {verdict.text}", check=name)
+            return Step("breach", same_record(f"{name}: {verdict.text}"), check=name)
     if answer["runs"] and answer["runs"][0]["status"] == "failure":
-        command = f"{PROGRAM} update manual"
+        command = same_record(f"`{PROGRAM} update manual`")
         text = "The last run failed. The next scheduled one probes its dates again; at once: "
-        return Step("last_run_failed", f"{text}`{command}`.", command)
+        return Step("last_run_failed", f"{text}{command}.", command.strip("`"))
     return Step(
         "nothing",
         "Nothing: it runs, every date up to yesterday was probed, no service level is broken.",

@@ -17,6 +17,7 @@ from availability_pipeline import queries, settings
 from availability_pipeline.alerts import delivery
 from availability_pipeline.archive.datasets import FIRST_DATE
 from availability_pipeline.cli._output import one_line_errors
+from availability_pipeline.dates import span_text
 from availability_pipeline.errors import MissingDatabaseError
 from availability_pipeline.masking import printable
 from availability_pipeline.orchestration.beta import without_beta_warnings
@@ -32,6 +33,19 @@ def run_probe(
     """Probe all dates from `start` to `end` through Dagster, and say what was found."""
     with interruptible():
         _run_probe(start, end, accept_shrunken=accept_shrunken, new_record=new_record)
+
+
+def require_launch() -> None:
+    """See that a run can be launched: Dagster is installed, and its history can be opened."""
+    with one_line_errors():
+        delivery.addresses(settings.load())  # the definitions need them
+    without_beta_warnings()
+    from availability_pipeline.orchestration import launch
+
+    try:
+        launch.require_history()
+    except (settings.SettingsError, launch.HistoryError) as error:
+        raise click.ClickException(str(error)) from None
 
 
 def first_date() -> dt.date:
@@ -73,24 +87,18 @@ def end_at_once() -> NoReturn:
 
 
 def _run_probe(start: dt.date, end: dt.date, *, accept_shrunken: bool, new_record: bool) -> None:
-    with one_line_errors():
-        s = settings.load()
-        delivery.addresses(s)  # the definitions need them
-    without_beta_warnings()
+    require_launch()
     from availability_pipeline.orchestration import launch
 
-    try:
-        launch.require_history()
-    except (launch.HomeError, launch.HistoryError) as error:
-        raise click.ClickException(str(error)) from None
     with one_line_errors():
+        s = settings.load()
         # A database that cannot be written is found before 1,000 requests, not after; and is not
         # made before there is something to write.
         connection.require_writable(s.db, s.db_wait_seconds)
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
-    what = f"{start}" if start == end else f"{start} to {end}"
+    what = span_text(start, end)
     bar = Progress(
         "{task.description}", BarColumn(), MofNCompleteColumn(), "symbols", TimeElapsedColumn(),
         console=Console(stderr=True),

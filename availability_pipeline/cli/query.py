@@ -382,9 +382,7 @@ def validate(start: dt.date | None, end: dt.date | None, as_json: bool) -> None:
             f"{len(wrong)} short of files, {pending} pending"
         )
         if missing:
-            click.echo(
-                f"To probe them: {PROGRAM} backfill --start {missing[0]} --end {missing[-1]}"
-            )
+            say(f"To probe them: `{PROGRAM} backfill --start {missing[0]} --end {missing[-1]}`")
     if not passed:
         sys.exit(1)
 

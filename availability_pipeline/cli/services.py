@@ -50,7 +50,7 @@ def _ready() -> Path:
     delivery.addresses(s)
     with one_line_errors():
         connection.refuse_left_behind(s.db_path)
-    folder = processes.home()
+    folder = settings.require_home()
     if keeps_history_elsewhere(folder) and processes.find(folder) is None:
         without_beta_warnings()
         with opened_history():
@@ -102,7 +102,7 @@ def stop() -> None:
     """
     from availability_pipeline.orchestration import processes
 
-    click.echo(_one_line(lambda: processes.stop(processes.home())))
+    click.echo(_one_line(lambda: processes.stop(settings.require_home())))
 
 
 @click.command("running")
@@ -117,7 +117,7 @@ def running() -> None:
     """
     from availability_pipeline.orchestration import processes
 
-    folder = _one_line(processes.home)
+    folder = _one_line(settings.require_home)
     found = processes.find(folder)
     if found is None and not has_history(folder):
         click.echo("not running")

@@ -44,10 +44,6 @@ _HEED_SECONDS = 0.5
 """How long a Ctrl-C may go unnoticed."""
 
 
-class HomeError(Exception):
-    """Dagster's run history has no place; the text has the remedy."""
-
-
 class HistoryError(Exception):
     """Dagster's run history cannot be read; the text is one line."""
 
@@ -65,25 +61,11 @@ def require_history() -> None:
     """See that a run can be stored, before anything is done for it.
 
     Raises:
-        HomeError: see `home`.
+        SettingsError: it has no place.
         HistoryError: see `history`.
     """
-    with history(home()):
+    with history(settings.require_home()):
         pass
-
-
-def home() -> Path:
-    """The folder of `dagster.yaml` and the run history.
-
-    Raises:
-        HomeError: DAGSTER_HOME is not set and this is not a checkout.
-    """
-    folder = settings.dagster_home()
-    if folder is None:
-        raise HomeError(f"set DAGSTER_HOME to a folder with a copy of {settings.shipped_config()}")
-    if not folder.is_dir():
-        raise HomeError(f"DAGSTER_HOME={folder} is not a folder; make it or unset the variable")
-    return folder
 
 
 @contextmanager
@@ -157,7 +139,7 @@ def run_range(
     `now` (aware) replaces the clock.
 
     Raises:
-        HomeError: see `home`.
+        SettingsError: the run history has no place.
         HistoryError: see `history`.
         KeyboardInterrupt: the run is canceled. A thread of it may still be there, so end the
             process with `os._exit`.
@@ -182,7 +164,7 @@ def draw_report(now: dt.datetime | None = None) -> RunOutcome:
     """Draw the report in a run, so that the UI shows it; `now` (aware) replaces the clock.
 
     Raises:
-        HomeError: see `home`.
+        SettingsError: the run history has no place.
         HistoryError: see `history`.
     """
     return _run("draw_report", now=now)
@@ -204,7 +186,7 @@ def _run(
     tags: Mapping[str, str] | None = None,
     now: dt.datetime | None = None,
 ) -> RunOutcome:
-    folder = home()
+    folder = settings.require_home()
     clock = _StoppedClock(now) if now else Clock()
     job = build_defs(
         resources={"reporter": reporter or Reporter(), "clock": clock}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.dates import span_text
 from availability_pipeline.record.schema import TABLE
 
 DAILY_AVAILABILITY = dg.AssetKey(TABLE)
@@ -53,7 +54,5 @@ def span_of(tags: Mapping[str, str]) -> tuple[dt.date, dt.date] | None:
 
 def dates_of(tags: Mapping[str, str]) -> str:
     """The same as text: `2024-01-15`, `2024-01-15 to 2024-01-20` or ``."""
-    if (span := span_of(tags)) is None:
-        return ""
-    start, end = span
-    return f"{start}" if start == end else f"{start} to {end}"
+    span = span_of(tags)
+    return span_text(*span) if span else ""

@@ -18,7 +18,7 @@ from pydantic import Field
 from availability_pipeline.archive.datasets import FIRST_DATE
 from availability_pipeline.archive.listing import Archive
 from availability_pipeline.errors import LostRecordError
-from availability_pipeline.orchestration.instance import materialisations
+from availability_pipeline.orchestration.instance import materialisations, run_log
 from availability_pipeline.orchestration.outcomes import one_line_failures
 from availability_pipeline.orchestration.partitions import (
     DAILY_AVAILABILITY,
@@ -195,7 +195,7 @@ def probe_again(
     if dates is None:
         dates = dates_by_default(context.job_name, yesterday(clock.now()), limits)
         # The list of runs and the alerts read them there.
-        context.instance.add_run_tags(context.run_id, range_tags(*dates))
+        run_log.tag(context.instance, context.run_id, range_tags(*dates))
     start, end = dates
     done = probe(context, config, start, end, duckdb, archive, clock, limits, reporter)
     where = {DATABASE: dg.MetadataValue.path(duckdb.path())}

@@ -265,22 +265,6 @@ def _daemon_lives(home: Path) -> bool:
     return False
 
 
-def home() -> Path:
-    """The folder of `dagster.yaml` and the run history.
-
-    Raises:
-        BackgroundError: DAGSTER_HOME is not set and this is not a checkout, or it is not a folder.
-    """
-    folder = settings.dagster_home()
-    if folder is None:
-        raise BackgroundError(
-            "DAGSTER_HOME is not set; make a folder for the run history and set it to that"
-        )
-    if not folder.is_dir():
-        raise BackgroundError(f"DAGSTER_HOME={folder} is not a folder; make it or correct it")
-    return folder
-
-
 def up(
     home: Path,
     port: int,
@@ -476,8 +460,8 @@ def main() -> int:
     given = parser.parse_args()
     files.keep_private()
     try:
-        up(home(), given.port, given.log, module=given.module)
-    except (BackgroundError, UIError) as error:
+        up(settings.require_home(), given.port, given.log, module=given.module)
+    except (BackgroundError, UIError, settings.SettingsError) as error:
         print(f"Error: {error}", file=sys.stderr)  # noqa: T201
         return 1
     return 0

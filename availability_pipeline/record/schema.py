@@ -93,7 +93,7 @@ SETTLE_DAYS = "3"
 """Days until a date settles, until the first probe writes its own setting."""
 
 REMEDY_FOREIGN = "choose another file with AVAILABILITY_DB"
-REMEDY_MISSING = f"run `{PROGRAM} backfill` or `update manual` first"
+REMEDY_MISSING = f"run `{PROGRAM} backfill` or `{PROGRAM} update manual` first"
 
 
 def settled_at(date: str) -> str:

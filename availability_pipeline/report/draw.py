@@ -1,9 +1,8 @@
 """Draws the report into a folder, whose reader never sees half a file."""
 
 import contextlib
-import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,9 +59,7 @@ def write(
     pictures = {name: folder / f"{name}.png" for name in drawn}
     outputs.refuse_protected([*pictures.values(), folder / PAGE], record)
     with _refusing(folder):
-        for name, path in pictures.items():
-            _replace(path, drawn[name][0])
-        _replace(folder / PAGE, page)
+        _put(folder, {**{f"{name}.png": drawn[name][0] for name in drawn}, PAGE: page})
     return Report(folder / PAGE, pictures, {name: p[1] for name, p in drawn.items() if small})
 
 
@@ -77,16 +74,11 @@ def _refusing(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """A whole file at once: a new one beside it takes its name."""
-    number, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(number, "wb") as file:
-            file.write(content)
-        # mkstemp makes it readable for its owner only; a web server may have to read it too.
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise
+def _put(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write each file beside its place, then let it take its name."""
+    with tempfile.TemporaryDirectory(prefix=".report.", dir=folder) as staging:
+        for name, content in contents.items():
+            part = Path(staging) / name
+            part.write_bytes(content)
+            part.chmod(0o644)  # a web server may have to read it
+            part.replace(folder / name)

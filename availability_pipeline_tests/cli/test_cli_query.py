@@ -387,6 +387,24 @@ def test_db_goes_before_the_variable_and_for_that_command_alone(ask, path, monke
     assert "AVAILABILITY_DB" not in os.environ
 
 
+def test_a_remedy_is_for_the_db_that_was_given(ask, path, tmp_path):
+    """As it stands, it would mend another record."""
+    none, spaced = tmp_path / "none.duckdb", tmp_path / "a b.duckdb"
+    for wrong, named in ((none, str(none)), (spaced, f"'{spaced}'")):
+        said = ask("query", "holes", "--db", wrong, code=1).stderr
+        assert f"`binance-availability backfill --db {named}`" in said
+        assert f"`binance-availability update manual --db {named}`" in said
+    assert " --db " not in ask("validate", "--start", day(430), code=1).stdout
+    said = ask("validate", "--start", day(430), "--db", path, code=1).stdout
+    assert f" --end {day(421)} --db {path}`" in said
+    said = ask("slo", "--db", path, "--json", code=1).stdout
+    [recovery] = [one["recovery"] for one in json.loads(said)["slo"] if one["name"] == "continuity"]
+    assert recovery.endswith(f" --end {day(421)} --db {path}`.")
+    said = ask("slo", "--db", path, code=1).stdout
+    assert f" --end {day(421)} --db {path}`." in said
+    assert f"--db {path} --db" not in said
+
+
 def test_an_empty_db_is_not_the_default_record(ask):
     assert "Is a directory" in ask("query", "holes", "--db", "", code=1).stderr
 

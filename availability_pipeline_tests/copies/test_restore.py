@@ -10,9 +10,11 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from click.testing import CliRunner
 
 from availability_pipeline import files
 from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.cli.main import cli
 from availability_pipeline.copies import backup, restore
 from availability_pipeline.errors import StoreBusyError, StoreError
 from availability_pipeline.record import schema
@@ -90,6 +92,18 @@ def test_a_link_in_the_records_place_stays_a_link(record, folder):
     put_back(made, link)
     assert link.is_symlink()
     assert sizes(record) == [(100,)]
+
+
+def test_a_restore_that_could_not_probe_afterwards_replaces_nothing(record, folder, monkeypatch):
+    make(record, folder)
+    write(record, 555, NOW + HOUR)
+    monkeypatch.setenv("DAGSTER_HOME", str(folder / "none"))
+    monkeypatch.setenv("AVAILABILITY_DB", str(record))
+    done = CliRunner().invoke(cli, ["restore", str(folder), "--repair"])
+    assert done.exit_code == 1
+    assert "is not a folder; make it or correct it" in done.stderr
+    assert done.stdout == ""
+    assert sizes(record) == [(555,)]
 
 
 HOLD = """

@@ -60,6 +60,15 @@ def test_a_failure_is_one_error_line_with_dates_reason_and_run(world):
     assert text.endswith(f"(run {result.run_id[:8]})")
 
 
+def test_a_failed_probe_that_was_launched_without_dates_names_those_it_took(world):
+    world.clock.time = dt.datetime(2024, 1, 11, 2, tzinfo=dt.UTC)
+    world.archive.fails = True
+    assert not world.execute("late_arrivals").success
+    [(_, job, text)] = [one for one in parsed(world) if one[0] == "ERROR"]
+    assert job == "late_arrivals"
+    assert text.startswith("2023-12-22 to 2024-01-10: probe_again failed: ")
+
+
 def test_an_error_of_ours_is_one_line_too_and_no_traceback(world):
     def broken(*_):
         raise ValueError("first line\nsecond line")

@@ -508,7 +508,7 @@ def test_an_installation_updates_without_a_checkout(installed, tmp_path):
     del env["DAGSTER_HOME"]
     done = run("update", "manual")
     assert done.returncode == 1
-    assert "set DAGSTER_HOME to a folder with a copy of" in done.stderr
+    assert "DAGSTER_HOME is not set; make a folder" in done.stderr
 
 
 # A reader: the package without its dependencies, and what requirements/reader.txt has.
@@ -628,11 +628,13 @@ def test_a_reader_asks_exports_and_backs_up(reading):
 def test_every_other_command_says_in_one_line_what_a_reader_lacks(reading, call, lack):
     if call.startswith("restore"):
         assert reading(reading.program, "backup").returncode == 0
+    replaced = set(reading.folder.glob("*.replaced-*"))
     done = reading(reading.program, *call.split(), DAGSTER_HOME=str(reading.folder))
     assert done.returncode == 1, done.stdout
     [line] = done.stderr.splitlines()
     assert re.fullmatch(r"Error: this needs .+ not installed; pip install \S+", line), line
     assert lack in line
+    assert set(reading.folder.glob("*.replaced-*")) == replaced
 
 
 @pytest.mark.requires("reader")

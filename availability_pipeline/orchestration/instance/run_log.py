@@ -96,12 +96,26 @@ class RunLogHandler(ConcurrentRotatingFileHandler):
             said = "canceled" if canceled else _failure(event)
             if said is None:
                 return None
-            message = _about(meta["job_tags"], meta["run_id"] or "", said)
+            run_id = meta["run_id"] or ""
+            message = _about({**meta["job_tags"], **_given_later.get(run_id, {})}, run_id, said)
             level = "INFO" if canceled else "ERROR"
         elif record.levelno < self._lowest or record.pathname.startswith(DAGSTERS_OWN):
             return None
         at = dt.datetime.fromtimestamp(record.created, dt.UTC)
         return logs.line(at, level, job_label(meta["job_name"]), mask(message))
+
+
+_given_later: dict[str, Mapping[str, str]] = {}
+"""Run of this process -> the tags that `tag` gave it."""
+
+
+def tag(instance: dg.DagsterInstance, run_id: str, tags: Mapping[str, str]) -> None:
+    """Give a run of this process tags while it runs, of which the log knows too.
+
+    Dagster hands a handler the tags that the run began with.
+    """
+    instance.add_run_tags(run_id, tags)
+    _given_later[run_id] = tags
 
 
 def say_failed(instance: dg.DagsterInstance, run: dg.DagsterRun, why: str) -> None:
