@@ -51,6 +51,7 @@ SLOW = (
     "system/test_security.py::test_no_secret_reaches_history_logs_or_output_of_a_failing_update",
     "copies/test_hostile_folder.py",
     "system/test_postgres.py",
+    "system/test_mutants.py::test_the_command_says_which_test_noticed_each_change",
     "report/test_report_browser.py",
     "system/test_deploy.py::test_what_is_built_is_what_a_package_index_takes",
     "system/test_deploy.py::test_an_installation_brings_what_a_home_needs",

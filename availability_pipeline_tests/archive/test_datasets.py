@@ -24,6 +24,7 @@ from availability_pipeline.archive.datasets import (
     delivery_date,
     is_symbol,
     locate,
+    relisted_name,
     select,
     url_sql,
 )
@@ -112,6 +113,15 @@ def test_a_junk_key_is_not_taken_for_a_file(name):
 def test_what_could_not_stand_in_a_key_is_not_a_dataset(parts, why):
     with pytest.raises(ValueError, match=why):
         Dataset(*parts)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "name"),
+    [("AERGOUSDTSETTLEDSETTLED", "AERGOUSDTSETTLED"), ("ICPUSDT_SETTLED", "ICPUSDT"),
+     ("BTCUSDT", None)],
+)  # fmt: skip
+def test_a_settled_name_leads_to_the_relisted_one(symbol, name):
+    assert relisted_name(symbol) == name
 
 
 def test_a_delivery_contract_names_its_delivery_date():

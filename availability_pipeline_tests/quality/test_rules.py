@@ -34,6 +34,12 @@ def test_an_archive_that_stops_is_a_breach_although_nothing_came_after():
     assert rules.completeness([DateCount(D(2024, 4, 18), 340, 3, 0)], 0.95).breached
 
 
+@pytest.mark.parametrize(("available", "breached"), [(169, True), (170, False)])
+def test_a_date_without_most_of_its_files_was_not_published(available, breached):
+    got = rules.completeness([DateCount(D(2024, 4, 18), 340, available, 0)], 0.95)
+    assert (got.passed, got.breached) == (False, breached)
+
+
 def test_many_contracts_that_end_on_one_day_are_a_warning_and_no_breach():
     """41 BUSD contracts did, and for three days nobody can know that they will not come."""
     got = rules.completeness([DateCount(D(2023, 12, 12), 300, 259, 0)], 0.95)

@@ -299,6 +299,13 @@ def test_a_summary_counts_each_date(path):
     }
 
 
+def test_an_ended_symbol_is_expected_up_to_its_last_file_and_a_begun_one_from_its_first(path):
+    ended, begun = flat(START, D(2024, 1, 9)), flat(D(2024, 1, 12), END)
+    write(path, {**crowd(), "ENDUSDT": ended, "NEWUSDT": begun})
+    expected = {d: row["expected"] for d, row in summary(path).items()}
+    assert [expected[D(2024, 1, n)] for n in (8, 9, 10, 11, 12, 20)] == [5, 5, 4, 4, 5, 5]
+
+
 def test_a_date_not_yet_published_expects_all_that_live(path):
     write(path, crowd(without=[END]), at=dt.datetime(2024, 1, 21, 2, tzinfo=dt.UTC))
     got = summary(path)[END]

@@ -268,6 +268,8 @@ def test_the_clock_of_other_dates_does_not_matter(path):
 
 def test_a_new_symbol_is_not_listed_over_dates_that_were_probed_later(path):
     """Its rows would be older than their dates: pending in one answer, confirmed in another."""
+    earlier, other = NOW - 2 * HOUR, START + dt.timedelta(1)
+    write(path, {"AUSDT": flat(START, END)}, at=earlier, start=other, end=other)
     write(path, {"AUSDT": flat(START, END)}, start=START, end=START)
     before = everything(path)
     with_new = {"AUSDT": flat(START, END), "BUSDT": flat(END, END)}

@@ -21,7 +21,6 @@ from matplotlib import font_manager
 from PIL import Image
 
 from availability_pipeline import queries, settings
-from availability_pipeline.archive.datasets import relisted_name
 from availability_pipeline.definitions import defs
 from availability_pipeline.orchestration.code_location import build_defs
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB
@@ -181,15 +180,6 @@ def test_a_relisting_is_found_and_a_chain_of_them_too(path):
                day(D(2024, 1, 7))),
         Rename(row["AUSDTSETTLED"], day(D(2024, 1, 10)), row["AUSDT"], day(D(2024, 1, 14))),
     }  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("symbol", "name"),
-    [("AERGOUSDTSETTLEDSETTLED", "AERGOUSDTSETTLED"), ("ICPUSDT_SETTLED", "ICPUSDT"),
-     ("BTCUSDT", None)],
-)  # fmt: skip
-def test_a_settled_name_leads_to_the_relisted_one(symbol, name):
-    assert relisted_name(symbol) == name
 
 
 def test_late_dates_are_marked_and_single_stragglers_are_not(path):
