@@ -149,7 +149,7 @@ RULES = (
             "merged[-1][1].toordinal() + 1": "merged[-1][1].toordinal()",
             "max(merged[-1][1], end)": "end",
         },
-        ("quality/test_rules.py", "queries/test_arguments.py"),
+        ("test_dates.py", "quality/test_rules.py"),
     ),
     Rule(
         "file locks", "files.py",

@@ -32,12 +32,10 @@ def one_line_errors() -> Iterator[None]:
     """Turn what the user can mend into one line on stderr: exit 1, or 2 for wrong usage."""
     try:
         yield
-    except ProtectedFileError as error:
+    except (ProtectedFileError, SettingsError) as error:
         raise click.UsageError(printable(str(error))) from None
     except (StoreError, QueryError) as error:
-        raise click.ClickException(printable(str(error))) from None
-    except SettingsError as error:
-        raise click.UsageError(printable(str(error))) from None
+        raise click.ClickException(printable(same_record(str(error)))) from None
 
 
 GIVEN_DB = f"{__name__}.given_db"

@@ -9,7 +9,7 @@ import click
 from availability_pipeline import PROGRAM, __version__, extras, files
 from availability_pipeline.archive.datasets import FIRST_DATE
 from availability_pipeline.cli._options import DATE, in_order, with_db
-from availability_pipeline.cli._output import NO_PAGER, checked_output, same_record, utf8_streams
+from availability_pipeline.cli._output import NO_PAGER, checked_output, utf8_streams
 from availability_pipeline.cli.alerts import alerts
 from availability_pipeline.cli.copies import backup, export, restore
 from availability_pipeline.cli.operate import slo_command, status
@@ -26,9 +26,6 @@ class Program(click.Group):
         """Run one; where the installation lacks what it needs, say so in one line."""
         try:
             return super().invoke(ctx)
-        except click.ClickException as error:
-            error.message = same_record(error.message)
-            raise
         except extras.MissingExtraError as error:
             line = str(error)
         except ModuleNotFoundError as error:

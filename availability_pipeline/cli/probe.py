@@ -16,7 +16,7 @@ import click
 from availability_pipeline import queries, settings
 from availability_pipeline.alerts import delivery
 from availability_pipeline.archive.datasets import FIRST_DATE
-from availability_pipeline.cli._output import one_line_errors
+from availability_pipeline.cli._output import one_line_errors, same_record
 from availability_pipeline.dates import span_text
 from availability_pipeline.errors import MissingDatabaseError
 from availability_pipeline.masking import printable
@@ -120,7 +120,8 @@ def _run_probe(start: dt.date, end: dt.date, *, accept_shrunken: bool, new_recor
         except launch.HistoryError as error:  # it was there at the start
             raise click.ClickException(str(error)) from None
     if not outcome.success:
-        raise click.ClickException(printable(f"{outcome.error_line} (run {outcome.run_id})"))
+        line = f"{same_record(outcome.error_line or '')} (run {outcome.run_id})"
+        raise click.ClickException(printable(line))
     with one_line_errors(), connection.reader(s.db, s.db_wait_seconds) as con:
         last = queries.counts(con, end)
     click.echo(
