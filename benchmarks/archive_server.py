@@ -33,7 +33,6 @@ from benchmarks.synthetic import SymbolFiles, Synthetic, build
 BUCKET = "data.binance.vision"
 _LAST = "\U0010ffff"
 _ISO = {n: dt.date.fromordinal(n).isoformat() for n in range(737_000, 745_000)}
-_MASK = 2**128 - 1
 
 
 class _Blob:
@@ -62,7 +61,7 @@ class _Folder:
         self._files = files
         self.days = files.days.tolist()
         self.entries = range(2 * len(self.days))
-        self._salt = hash_of(files.symbol)
+        self._etags = files.etags.tolist()
         self._blobs: dict[tuple[str, bool], _Blob] = {}
         self._place: dict[str, int] | None = None
 
@@ -95,7 +94,8 @@ class _Folder:
         return files + self._blob("prefixes", encoded).cut(low >> 1, high >> 1)
 
     def _etag(self, entry: int) -> str:
-        return f"{(self._salt + entry * 0x9E3779B97F4A7C15F39CC0605CEDC835) & _MASK:032x}"
+        high, low = self._etags[entry >> 1]
+        return f"{high:016x}{low ^ (entry & 1):016x}"
 
     def _blob(self, kind: str, encoded: bool) -> _Blob:
         blob = self._blobs.get((kind, encoded))
@@ -129,11 +129,6 @@ class _Folder:
                     f"<ETag>&quot;{self._etag(2 * n + 1)}&quot;</ETag><Size>{small}{end}".encode()
                 )
         return fragments
-
-
-def hash_of(text: str) -> int:
-    """A number from a name, the same in every process."""
-    return int.from_bytes(text.encode()[-16:].rjust(16, b"\x5a"), "big")
 
 
 class Bucket:

@@ -95,6 +95,8 @@ class SimulatedArchive:
                     .astype("datetime64[s]").astype("datetime64[us]"),
                     utc=True,
                 ),
+                "etag_high": np.zeros(len(cut), "uint64"),
+                "etag_low": (self._sizes[cut] + again).astype("uint64"),
             }
         )  # fmt: skip
         if progress:

@@ -79,6 +79,8 @@ def listing_of(look: int) -> Listing:
     # The sizes of a look follow from its number alone, whatever was written before.
     changed = (frame.index.to_numpy() + look) % 50 == 0
     frame["file_size_bytes"] += np.where(changed, look + 1, 0)
+    frame["etag_high"] = np.uint64(0)
+    frame["etag_low"] = frame["file_size_bytes"].astype("uint64")
     return Listing(first, last, names, frame.reset_index(drop=True), 1)
 
 

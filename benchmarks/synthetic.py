@@ -162,6 +162,14 @@ class SymbolFiles:
     sizes: npt.NDArray[np.int64]
     modified: npt.NDArray[np.int64]
 
+    @property
+    def etags(self) -> npt.NDArray[np.uint64]:
+        """The two halves of each file's ETag, shape (n, 2): of name, date and size."""
+        name = int.from_bytes(self.symbol.encode()[-8:].rjust(8, b"\x5a"))
+        mixed = (self.days << 20 | self.sizes).astype("uint64")
+        halves = (mixed + np.uint64(name)) * np.uint64(0x9E3779B97F4A7C15), mixed
+        return np.stack([halves[0], halves[1] * np.uint64(0xF39CC0605CEDC835)], axis=1)
+
 
 @dataclass(frozen=True, slots=True)
 class Synthetic:
@@ -184,6 +192,7 @@ class Synthetic:
         codes = np.repeat(np.arange(len(names)), [cut.stop - cut.start for _, cut in parts])
         days = np.concatenate([one.days[cut] for one, cut in parts])
         modified = np.concatenate([one.modified[cut] for one, cut in parts])
+        etags = np.concatenate([one.etags[cut] for one, cut in parts])
         files = pd.DataFrame(
             {
                 "symbol": pd.Categorical.from_codes(codes, categories=pd.Index(names)),
@@ -192,6 +201,8 @@ class Synthetic:
                 "last_modified": pd.to_datetime(
                     modified.astype("datetime64[s]").astype("datetime64[us]"), utc=True
                 ),
+                "etag_high": etags[:, 0],
+                "etag_low": etags[:, 1],
             }
         )
         server_time = dt.datetime.combine(

@@ -16,6 +16,7 @@ import itertools
 import operator
 import re
 import threading
+from binascii import unhexlify
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import overload
@@ -50,10 +51,15 @@ _LAST_MODIFIED = re.compile(
 # own pattern in it. Any other spelling (a time of another length) is the parser's.
 _CONTENTS = re.compile(
     b"<Contents><Key>([^<]++)</Key><LastModified>(.{24})</LastModified>"
-    b"(?:<ETag>[^<]*+</ETag>)?+(?:<ChecksumAlgorithm>[^<]*+</ChecksumAlgorithm>)?+"
+    b"(?:<ETag>([^<]*+)</ETag>)?+(?:<ChecksumAlgorithm>[^<]*+</ChecksumAlgorithm>)?+"
     b"(?:<ChecksumType>[^<]*+</ChecksumType>)?+"
     b"<Size>([0-9]{1,15}+)</Size>(?:<StorageClass>[^<]*+</StorageClass>)?+</Contents>"
 )
+# An ETag is the MD5 of the content where the file was uploaded in one part; else it has a `-`.
+_QUOTED_MD5 = re.compile(rb'(?:&quot;|&#34;|")?([0-9A-Fa-f]{32})(?:&quot;|&#34;|")?')
+_NO_MD5 = b"&quot;00000000000000000000000000000000&quot;"
+_HEX = bytes.maketrans(b"123456789abcdefABCDEF", b"0" * 21)
+_OF_ETAGS = b'0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-&#;"'
 _DIGITS = bytes.maketrans(b"123456789", b"000000000")
 _NOT_PLAIN = bytes(range(32)) + b"\x7f<>&"
 # Each name in a document carries its namespace: 1 MB of namespace and 300 elements took 600 MB.
@@ -120,6 +126,8 @@ class Page:
         keys: names of its n files, sorted by UTF-8 bytes.
         sizes: their bytes, shape (n,).
         last_modified: datetime64[us], UTC, shape (n,).
+        etags: each file's MD5 as two halves, the higher first, shape (n, 2); both are 0 where the
+            ETag is missing or not an MD5, as of an upload in several parts.
         folders: what was folded (common prefixes), sorted.
         next_token: where the listing goes on, None at its end.
     """
@@ -127,6 +135,7 @@ class Page:
     keys: Names
     sizes: npt.NDArray[np.int64]
     last_modified: npt.NDArray[np.datetime64]
+    etags: npt.NDArray[np.uint64]
     folders: Names
     next_token: str | None
 
@@ -151,8 +160,11 @@ def parse_page(body: bytes) -> Page:
     return _read(body, quick)
 
 
-def _read(body: bytes, quick: tuple[bytes, list[bytes], Names, bool] | None) -> Page:
-    rest, entries, folders, coded = quick or (body, [], Names([]), True)
+_Parts = tuple[bytes, list[bytes], Names, bool, npt.NDArray[np.uint64] | None]
+
+
+def _read(body: bytes, quick: _Parts | None) -> Page:
+    rest, entries, folders, coded, etags = quick or (body, [], Names([]), True, None)
     if b"<!DOCTYPE" in rest or b"<!ENTITY" in rest or b"\x00" in rest:
         raise MalformedPageError("the answer declares a document type, which S3 never does")
     try:
@@ -169,11 +181,13 @@ def _read(body: bytes, quick: tuple[bytes, list[bytes], Names, bool] | None) -> 
         raise MalformedPageError("the entries are not directly in the listing")
     if not quick:
         for c in root.findall(f"{ns}Contents"):
-            fields = (_text(c, ns, tag) or "" for tag in ("Key", "LastModified", "Size"))
+            fields = (_text(c, ns, tag) or "" for tag in ("Key", "LastModified", "ETag", "Size"))
             entries.extend(field.encode() for field in fields)
         found = root.findall(f"{ns}CommonPrefixes")
         folders = Names.of([_text(p, ns, "Prefix") or "" for p in found])
-    keys, times, sizes = Names(entries[0::3]), entries[1::3], entries[2::3]
+    keys, times, sizes = Names(entries[0::4]), entries[1::4], entries[3::4]
+    if etags is None:
+        etags = md5s(entries[2::4])
     if not (quick and _are_usual(times)):
         _check_texts(times, sizes)
     if coded and _text(root, ns, "EncodingType") == "url":
@@ -187,7 +201,7 @@ def _read(body: bytes, quick: tuple[bytes, list[bytes], Names, bool] | None) -> 
         raise MalformedPageError(
             f"KeyCount is {count[:20]} but {len(keys) + len(folders)} entries are there"
         )
-    return Page(keys, _numbers(sizes), instants(times), folders, _next_token(root, ns))
+    return Page(keys, _numbers(sizes), instants(times), etags, folders, _next_token(root, ns))
 
 
 def check_markup(body: bytes) -> None:
@@ -223,8 +237,8 @@ def _next_token(root: ET.Element, ns: str) -> str | None:
     return token
 
 
-def _cut_out(body: bytes) -> tuple[bytes, list[bytes], Names, bool] | None:
-    """Page without its entries, (key, time, size) in turns, folders, whether a name may be coded.
+def _cut_out(body: bytes) -> _Parts | None:
+    """Page without its entries, (key, time, ETag, size) in turns, folders, coded names?, MD5s.
 
     None when the page is spelt otherwise.
     """
@@ -233,10 +247,10 @@ def _cut_out(body: bytes) -> tuple[bytes, list[bytes], Names, bool] | None:
         return None
     # Splitting gives what is between the matches too, and there must be nothing.
     entries = _CONTENTS.split(body[start:end])
-    if any(entries[::4]):
+    if any(entries[::5]):
         return None
-    del entries[::4]
-    keys = entries[0::3]
+    del entries[::5]
+    keys = entries[0::4]
     names, folders, last = b"".join(keys), Names([]), end
     if body.startswith(_FOLDER_START, end):
         between = _FOLDER_END + _FOLDER_START
@@ -258,12 +272,37 @@ def _cut_out(body: bytes) -> tuple[bytes, list[bytes], Names, bool] | None:
         return None
     if len(names.translate(None, _NOT_PLAIN)) != len(names):
         return None
-    return rest, entries, folders, b"%" in names or b"+" in names
+    etags = md5s(entries[2::4])
+    if not (etags[:, 0] | etags[:, 1]).all():
+        # What is not an MD5 must not be one once the parser has read its entities.
+        odd = b"".join(tag or b"" for tag in entries[2::4])
+        if odd.translate(None, _OF_ETAGS) or odd.count(b"&") != sum(
+            map(odd.count, (b"&quot;", b"&#34;"))
+        ):
+            return None
+    return rest, entries, folders, b"%" in names or b"+" in names, etags
 
 
 def _are_usual(times: list[bytes]) -> bool:
     """Whether all are written as S3 does, compared all at once; each has 24 characters."""
     return b"".join(times).translate(_DIGITS) == b"0000-00-00T00:00:00.000Z" * len(times)
+
+
+def md5s(tags: Sequence[bytes | None]) -> npt.NDArray[np.uint64]:
+    """ETags, in quotes or not, as `Page.etags`; None is one that is missing."""
+    usual = [tag if tag and len(tag) == len(_NO_MD5) else _usual(tag) for tag in tags]
+    text = b"".join(usual)
+    # Compared all at once; what has this length and yet is not an MD5 is read one by one.
+    if text.translate(_HEX) != _NO_MD5 * len(usual):
+        text = b"".join(map(_usual, tags))
+    digits = np.frombuffer(text, "uint8").reshape(-1, len(_NO_MD5))[:, 6:-6].tobytes()
+    return np.frombuffer(unhexlify(digits), ">u8").astype("uint64").reshape(-1, 2)
+
+
+def _usual(tag: bytes | None) -> bytes:
+    """An ETag as S3 writes an MD5; zeros for what is not one."""
+    md5 = _QUOTED_MD5.fullmatch(tag or b"")
+    return b"&quot;%b&quot;" % md5[1] if md5 else _NO_MD5
 
 
 def _check_texts(times: list[bytes], sizes: list[bytes]) -> None:

@@ -24,7 +24,7 @@ import pandas as pd
 from botocore.exceptions import BotoCoreError, ClientError
 
 from availability_pipeline.archive._client import ResponseParserError, make_client
-from availability_pipeline.archive._pages import MalformedPageError, Names, Page, instants
+from availability_pipeline.archive._pages import MalformedPageError, Names, Page, instants, md5s
 from availability_pipeline.archive.datasets import UM_KLINES_1M, Dataset, unsettled
 from availability_pipeline.masking import printable
 from availability_pipeline.settings import Settings
@@ -98,6 +98,13 @@ class Recorded:
 
 NOTHING_RECORDED = Recorded()
 
+ETAG_SQL = "nullif(etag_high::UHUGEINT * 18446744073709551616 + etag_low, 0)::UUID"
+"""A file's MD5 as 16 bytes, of the columns of `Listing.files`; NULL where S3 says none.
+
+Two columns of numbers, because DuckDB reads them from a frame in a tenth of the time of one of
+Python's bytes: 0.02 s for a million, and 16 bytes each instead of 57.
+"""
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -107,7 +114,8 @@ class Listing:
         start, end: first and last date, both included.
         symbols: every symbol with a folder, sorted.
         files: one row per file: `symbol` (category), `date` (datetime64, midnight),
-            `file_size_bytes` (int64), `last_modified` (datetime64, UTC).
+            `file_size_bytes` (int64), `last_modified` (datetime64, UTC), `etag_high` and
+            `etag_low` (uint64): the halves of its MD5, see `ETAG_SQL`.
         requests: LIST requests made.
         passed_over: names that match no grammar -> how often; never more than 100 names.
         server_time: latest `Date` header of the answers (UTC), or None without one.
@@ -179,11 +187,17 @@ class Rows:
         days: offsets into the window's dates.
         sizes: bytes.
         times: datetime64[us], UTC.
+        etags: as `Page.etags`.
     """
 
     days: npt.NDArray[np.int64]
     sizes: npt.NDArray[np.int64]
     times: npt.NDArray[np.datetime64]
+    etags: npt.NDArray[np.uint64]
+
+    def only(self, chosen: npt.NDArray[np.bool_]) -> "Rows":
+        """Those that are chosen."""
+        return Rows(self.days[chosen], self.sizes[chosen], self.times[chosen], self.etags[chosen])
 
 
 def frame_of(
@@ -194,12 +208,15 @@ def frame_of(
     codes = np.repeat([code for code, _ in pages], [page.days.size for _, page in pages])
     offsets = np.concatenate([page.days for _, page in pages])
     times = np.concatenate([page.times for _, page in pages])
+    etags = np.concatenate([page.etags for _, page in pages])
     return pd.DataFrame(
         {
             "symbol": pd.Categorical.from_codes(codes, categories=pd.Index(symbols)),
             "date": pd.to_datetime(pd.Series(days)).to_numpy()[offsets],
             "file_size_bytes": np.concatenate([page.sizes for _, page in pages]),
             "last_modified": pd.DatetimeIndex(times, tz="UTC"),
+            "etag_high": etags[:, 0],
+            "etag_low": etags[:, 1],
         }
     )
 
@@ -375,10 +392,11 @@ class S3Archive:
         for page in pages:
             days = window.offsets(page.keys, prefix)
             there = days >= 0
+            rows = Rows(days, page.sizes, page.last_modified, page.etags)
             if there.all():
-                found.append(Rows(days, page.sizes, page.last_modified))
+                found.append(rows)
             else:
-                found.append(Rows(days[there], page.sizes[there], page.last_modified[there]))
+                found.append(rows.only(there))
                 for n in np.flatnonzero(~there).tolist():
                     key = page.keys[n]
                     if key <= stop and self._dataset.parse_key(key) is None:
@@ -473,6 +491,7 @@ def _stubbed_page(answer: Any) -> Page:
         keys=Names.of([c["Key"] for c in contents]),
         sizes=np.array([c["Size"] for c in contents], "int64"),
         last_modified=instants([f"{time:%Y-%m-%dT%H:%M:%S.%fZ}".encode() for time in times]),
+        etags=md5s([c.get("ETag", "").encode() for c in contents]),
         folders=Names.of([p["Prefix"] for p in answer.get("CommonPrefixes", [])]),
         next_token=answer["NextContinuationToken"] if truncated else None,
     )

@@ -1,8 +1,11 @@
 """Listing: whole or an error. A 503 on the second page was once taken for the end of the list."""
 
 import datetime as dt
+import hashlib
+import uuid
 from collections.abc import Iterator
 
+import duckdb
 import pytest
 from botocore.stub import Stubber
 from hypothesis import example, given
@@ -13,6 +16,7 @@ from availability_pipeline.archive._client import make_client
 from availability_pipeline.archive._pages import Names
 from availability_pipeline.archive.datasets import UM_KLINES_1M as DS
 from availability_pipeline.archive.listing import (
+    ETAG_SQL,
     GIVE_UP_AFTER,
     DiscoveryError,
     ListingError,
@@ -57,6 +61,15 @@ def test_a_window_holds_its_dates_and_no_others(endpoint):
     assert str(got.files.last_modified.dt.tz) == "UTC"
     assert len(got.files) == 6
     assert got.server_time is not None
+
+
+def test_each_file_comes_with_the_md5_of_its_content_or_null(endpoint):
+    listed = archive(endpoint).list_range(D(2024, 1, 2), D(2024, 1, 4)).files
+    listed.loc[0, ["etag_high", "etag_low"]] = 0
+    with duckdb.connect() as con:
+        found = con.execute(f"SELECT file_size_bytes, {ETAG_SQL} FROM listed").fetchall()
+    md5s = {size: uuid.UUID(hashlib.md5(b"x" * size).hexdigest()) for size in (2, 3, 4)}
+    assert found == [(2, None), *((size, md5s[size]) for size in (3, 4, 2, 3, 4))]
 
 
 def test_what_matches_no_grammar_is_counted_and_named(endpoint):

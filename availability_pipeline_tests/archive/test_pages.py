@@ -93,29 +93,84 @@ def test_a_damaged_page_never_gives_rows_that_were_not_in_it(data):
 
 FULL = (
     "<Contents><Key>{key}</Key><LastModified>2024-01-16T07:10:11.000Z</LastModified>"
-    "<ETag>&quot;0f-2&quot;</ETag><Size>5</Size><StorageClass>STANDARD</StorageClass></Contents>"
+    "<ETag>{etag}</ETag><Size>5</Size><StorageClass>STANDARD</StorageClass></Contents>"
 )
+MD5 = "0123456789abcdef00000000000000ff"
+HALVES = (0x0123456789ABCDEF, 0xFF)
+
+
+def full(key, etag="&quot;0f-2&quot;"):
+    return FULL.format(key=key, etag=etag)
+
+
 FOLDER = "<CommonPrefixes><Prefix>{}</Prefix></CommonPrefixes>"
 
 
 @pytest.mark.parametrize("gap", ["", "\n", "<Owner/>", "<!-- -->"])
 @pytest.mark.parametrize("key", ["a", "&#97;", "%61"])
 def test_both_readers_read_the_same(gap, key):
-    body = gap.join([FULL.format(key=key), FULL.format(key="b"), FOLDER.format("c"),
+    body = gap.join([full(key, f"&quot;{MD5}&quot;"), full("b"), FOLDER.format("c"),
                      FOLDER.format("d"), ""])  # fmt: skip
     got = parse_page(page(body, extra="<KeyCount>4</KeyCount><EncodingType>url</EncodingType>"))
     assert (got.keys, got.folders) == (["a", "b"], ["c", "d"])
     assert got.sizes.tolist() == [5, 5]
+    assert got.etags.tolist() == [list(HALVES), [0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("etag", "halves"),
+    [(f"&quot;{MD5}&quot;", HALVES), (f"&#34;{MD5}&#34;", HALVES), (f'"{MD5}"', HALVES),
+     (MD5, HALVES), (f"&quot;{MD5.upper()}&quot;", HALVES), (f"&#x22;{MD5}&#x22;", HALVES),
+     (f"&quot;{MD5}-2&quot;", (0, 0)), (f"&quot;{MD5[1:]}&quot;", (0, 0)), ("", (0, 0)),
+     (f"&quot;{MD5}0&quot;", (0, 0)), (f"&quot;{MD5[1:]}g&quot;", (0, 0)),
+     (f"&quot;{MD5[1:]} &quot;", (0, 0)), (f"&quot;{'f' * 32}&quot;", (2**64 - 1,) * 2)],
+)  # fmt: skip
+@pytest.mark.parametrize("gap", ["", "\n"])
+@pytest.mark.parametrize("other", [f"&quot;{MD5}&quot;", f"&quot;{MD5}-9&quot;"])
+def test_an_etag_is_an_md5_or_none(etag, halves, gap, other):
+    got = parse_page(page(gap.join([full("a", etag), full("b", other), full("c", etag)])))
+    expected = [0, 0] if "-" in other else list(HALVES)
+    assert got.etags.tolist() == [list(halves), expected, list(halves)]
+    assert got.etags.dtype == np.uint64
+
+
+def test_a_missing_etag_is_none_and_one_given_twice_is_refused():
+    got = parse_page(page(entry("a") + full("b", f"&quot;{MD5}&quot;")))
+    assert got.etags.tolist() == [[0, 0], list(HALVES)]
+    twice = full("a").replace("<Size>", f"<ETag>{MD5}</ETag><Size>")
+    with pytest.raises(MalformedPageError, match="ETag"):
+        parse_page(page(twice))
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(min_size=16, max_size=16).map(bytes.hex),
+            st.text(st.sampled_from('0aF-g" é;'), max_size=34),
+        ),
+        max_size=5,
+    ),
+    st.sampled_from(["&quot;", "&#34;", '"', ""]),
+)
+def test_both_readers_read_any_etag_the_same(etags, mark):
+    bodies = [full(f"{n}", f"{mark}{etag}{mark}") for n, etag in enumerate(etags)]
+    quick, whole = (parse_page(page(gap.join([*bodies, ""]))) for gap in ("", "\n"))
+    assert quick.etags.tolist() == whole.etags.tolist()
+    for etag, (high, low) in zip(etags, quick.etags.tolist(), strict=True):
+        if '"' in etag:  # may stand for a mark
+            continue
+        hexadecimal = len(etag) == 32 and set(etag.lower()) <= set("0123456789abcdef")
+        assert f"{high:016x}{low:016x}" == (etag.lower() if hexadecimal else "0" * 32)
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        f"<!-- {FULL.format(key='a')} -->",
-        f"<Inner>{FULL.format(key='a')}</Inner>",
-        f"<![CDATA[{FULL.format(key='a')}]]>",
-        FULL.format(key="a") + "<EntriesWereHere/>",
-        FULL.format(key="a") + FOLDER.format("c<d/>").replace("<d/>", "<"),
+        f"<!-- {full('a')} -->",
+        f"<Inner>{full('a')}</Inner>",
+        f"<![CDATA[{full('a')}]]>",
+        full("a") + "<EntriesWereHere/>",
+        full("a") + FOLDER.format("c<d/>").replace("<d/>", "<"),
     ],
 )
 def test_entries_that_are_not_directly_in_the_listing_are_refused(body):
@@ -126,7 +181,7 @@ def test_entries_that_are_not_directly_in_the_listing_are_refused(body):
 @pytest.mark.parametrize("siblings", [["a", "b"], ["a"], ["a", "b", "c"], ["Z", "a"], ["a", "a"]])
 def test_folded_siblings_are_the_ones_that_are_there(siblings):
     names = [f"{name}.CHECKSUM" for name in siblings]
-    body = FULL.format(key="a") + FULL.format(key="b") + "".join(map(FOLDER.format, names))
+    body = full("a") + full("b") + "".join(map(FOLDER.format, names))
     count = f"<KeyCount>{2 + len(names)}</KeyCount>"
     if siblings == ["a", "a"]:
         with pytest.raises(MalformedPageError, match="comes after"):
@@ -154,7 +209,7 @@ def test_names_are_the_texts_they_were_made_of(texts):
 )  # fmt: skip
 def test_a_time_that_cannot_be_is_refused(time):
     with pytest.raises(MalformedPageError, match="LastModified"):
-        parse_page(page(FULL.format(key="a").replace("2024-01-16T07:10:11.000Z", time)))
+        parse_page(page(full("a").replace("2024-01-16T07:10:11.000Z", time)))
 
 
 @pytest.mark.parametrize(

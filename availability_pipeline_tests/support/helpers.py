@@ -62,6 +62,9 @@ def make_listing(
                 format="ISO8601",
                 utc=True,
             ),
+            # The content is its size, as in the benchmarks' living archive.
+            "etag_high": pd.array([0] * len(sizes), dtype="uint64"),
+            "etag_low": pd.array(sizes, dtype="uint64"),
         }
     )
     return Listing(
