@@ -11,7 +11,7 @@ import contextlib
 import datetime as dt
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -25,7 +25,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from availability_pipeline.archive._client import ResponseParserError, make_client
 from availability_pipeline.archive._pages import MalformedPageError, Names, Page, instants, md5s
-from availability_pipeline.archive.datasets import UM_KLINES_1M, Dataset, unsettled
+from availability_pipeline.archive.datasets import MARKETS, UM_KLINES_1M, Dataset, unsettled
 from availability_pipeline.masking import printable
 from availability_pipeline.settings import Settings
 
@@ -49,19 +49,26 @@ class ListingError(ArchiveError):
     Attributes:
         failures: symbol -> reason.
         total: symbols that were to be listed.
-        start, end: first and last date asked for.
+        start, end: first and last period asked for.
+        dataset: what was listed.
     """
 
     def __init__(
-        self, failures: Mapping[str, str], total: int, start: dt.date, end: dt.date
+        self,
+        failures: Mapping[str, str],
+        total: int,
+        start: dt.date,
+        end: dt.date,
+        dataset: Dataset = UM_KLINES_1M,
     ) -> None:
+        self.dataset = dataset
         self.failures, self.total, self.start, self.end = dict(failures), total, start, end
         first = "; ".join(f"{s}: {r}" for s, r in sorted(failures.items())[:3])
         more = f" and {len(failures) - 3} more" if len(failures) > 3 else ""
-        dates = f"{start}" if start == end else f"{start} to {end}"
+        dates = " to ".join(dict.fromkeys(map(dataset.text, (start, end))))
         super().__init__(
-            f"listing {dates} failed for {len(failures)} of {total} symbols ({first}{more}); "
-            "nothing was written, the next scheduled run repairs it"
+            f"listing {dataset} of {dates} failed for {len(failures)} of {total} symbols "
+            f"({first}{more}); nothing was written, the next scheduled run repairs it"
         )
 
 
@@ -75,8 +82,8 @@ class Recorded:
     one move to the other.
 
     Attributes:
-        symbols: symbols with a row on each probed date; all others count as new.
-        first, last: first and last probed date; None while no date was probed.
+        symbols: symbols with a row on each probed period; all others count as new.
+        first, last: first and last probed period; None while none was probed.
     """
 
     symbols: frozenset[str] = frozenset()
@@ -84,7 +91,7 @@ class Recorded:
     last: dt.date | None = None
 
     def span(self, start: dt.date, end: dt.date) -> tuple[dt.date, dt.date]:
-        """First and last date of the range and the record together."""
+        """First and last period of the range and the record together."""
         return min(start, self.first or start), max(end, self.last or end)
 
     def behind(self, listed: Iterable[str], start: dt.date, end: dt.date) -> frozenset[str]:
@@ -107,21 +114,43 @@ Python's bytes: 0.02 s for a million, and 16 bytes each instead of 57.
 
 
 @dataclass(frozen=True)
-class Listing:
-    """A whole listing of a range of dates.
+class Folders:
+    """The symbol folders of a market, frequency and type: one listing for all its intervals.
 
     Attributes:
-        start, end: first and last date, both included.
+        kind: market, frequency and type.
+        symbols: every symbol with a folder, sorted; none where the archive does not have the type.
+        requests: LIST requests made.
+        passed_over: as in `Listing`.
+    """
+
+    kind: tuple[str, str, str]
+    symbols: tuple[str, ...]
+    requests: int = 0
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A whole listing of a range of periods: dates, or months by their first day.
+
+    Attributes:
+        start, end: first and last period, both included.
         symbols: every symbol with a folder, sorted.
-        files: one row per file: `symbol` (category), `date` (datetime64, midnight),
+        files: one row per file: `symbol` (category), `date` (its period, datetime64, midnight),
             `file_size_bytes` (int64), `last_modified` (datetime64, UTC), `etag_high` and
             `etag_low` (uint64): the halves of its MD5, see `ETAG_SQL`.
-        requests: LIST requests made.
+        requests: LIST requests made, without those of `Folders` that were given.
         passed_over: names that match no grammar -> how often; never more than 100 names.
         server_time: latest `Date` header of the answers (UTC), or None without one.
-        widened: symbols that were listed over more dates than the range (see `Recorded`); of the
-            others `files` has the range only.
-        widened_start, widened_end: the dates of those, both included.
+        widened: symbols that were listed over more periods than the range (see `Recorded`); of
+            the others `files` has the range only.
+        widened_start, widened_end: the periods of those, both included.
+        dataset: what was listed.
+        left_out: of `symbols` those that were not listed, as the caller wished: their absence from
+            `files` says nothing.
+        in_archive: False where the archive does not have the dataset at all, or not this interval
+            of it: then there is neither a file nor an absence in it.
     """
 
     start: dt.date
@@ -134,6 +163,9 @@ class Listing:
     widened: frozenset[str] = frozenset()
     widened_start: dt.date | None = None
     widened_end: dt.date | None = None
+    dataset: Dataset = UM_KLINES_1M
+    left_out: frozenset[str] = frozenset()
+    in_archive: bool = True
 
 
 class Archive(Protocol):
@@ -146,36 +178,49 @@ class Archive(Protocol):
         progress: Progress | None = None,
         recorded: Recorded = NOTHING_RECORDED,
     ) -> Listing:
-        """All files of the dates from `start` to `end`, both included.
+        """All files of the periods from `start` to `end`, both included.
 
-        And of the symbols that are `recorded.behind` all files of all probed dates.
+        And of the symbols that are `recorded.behind` all files of all probed periods.
         """
 
 
 class Window:
-    """The dates of a listing, and where in them a key is.
+    """The periods of a listing, and where in them a key is.
 
     Args:
-        start, end: first and last date.
-        origin: the date that offsets count from; `start` by default.
+        start, end: first and last period.
+        origin: the period that offsets count from; `start` by default.
+        dataset: whose periods.
     """
 
-    def __init__(self, start: dt.date, end: dt.date, origin: dt.date | None = None) -> None:
-        self._shift = (start - (origin or start)).days
-        self.days = [start + dt.timedelta(n) for n in range((end - start).days + 1)]
-        self._endings = [f"{day.isoformat()}.zip".encode() for day in self.days]
+    def __init__(
+        self,
+        start: dt.date,
+        end: dt.date,
+        origin: dt.date | None = None,
+        dataset: Dataset = UM_KLINES_1M,
+    ) -> None:
+        if dataset.period_of(start) != start or dataset.period_of(end) != end:
+            raise ValueError(f"{start} to {end}: a period of {dataset} is the first day of a month")
+        self._shift = len(dataset.periods(origin or start, start)) - 1
+        self.days = dataset.periods(start, end)
+        self._endings = [f"{dataset.text(day)}.zip".encode() for day in self.days]
         self._places = {ending.decode(): n for n, ending in enumerate(self._endings)}
 
     def offsets(self, keys: Names, prefix: str) -> npt.NDArray[np.int64]:
-        """Of each key its offset into the dates, -1 for one that is not among them."""
-        if keys and (first := self._places.get(keys[0][len(prefix) :])) is not None:
+        """Of each key its offset into the periods, -1 for one that is not among them."""
+        at = len(prefix)
+        if keys and (first := self._places.get(keys[0][at:])) is not None:
             # Hardly any page has a hole, and to compare all at once costs 7 us for 500 names
             # where looking each up costs 50.
             expected = prefix.encode().join([b"", *self._endings[first : first + len(keys)]])
             if keys.joined() == expected:
                 return np.arange(first, first + len(keys)) + self._shift
-        at = len(prefix)
-        found = np.array([self._places.get(key[at:], -1) for key in keys], "int64")
+        # Junk can lie beside the files (`part-00000-….zip`), with a date's characters at its end.
+        found = np.array(
+            [self._places.get(key[at:], -1) if key.startswith(prefix) else -1 for key in keys],
+            "int64",
+        )
         return np.where(found < 0, -1, found + self._shift)
 
 
@@ -184,7 +229,7 @@ class Rows:
     """One page's files, as arrays: a million strings kept to the end cost time and memory.
 
     Attributes:
-        days: offsets into the window's dates.
+        days: offsets into the window's periods.
         sizes: bytes.
         times: datetime64[us], UTC.
         etags: as `Page.etags`.
@@ -200,18 +245,25 @@ class Rows:
         return Rows(self.days[chosen], self.sizes[chosen], self.times[chosen], self.etags[chosen])
 
 
+_NO_ROWS = Rows(
+    np.empty(0, "int64"), np.empty(0, "int64"), np.empty(0, "datetime64[us]"),
+    np.empty((0, 2), "uint64"),
+)  # fmt: skip
+
+
 def frame_of(
     symbols: tuple[str, ...], found: Mapping[str, list[Rows]], days: list[dt.date]
 ) -> pd.DataFrame:
     """The rows of all symbols as `Listing.files` has them."""
-    pages = [(code, page) for code, symbol in enumerate(symbols) for page in found[symbol]]
+    pages = [(code, page) for code, name in enumerate(symbols) for page in found.get(name, ())]
+    pages = pages or [(0, _NO_ROWS)]
     codes = np.repeat([code for code, _ in pages], [page.days.size for _, page in pages])
     offsets = np.concatenate([page.days for _, page in pages])
     times = np.concatenate([page.times for _, page in pages])
     etags = np.concatenate([page.etags for _, page in pages])
     return pd.DataFrame(
         {
-            "symbol": pd.Categorical.from_codes(codes, categories=pd.Index(symbols)),
+            "symbol": pd.Categorical.from_codes(codes, categories=pd.Index(symbols, dtype="str")),
             "date": pd.to_datetime(pd.Series(days)).to_numpy()[offsets],
             "file_size_bytes": np.concatenate([page.sizes for _, page in pages]),
             "last_modified": pd.DatetimeIndex(times, tz="UTC"),
@@ -225,6 +277,12 @@ GIVE_UP_AFTER = 20
 """Failed symbols after which the rest is not asked: the run is lost and the archive in trouble."""
 
 PAGE_SIZE = 1000
+
+SAMPLED = 50
+"""Symbols, spread over the alphabet, of which none has a folder for an interval that is not there.
+
+Only asked when no file of any symbol was in the range, and only until one has the folder.
+"""
 
 MOST_FOLDER_PAGES = 100
 """Pages of symbol folders after which discovery gives up: 100,000 of them, with 1,057 in 2026."""
@@ -242,7 +300,7 @@ class S3Archive:
     Args:
         client: from `make_client`; tests may stub it.
         bucket: bucket to list.
-        dataset: branch of the archive.
+        dataset: branch of the archive that is listed unless another is asked for.
         concurrency: listings in flight.
     """
 
@@ -267,32 +325,60 @@ class S3Archive:
         Raises:
             DiscoveryError: when a page fails, or when no symbol is there at all.
         """
-        return self._discover(_Call())
+        symbols = self.folders().symbols
+        if not symbols:
+            raise self._foreign(self._dataset.prefix)
+        return symbols
 
-    def _discover(self, call: "_Call") -> tuple[str, ...]:
+    def folders(self, dataset: Dataset | None = None) -> Folders:
+        """The symbol folders of a dataset, which all intervals of its type share.
+
+        Raises:
+            DiscoveryError: a page fails, or the bucket is not the archive.
+        """
+        call = _Call()
+        dataset = dataset or self._dataset
+        symbols = self._discover(call, dataset)
+        return Folders(dataset.kind, symbols, call.requests, dict(call.passed_over))
+
+    def _discover(self, call: "_Call", dataset: Dataset) -> tuple[str, ...]:
         symbols: list[str] = []
+        for name in self.children(dataset.prefix, call):
+            symbol = dataset.parse_folder(name)
+            if symbol is None:
+                call.pass_over(name)
+            else:
+                symbols.append(symbol)
+        if not symbols:
+            # Either the archive does not have this type, or it is not the archive.
+            markets = {f"data/{path.partition('/')[0]}/" for path in MARKETS.values()}
+            if not markets.intersection(self.children("data/", call)):
+                raise self._foreign(dataset.prefix)
+        return tuple(sorted(symbols))
+
+    def children(self, prefix: str, call: "_Call | None" = None) -> list[str]:
+        """What is directly below a prefix: folders, with their slash, and keys.
+
+        Raises:
+            DiscoveryError: a page fails.
+        """
+        found: list[str] = []
+        call = call or _Call()
         try:
-            for page in self._pages(
-                call, MOST_FOLDER_PAGES, Prefix=self._dataset.prefix, Delimiter="/"
-            ):
-                for folder in page.folders:
-                    symbol = self._dataset.parse_folder(folder)
-                    if symbol is None:
-                        call.pass_over(folder)
-                    else:
-                        symbols.append(symbol)
+            for page in self._pages(call, MOST_FOLDER_PAGES, Prefix=prefix, Delimiter="/"):
+                found += [*page.keys, *page.folders]
         except REQUEST_ERRORS as error:
             raise DiscoveryError(
-                f"cannot list s3://{self._bucket}/{self._dataset.prefix} at "
+                f"cannot list s3://{self._bucket}/{prefix} at "
                 f"{self._client.meta.endpoint_url}: {reason(error)}"
             ) from error
-        if not symbols:
-            raise DiscoveryError(
-                f"s3://{self._bucket}/{self._dataset.prefix} at "
-                f"{self._client.meta.endpoint_url} lists no symbol at all: it is not the archive; "
-                "check AVAILABILITY_S3_BUCKET and AVAILABILITY_S3_ENDPOINT"
-            )
-        return tuple(sorted(symbols))
+        return found
+
+    def _foreign(self, prefix: str) -> DiscoveryError:
+        return DiscoveryError(
+            f"s3://{self._bucket}/{prefix} at {self._client.meta.endpoint_url} lists no symbol at "
+            "all: it is not the archive; check AVAILABILITY_S3_BUCKET and AVAILABILITY_S3_ENDPOINT"
+        )
 
     def list_range(
         self,
@@ -300,28 +386,72 @@ class S3Archive:
         end: dt.date,
         progress: Progress | None = None,
         recorded: Recorded = NOTHING_RECORDED,
+        *,
+        dataset: Dataset | None = None,
+        folders: Folders | None = None,
+        leave_out: Collection[str] = (),
     ) -> Listing:
-        """All files of the dates from `start` to `end`: one listing per symbol.
+        """All files of the periods from `start` to `end`: one listing per symbol.
 
         Args:
-            start: first date.
-            end: last date, included.
+            start: first period.
+            end: last period, included.
             progress: called with (symbols done, symbols in all) from the calling thread.
-            recorded: what is recorded; symbols behind it are listed over all its dates.
+            recorded: what is recorded; symbols behind it are listed over all its periods.
+            dataset: which; the archive's own when left out.
+            folders: its symbols, where they have been listed already, or the only ones to list.
+            leave_out: symbols that are not listed, those that ended long ago; but they are where
+                their name is `recorded.behind`.
 
         Raises:
+            ValueError: the range, or the folders, are not of the dataset.
             DiscoveryError: the symbols could not be listed.
             ListingError: at least one symbol could not be listed wholly.
         """
         call = _Call()
-        symbols = self._discover(call)
+        dataset = dataset or self._dataset
+        if folders and folders.kind != dataset.kind:
+            raise ValueError(f"folders of {'/'.join(folders.kind)} are not those of {dataset}")
+        symbols = folders.symbols if folders else self._discover(call, dataset)
         behind = recorded.behind(symbols, start, end)
         first, last = recorded.span(start, end) if behind else (start, end)
-        narrow, wide = Window(start, end, first), Window(first, last)
+        narrow, wide = Window(start, end, first, dataset), Window(first, last, None, dataset)
+        ended = frozenset(leave_out) - behind
+        listed = [name for name in symbols if name not in ended]
+        found, failures = self._list_symbols(
+            call, dataset, {name: wide if name in behind else narrow for name in listed}, progress
+        )
+        if failures:
+            raise ListingError(failures, len(listed), start, end, dataset)
+        in_archive = bool(symbols) and self._is_there(call, dataset, listed, start, end)
+        return Listing(
+            start=start,
+            end=end,
+            symbols=symbols,
+            files=frame_of(symbols, found, wide.days),
+            requests=call.requests,
+            passed_over=dict(call.passed_over),
+            server_time=call.latest_server_time(),
+            widened=behind,
+            widened_start=first,
+            widened_end=last,
+            dataset=dataset,
+            left_out=frozenset(symbols).difference(listed),
+            in_archive=in_archive,
+        )
+
+    def _list_symbols(
+        self,
+        call: "_Call",
+        dataset: Dataset,
+        windows: Mapping[str, Window],
+        progress: Progress | None,
+    ) -> tuple[dict[str, list[Rows]], dict[str, str]]:
+        """Of each symbol the files in its window, or why they could not be listed."""
         found: dict[str, list[Rows]] = {}
         failures: dict[str, str] = {}
         todo: SimpleQueue[str] = SimpleQueue()
-        for symbol in symbols:
+        for symbol in windows:
             todo.put(symbol)
         stop = threading.Event()
 
@@ -330,8 +460,7 @@ class S3Archive:
                 while not stop.is_set():
                     symbol = todo.get_nowait()
                     try:
-                        window = wide if symbol in behind else narrow
-                        found[symbol] = self._list_symbol(call, symbol, window)
+                        found[symbol] = self._list_symbol(call, dataset, symbol, windows[symbol])
                     except REQUEST_ERRORS as error:
                         failures[symbol] = reason(error)
                         if len(failures) >= GIVE_UP_AFTER:
@@ -344,48 +473,57 @@ class S3Archive:
 
         with ThreadPoolExecutor(self._concurrency, thread_name_prefix="listing") as pool:
             # Each worker takes one symbol after another: a future per symbol costs more than this.
-            workers = [pool.submit(work) for _ in range(min(self._concurrency, len(symbols)))]
+            workers = [pool.submit(work) for _ in range(min(self._concurrency, len(windows)))]
             try:
                 busy = True
                 while busy:
                     busy = bool(wait(workers, PROGRESS_SECONDS).not_done)
                     if progress:
-                        progress(len(found) + len(failures), len(symbols))
+                        progress(len(found) + len(failures), len(windows))
             finally:
                 # Ctrl-C, too: what is queued is dropped, what is in flight ends by itself.
                 stop.set()
             for worker in workers:
                 worker.result()  # a bug of ours keeps its traceback
-        if failures:
-            raise ListingError(failures, len(symbols), start, end)
-        return Listing(
-            start=start,
-            end=end,
-            symbols=symbols,
-            files=frame_of(symbols, found, wide.days),
-            requests=call.requests,
-            passed_over=dict(call.passed_over),
-            server_time=call.latest_server_time(),
-            widened=behind,
-            widened_start=first,
-            widened_end=last,
-        )
+        return found, failures
 
-    def _list_symbol(self, call: "_Call", symbol: str, window: Window) -> list[Rows]:
+    def _is_there(
+        self, call: "_Call", dataset: Dataset, listed: Sequence[str], start: dt.date, end: dt.date
+    ) -> bool:
+        """Whether the archive has the interval of the dataset; its type it has.
+
+        No file in the range is usual: yesterday's come in the morning. So the folders are asked.
+        """
+        if dataset.interval is None or call.saw_file or not listed:
+            return True
+        for symbol in listed[:: -(-len(listed) // SAMPLED)]:
+            try:
+                pages = self._pages(call, 1, Prefix=dataset.folder(symbol), MaxKeys=1)
+                if next(pages).keys:
+                    return True
+            except REQUEST_ERRORS as error:
+                failures = {symbol: reason(error)}
+                raise ListingError(failures, len(listed), start, end, dataset) from error
+        return False
+
+    def _list_symbol(
+        self, call: "_Call", dataset: Dataset, symbol: str, window: Window
+    ) -> list[Rows]:
         """Files of one symbol, page by page; stops at the first that reaches beyond the window."""
         found: list[Rows] = []
-        prefix = self._dataset.file_prefix(symbol)
-        stop = self._dataset.checksum_key(symbol, window.days[-1])
-        # Each date is two entries: the file, and its CHECKSUM folded into a common prefix, which
+        prefix = dataset.file_prefix(symbol)
+        stop = dataset.checksum_key(symbol, window.days[-1])
+        # Each period is two entries: the file, and its CHECKSUM folded into a common prefix, which
         # halves the XML. One more shows that the window is over.
         size = min(PAGE_SIZE, 2 * len(window.days) + 1)
         pages = self._pages(
             call,
-            # A page holds up to 1,000 entries, 500 dates; S3 may send fewer, but not for ever.
+            # A page holds up to 1,000 entries, 500 periods; S3 may send fewer, but not for ever.
             10 + len(window.days) // 20,
-            Prefix=prefix,
-            # The day before's sibling sorts after its file and before our first.
-            StartAfter=self._dataset.checksum_key(symbol, window.days[0] - dt.timedelta(1)),
+            # Not the prefix of the files alone: what else lies there is counted.
+            Prefix=dataset.folder(symbol),
+            # The sibling of the period before sorts after its file and before our first.
+            StartAfter=dataset.checksum_key(symbol, dataset.shift(window.days[0], -1)),
             Delimiter=".CHECKSUM",
             MaxKeys=size,
         )
@@ -399,8 +537,12 @@ class S3Archive:
                 found.append(rows.only(there))
                 for n in np.flatnonzero(~there).tolist():
                     key = page.keys[n]
-                    if key <= stop and self._dataset.parse_key(key) is None:
+                    if dataset.parse_key(key) is None:
                         call.pass_over(key)
+                    else:
+                        call.saw_file = True
+            if there.any():
+                call.saw_file = True
             if page.keys and page.keys[-1] > stop:
                 break
         return found
@@ -447,6 +589,7 @@ class _Call:
         self._server_dates: set[str] = set()
         self.requests = 0
         self.passed_over: Counter[str] = Counter()
+        self.saw_file = False  # of the dataset, in the range or not
 
     def note(self, answer: Any) -> None:
         headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})

@@ -20,6 +20,7 @@ from availability_pipeline.archive.datasets import classify, unsettled
 from availability_pipeline.archive.listing import (
     NOTHING_RECORDED,
     Archive,
+    DiscoveryError,
     Listing,
     Progress,
     Recorded,
@@ -98,6 +99,8 @@ def update(
     if known.last is None:
         if_nothing_recorded()
     listing = archive.list_range(start, end, progress, known)
+    if not listing.in_archive:
+        raise DiscoveryError(f"{listing.dataset} is not in the archive; nothing was written")
     with writer(path, settings.db_wait_seconds) as con:
         con.execute("CREATE TEMP TABLE summary_before AS FROM daily_summary")
         result = write_probe(

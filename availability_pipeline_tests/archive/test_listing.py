@@ -129,7 +129,7 @@ def files(*days: int, token: str | None = None) -> dict[str, object]:
 def ask(start: D, end: D, token: str | None = None) -> dict[str, object]:
     window = {
         "Bucket": BUCKET,
-        "Prefix": DS.file_prefix("BTCUSDT"),
+        "Prefix": DS.folder("BTCUSDT"),
         "StartAfter": DS.checksum_key("BTCUSDT", start - dt.timedelta(1)),
         "Delimiter": ".CHECKSUM",
         "MaxKeys": 2 * ((end - start).days + 1) + 1,
@@ -148,7 +148,7 @@ def test_ctrl_c_drops_what_is_queued(endpoint):
         raise KeyboardInterrupt
 
     many = S3Archive(client, BUCKET, concurrency=1)
-    many._discover = lambda _: tuple(f"A{n:03}USDT" for n in range(200))
+    many._discover = lambda *_: tuple(f"A{n:03}USDT" for n in range(200))
     with pytest.raises(KeyboardInterrupt):
         many.list_range(D(2024, 1, 1), D(2024, 1, 1), interrupt)
     assert len(asked) < 200
@@ -163,14 +163,14 @@ def test_a_bug_of_ours_keeps_its_traceback(endpoint):
 
     client.meta.events.register("after-call.s3.ListObjectsV2", broken)
     archive = S3Archive(client, BUCKET)
-    archive._discover = lambda _: ("BTCUSDT", "ETHUSDT")
+    archive._discover = lambda *_: ("BTCUSDT", "ETHUSDT")
     with pytest.raises(ZeroDivisionError):
         archive.list_range(D(2024, 1, 1), D(2024, 1, 1))
 
 
 def test_a_lost_run_stops_asking(endpoint):
     archive_ = archive(endpoint, s3_bucket="nowhere", s3_concurrency=2)
-    archive_._discover = lambda _: tuple(f"A{n:03}USDT" for n in range(200))
+    archive_._discover = lambda *_: tuple(f"A{n:03}USDT" for n in range(200))
     with pytest.raises(ListingError, match="of 200 symbols") as caught:
         archive_.list_range(D(2024, 1, 1), D(2024, 1, 1))
     assert GIVE_UP_AFTER <= len(caught.value.failures) < 100
@@ -238,7 +238,7 @@ def test_a_new_symbol_and_its_settlings_are_asked_for_all_recorded_dates_and_no_
                 {"IsTruncated": False, "Contents": contents},
                 {
                     "Bucket": BUCKET,
-                    "Prefix": DS.file_prefix(symbol),
+                    "Prefix": DS.folder(symbol),
                     "StartAfter": DS.checksum_key(symbol, first - dt.timedelta(1)),
                     "Delimiter": ".CHECKSUM",
                     "MaxKeys": 2 * ((last - first).days + 1) + 1,
