@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import click
 
@@ -142,6 +142,13 @@ def _set_form(context: click.Context, option: click.Parameter, given: bool) -> N
         raise click.UsageError("give --json or --csv, not both")
     if given:
         context.params["form"] = option.name
+
+
+class Filters(TypedDict):
+    """What `filter_options` gives a command."""
+
+    quote_asset: list[str] | None
+    contract_type: list[str] | None
 
 
 def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:

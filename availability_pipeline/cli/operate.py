@@ -5,7 +5,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -31,21 +31,8 @@ Row = TypeVar("Row")
 
 def shown(name: str, verdict: Verdict) -> dict[str, Any]:
     """A verdict as fields: `outcome` is ok, warn, breach or unknown."""
-    return {
-        "name": name,
-        "outcome": verdict.outcome,
-        "passed": verdict.passed,
-        "severity": verdict.severity,
-        "observed": verdict.observed,
-        "threshold": verdict.threshold,
-        "count": verdict.count,
-        "sample": list(verdict.sample),
-        "sample_truncated": verdict.sample_truncated,
-        "offenders": [dict(one) for one in verdict.offenders],
-        "acknowledged": verdict.acknowledged,
-        "note": verdict.note,
-        "recovery": "" if verdict.passed else same_record(verdict.recovery),
-    }
+    recovery = "" if verdict.passed else same_record(verdict.recovery)
+    return {"name": name, "outcome": verdict.outcome, **asdict(verdict), "recovery": recovery}
 
 
 def print_status(answer: Mapping[str, Any], now: dt.datetime) -> None:
@@ -320,8 +307,6 @@ def _judge_runs(
 
 def _running(instance: "History", now: dt.datetime, s: settings.Settings) -> dict[str, Any]:
     """Daemon, schedules and last runs, as they go into the answer."""
-    from dataclasses import asdict
-
     from availability_pipeline.orchestration import processes, schedules
     from availability_pipeline.orchestration import runs as health
     from availability_pipeline.orchestration.instance import ticks

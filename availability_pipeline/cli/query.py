@@ -2,8 +2,8 @@
 
 import datetime as dt
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
 import click
 
@@ -11,6 +11,7 @@ from availability_pipeline import PROGRAM, dates, queries, validation
 from availability_pipeline.cli._options import (
     DATE,
     Date,
+    Filters,
     LocalPath,
     filter_options,
     form_options,
@@ -28,8 +29,6 @@ from availability_pipeline.cli._output import (
     say,
     table,
 )
-
-Types = Sequence[str] | None
 
 
 @click.group()
@@ -52,25 +51,19 @@ def query() -> None:
 @filter_options
 @form_options
 def snapshot(
-    date: dt.date,
-    status: queries.Status,
-    quote_asset: Types,
-    contract_type: Types,
-    form: str | None,
+    date: dt.date, status: queries.Status, form: str | None, **filters: Unpack[Filters]
 ) -> None:
     """The files of one UTC date, by symbol.
 
     Example: binance-availability query snapshot 2024-01-15 --json
     """
     with record() as con:
-        found = queries.snapshot(
-            con, date, status=status, quote_asset=quote_asset, contract_type=contract_type
-        )
+        found = queries.snapshot(con, date, status=status, **filters)
         by_status = queries.counts(con, date)
     of_all = ", ".join(f"{n} {name}" for name, n in by_status.items())
     if form and not found.rows and status == "available" and by_status["pending"]:
         print_notes([f"{date}: {of_all}; pending means probed too early to say"])
-    shown = f"{count(len(found.rows), 'symbol')} shown; " if quote_asset or contract_type else ""
+    shown = f"{count(len(found.rows), 'symbol')} shown; " if any(filters.values()) else ""
     print_rows(found, form or "table", f"{date}: {shown}{of_all}")
 
 
@@ -85,11 +78,7 @@ def snapshot(
 )
 @form_options
 def timeline(
-    symbol: str,
-    start: dt.date | None,
-    end: dt.date | None,
-    status: str | None,
-    form: str | None,
+    symbol: str, start: dt.date | None, end: dt.date | None, status: str | None, form: str | None
 ) -> None:
     """One symbol's dates with their status.
 
@@ -110,22 +99,14 @@ def timeline(
 @click.argument("end", type=DATE)
 @filter_options
 @form_options
-def range_(
-    start: dt.date,
-    end: dt.date,
-    quote_asset: Types,
-    contract_type: Types,
-    form: str | None,
-) -> None:
+def range_(start: dt.date, end: dt.date, form: str | None, **filters: Unpack[Filters]) -> None:
     """Symbols with at least one file from START to END, both included.
 
     Example: binance-availability query range 2024-01-01 2024-01-31 --json
     """
     in_order(start, end)
     with record() as con:
-        found = queries.symbols_in_range(
-            con, start, end, quote_asset=quote_asset, contract_type=contract_type
-        )
+        found = queries.symbols_in_range(con, start, end, **filters)
     title = f"{start} to {end}: {count(len(found), 'symbol')} with a file"
     print_symbols(found, form or "table", title)
 
@@ -134,18 +115,13 @@ def range_(
 @click.argument("symbol", required=False)
 @filter_options
 @form_options
-def holes(symbol: str | None, quote_asset: Types, contract_type: Types, form: str | None) -> None:
+def holes(symbol: str | None, form: str | None, **filters: Unpack[Filters]) -> None:
     """Confirmed absences between a symbol's first and last file.
 
     Example: binance-availability query holes SOLUSDT
     """
     with record() as con:
-        found = queries.holes(
-            con,
-            text_argument(symbol) if symbol else None,
-            quote_asset=quote_asset,
-            contract_type=contract_type,
-        )
+        found = queries.holes(con, text_argument(symbol) if symbol else None, **filters)
     print_rows(found, form or "table", count(len(found.rows), "hole"))
 
 
@@ -164,11 +140,7 @@ def holes(symbol: str | None, quote_asset: Types, contract_type: Types, form: st
 @filter_options
 @form_options
 def revisions(
-    since: dt.date | None,
-    every: bool,
-    quote_asset: Types,
-    contract_type: Types,
-    form: str | None,
+    since: dt.date | None, every: bool, form: str | None, **filters: Unpack[Filters]
 ) -> None:
     """Files that came late, were replaced, vanished or were renamed.
 
@@ -178,7 +150,7 @@ def revisions(
     """
     answer = queries.revisions if every else queries.changes
     with record() as con:
-        found = answer(con, since, quote_asset=quote_asset, contract_type=contract_type)
+        found = answer(con, since, **filters)
     print_rows(found, form or "table", count(len(found.rows), "revision"))
 
 
@@ -186,20 +158,13 @@ def revisions(
 @click.argument("symbol", required=False)
 @filter_options
 @form_options
-def listings(
-    symbol: str | None, quote_asset: Types, contract_type: Types, form: str | None
-) -> None:
+def listings(symbol: str | None, form: str | None, **filters: Unpack[Filters]) -> None:
     """First and last file, holes and state of each symbol.
 
     Example: binance-availability query listings --quote USDC
     """
     with record() as con:
-        found = queries.listings(
-            con,
-            text_argument(symbol) if symbol else None,
-            quote_asset=quote_asset,
-            contract_type=contract_type,
-        )
+        found = queries.listings(con, text_argument(symbol) if symbol else None, **filters)
     print_rows(found, form or "table", count(len(found.rows), "symbol"))
 
 
@@ -223,9 +188,8 @@ def universe(
     end: dt.date,
     out: Path | None,
     mark_unknown: bool,
-    quote_asset: Types,
-    contract_type: Types,
     form: str | None,
+    **filters: Unpack[Filters],
 ) -> None:
     """Which symbol had a file on which date, for backtests.
 
@@ -240,17 +204,11 @@ def universe(
     unknown: queries.Unknown = "mark" if mark_unknown else "refuse"
     with record() as con:
         if out:
-            notes = queries.write_universe(
-                con, out, start, end,
-                quote_asset=quote_asset, contract_type=contract_type, unknown=unknown,
-            )  # fmt: skip
+            notes = queries.write_universe(con, out, start, end, **filters, unknown=unknown)
             print_notes(notes)
             click.echo(f"{out}: {(end - start).days + 1} dates, {start} to {end}")
             return
-        found = queries.universe(
-            con, start, end,
-            quote_asset=quote_asset, contract_type=contract_type, unknown=unknown,
-        )  # fmt: skip
+        found = queries.universe(con, start, end, **filters, unknown=unknown)
     if form:
         print_rows(found, form, "")
         return
@@ -272,15 +230,13 @@ def analytics() -> None:
 @click.argument("date", type=DATE)
 @filter_options
 @form_options
-def new_listings(date: dt.date, quote_asset: Types, contract_type: Types, form: str | None) -> None:
+def new_listings(date: dt.date, form: str | None, **filters: Unpack[Filters]) -> None:
     """Symbols whose first file is that date's.
 
     Example: binance-availability query analytics new-listings 2024-01-15 --json
     """
     with record() as con:
-        found = queries.new_listings(
-            con, date, quote_asset=quote_asset, contract_type=contract_type
-        )
+        found = queries.new_listings(con, date, **filters)
         pending = queries.counts(con, date)["pending"]
     if pending:
         print_notes([f"{date} is pending for {pending} symbols: the list may still grow"])
@@ -291,7 +247,7 @@ def new_listings(date: dt.date, quote_asset: Types, contract_type: Types, form: 
 @click.argument("date", type=DATE)
 @filter_options
 @form_options
-def delistings(date: dt.date, quote_asset: Types, contract_type: Types, form: str | None) -> None:
+def delistings(date: dt.date, form: str | None, **filters: Unpack[Filters]) -> None:
     """Symbols whose last file is that of the day before.
 
     A date not published yet, or a hole, is not a delisting: it takes three confirmed absences, so
@@ -300,7 +256,7 @@ def delistings(date: dt.date, quote_asset: Types, contract_type: Types, form: st
     Example: binance-availability query analytics delistings 2024-01-15 --json
     """
     with record() as con:
-        found = queries.delistings(con, date, quote_asset=quote_asset, contract_type=contract_type)
+        found = queries.delistings(con, date, **filters)
         confirmed = queries.delistings_confirmed(con, date)
     if not confirmed:
         print_notes([f"{date} has too few confirmed dates after it: the list may still grow"])
@@ -317,9 +273,8 @@ def summary(
     days: int | None,
     start: dt.date | None,
     end: dt.date | None,
-    quote_asset: Types,
-    contract_type: Types,
     form: str | None,
+    **filters: Unpack[Filters],
 ) -> None:
     """How many symbols each date has, and how many are pending.
 
@@ -329,9 +284,7 @@ def summary(
         raise click.UsageError("give --days or a range, not both")
     in_order(start, end, "--start --end")
     with record() as con:
-        found = queries.summary(
-            con, days, start=start, end=end, quote_asset=quote_asset, contract_type=contract_type
-        )
+        found = queries.summary(con, days, start=start, end=end, **filters)
     print_rows(found, form or "table", count(len(found.rows), "date"))
 
 

@@ -5,9 +5,10 @@
 
 import datetime as dt
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -30,11 +31,12 @@ _port = click.option(
 )
 
 
-def _one_line(act: Callable[[], Any]) -> Any:
+@contextmanager
+def _one_line() -> Iterator[None]:
     from availability_pipeline.orchestration import processes
 
     try:
-        return act()
+        yield
     except (processes.BackgroundError, processes.UIError, settings.SettingsError) as error:
         raise click.ClickException(str(error)) from None
 
@@ -67,13 +69,10 @@ def up(port: int) -> None:
 
     Example: binance-availability up --port 3001
     """
+    from availability_pipeline.orchestration import processes
 
-    def run() -> None:
-        from availability_pipeline.orchestration import processes
-
+    with _one_line():
         processes.up(_ready(), port, say=click.echo)
-
-    _one_line(run)
 
 
 @click.command("start")
@@ -85,13 +84,10 @@ def start(port: int) -> None:
 
     Example: binance-availability start
     """
+    from availability_pipeline.orchestration import processes
 
-    def run() -> str:
-        from availability_pipeline.orchestration import processes
-
-        return processes.start(_ready(), port)
-
-    click.echo(_one_line(run))
+    with _one_line():
+        click.echo(processes.start(_ready(), port))
 
 
 @click.command("stop")
@@ -102,7 +98,8 @@ def stop() -> None:
     """
     from availability_pipeline.orchestration import processes
 
-    click.echo(_one_line(lambda: processes.stop(settings.require_home())))
+    with _one_line():
+        click.echo(processes.stop(settings.require_home()))
 
 
 @click.command("running")
@@ -117,8 +114,9 @@ def running() -> None:
     """
     from availability_pipeline.orchestration import processes
 
-    folder = _one_line(settings.require_home)
-    found = processes.find(folder)
+    with _one_line():
+        folder = settings.require_home()
+        found = processes.find(folder)
     if found is None and not has_history(folder):
         click.echo("not running")
         sys.exit(1)

@@ -23,6 +23,7 @@ from rich.console import Console
 
 from availability_pipeline import PROGRAM, extras, files, settings, tables
 from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.dates import span_text
 from availability_pipeline.demo.archive import (
     BUCKET,
     SampleArchive,
@@ -62,7 +63,8 @@ def run(ui: bool = True, port: int = 3000, date: dt.date | None = None) -> int:
     extras.require("report")
     clock = Clock(dt.datetime.combine(date, NOON, dt.UTC) if date else None)
     # A pipe has no width.
-    console = Console(width=None if Console().is_terminal else 100)
+    width = None if Console().is_terminal else 100
+    console = Console(width=width, highlight=False, markup=False, soft_wrap=True)
     try:
         with processes.sigterm_as_ctrl_c():
             if ui:
@@ -76,9 +78,7 @@ def run(ui: bool = True, port: int = 3000, date: dt.date | None = None) -> int:
                 last = _show(console, archive, home / DATABASE, clock)
                 if ui:
                     with processes.serving(home / "ui.log", port) as address:
-                        console.print(
-                            f"Dagster UI: {address}/asset-groups\n", highlight=False, soft_wrap=True
-                        )
+                        console.print(f"Dagster UI: {address}/asset-groups\n")
                         _invite(console, "Ask it, in another terminal:", last)
                         console.print("\nCtrl-C ends everything.")
                         processes.wait_for_ctrl_c()
@@ -119,14 +119,9 @@ class Clock:
 
 def _invite(console: Console, how: str, last: dt.date) -> None:
     """Commands that work as they stand, in this folder and with this demo's dates."""
-    for line in (
-        how,
-        f"  . {HOME}/{ENVIRONMENT}",
-        f"  {PROGRAM} query holes",
-        f"  {PROGRAM} query snapshot {last}",
-        f"  {PROGRAM} status",
-    ):
-        console.print(line, highlight=False, soft_wrap=True)
+    commands = (f". {HOME}/{ENVIRONMENT}", f"{PROGRAM} query holes",
+                f"{PROGRAM} query snapshot {last}", f"{PROGRAM} status")  # fmt: skip
+    console.print("\n  ".join([how, *commands]))
 
 
 def _write_environment(path: Path, variables: Mapping[str, str]) -> None:
@@ -152,15 +147,13 @@ def _show(console: Console, archive: SampleArchive, db: Path, clock: Clock) -> d
     symbols = len({f.symbol for f in sample.files})
     console.print(
         f"A sample archive with {symbols} symbols and {len(sample.files):,} files stands at "
-        f"{archive.endpoint}\n",
-        highlight=False,
-        soft_wrap=True,
+        f"{archive.endpoint}\n"
     )
     before = sample.last - dt.timedelta(1)
     _probe(console, "backfill", FIRST_DATE, before, clock)
     _probe(console, "daily update", sample.last, sample.last, clock)
     archive.publish(sample.later)
-    console.print(f"({len(sample.later)} files arrive late, or again)", highlight=False)
+    console.print(f"({len(sample.later)} files arrive late, or again)")
     lookback = settings.load().lookback_days
     first = sample.last - dt.timedelta(lookback - 1)
     _probe(console, "late arrivals", first, sample.last, clock)
@@ -173,7 +166,7 @@ def _probe(console: Console, what: str, start: dt.date, end: dt.date, clock: Clo
     without_beta_warnings()
     from availability_pipeline.orchestration import launch
 
-    span = f"{start}" if start == end else f"{start} to {end}"
+    span = span_text(start, end)
     began = time.monotonic()
     with console.status(f"{what}: {span}"):
         outcome = launch.run_range(start, end, now=clock.of_next_run())
@@ -184,11 +177,7 @@ def _probe(console: Console, what: str, start: dt.date, end: dt.date, clock: Clo
             "SELECT status, count(*) FROM availability WHERE date = ? GROUP BY 1 ORDER BY 1", [end]
         ).fetchall()
     counts = ", ".join(f"{n} {status}" for status, n in found)
-    console.print(
-        f"{what:<13} {span:<24} {time.monotonic() - began:5.1f} s   last date: {counts}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    console.print(f"{what:<13} {span:<24} {time.monotonic() - began:5.1f} s   last date: {counts}")
 
 
 def _draw(console: Console, clock: Clock) -> None:
@@ -200,11 +189,7 @@ def _draw(console: Console, clock: Clock) -> None:
     if not outcome.success:
         raise DemoError(f"the report failed: {outcome.error_line}")
     page = (settings.load().report_path / draw.PAGE).relative_to(Path.cwd())
-    console.print(
-        f"{'report':<13} {page}  {time.monotonic() - began:.1f} s",
-        highlight=False,
-        soft_wrap=True,
-    )
+    console.print(f"{'report':<13} {page}  {time.monotonic() - began:.1f} s")
 
 
 def _report(console: Console, db: Path, yesterday: dt.date) -> None:
@@ -229,11 +214,7 @@ def _report(console: Console, db: Path, yesterday: dt.date) -> None:
     _table(console, "Symbols", columns, listings)
     _table(console, "Revisions", ("date", "symbol", "change", "was_bytes", "bytes"), revisions)
     statuses = ", ".join(f"{n:,} {status}" for status, n in counts)
-    console.print(
-        f"{rows:,} rows on {dates:,} dates up to {yesterday}: {statuses}.\n",
-        highlight=False,
-        soft_wrap=True,
-    )
+    console.print(f"{rows:,} rows on {dates:,} dates up to {yesterday}: {statuses}.\n")
 
 
 def _table(
@@ -248,7 +229,7 @@ def _table(
     ]
     laid = tables.lay_out(columns, texts, numbers=numbers, width=console.width)
     lines = [title, "", *laid.head, *laid.body, ""]
-    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+    console.print("\n".join(lines))
 
 
 @contextmanager

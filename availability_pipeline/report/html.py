@@ -1,4 +1,4 @@
-"""The report's page: plotly figures in one HTML file that opens offline.
+"""The report's page: plotly figures in `page.html`, one file that opens offline.
 
 plotly is imported inside the functions.
 """
@@ -6,6 +6,7 @@ plotly is imported inside the functions.
 import datetime as dt
 import html
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -339,7 +340,10 @@ def page(data: ReportData) -> str:
         for name, value in data.headline().items()
     )
     return (
-        _PAGE.replace("{{drawn}}", f"{data.drawn_at:%Y-%m-%d %H:%M} UTC")
+        Path(__file__)
+        .with_name("page.html")
+        .read_text(encoding="utf-8")
+        .replace("{{drawn}}", f"{data.drawn_at:%Y-%m-%d %H:%M} UTC")
         .replace("{{numbers}}", numbers)
         .replace("{{sections}}", sections)
         .replace("{{idle}}", DAY_COLOURS[DayState.IDLE])
@@ -377,95 +381,3 @@ def _key(data: ReportData, name: str) -> list[tuple[str, str]]:
     marks[DayState.IDLE] = 'class="idle"'
     names = day_names(data.threshold)
     return [(marks[state], names[state]) for state in names if state in present]
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline';
- style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'">
-<title>Availability of Binance USD-M futures files</title>
-<style>
-:root { --paper: #fbfbf9; --ink: #23292f; --soft: #5a646e; --line: #d9dde1; --idle: {{idle}}; }
-@media (prefers-color-scheme: dark) {
-  :root { --paper: #14181d; --ink: #e4e8ec; --soft: #9aa4ae; --line: #333b44;
-          --idle: {{idle_dark}}; }
-}
-body { margin: 0 auto; max-width: 1500px; padding: 20px 24px 40px; background: var(--paper);
-       color: var(--ink); font: 15px/1.45 system-ui, sans-serif; }
-h1 { font-size: 1.5rem; margin: 0 0 4px; }
-h2 { font-size: 1.15rem; margin: 36px 0 2px; }
-p { margin: 2px 0 8px; color: var(--soft); max-width: 90ch; }
-dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(180px, 1fr)); gap: 10px 20px;
-     margin: 16px 0 0; }
-dt { color: var(--soft); font-size: 13px; }
-dd { margin: 0; font-size: 14px; font-weight: 600; white-space: nowrap; }
-.key { display: flex; flex-wrap: wrap; gap: 4px 16px; font-size: 13px; }
-.key i { display: inline-block; width: 12px; height: 12px; margin-right: 6px; border-radius: 2px;
-         vertical-align: -1px; }
-.key i.idle { background: var(--idle); }
-@media (max-width: 600px) { body { padding: 14px 10px 30px; } }
-</style>
-</head>
-<body>
-<h1>Availability of Binance USD-M futures files</h1>
-<p>1-minute klines, daily files. Drawn {{drawn}}.</p>
-<dl>{{numbers}}</dl>
-<noscript><p>The figures need JavaScript; the PNG files beside this page do not.</p></noscript>
-{{sections}}
-<script>{{plotly}}</script>
-<script>
-"use strict";
-const dark = matchMedia("(prefers-color-scheme: dark)");
-const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-function themed(figure) {
-  const ink = colour("--ink"), line = colour("--line"), paper = colour("--paper");
-  const layout = figure.layout;
-  layout.font.color = ink;
-  layout.hoverlabel = {bgcolor: paper, bordercolor: line, font: {color: ink}, align: "left"};
-  for (const axis of [layout.xaxis, layout.yaxis]) {
-    axis.gridcolor = line; axis.linecolor = line; axis.tickcolor = line;
-  }
-  for (const trace of figure.data) {
-    if (trace.meta === "ink") { trace.line.color = ink; trace.marker.color = ink; }
-    if (trace.type === "heatmap") {
-      trace.colorscale[2][1] = trace.colorscale[3][1] = colour("--idle");
-    }
-  }
-  return figure;
-}
-function narrowed(figure) {
-  // Long names would leave a phone no room for the rows.
-  const narrow = innerWidth < 600;
-  figure.layout.font.size = narrow ? 10 : 12;
-  return figure;
-}
-function nameRows(plot) {
-  const names = plot.layout.meta, [low, high] = plot.layout.yaxis.range;
-  const step = Math.max(1, Math.ceil(Math.abs(low - high) / 42));
-  if (plot.step === step) return;
-  plot.step = step;
-  const rows = names.map((_, row) => row).filter(row => row % step === 0);
-  Plotly.relayout(plot, {"yaxis.tickvals": rows, "yaxis.ticktext": rows.map(row => names[row])});
-}
-const config = {responsive: true, displaylogo: false, displayModeBar: false};
-function drawAll() {
-  for (const source of document.querySelectorAll("script[data-for]")) {
-    const figure = narrowed(themed(JSON.parse(source.textContent)));
-    Plotly.react(source.dataset.for, figure.data, figure.layout, config);
-  }
-  const matrix = document.getElementById("matrix");
-  matrix.step = 0;
-  nameRows(matrix);
-}
-drawAll();
-const matrix = document.getElementById("matrix");
-matrix.on("plotly_relayout", () => nameRows(matrix));
-dark.addEventListener("change", drawAll);
-</script>
-</body>
-</html>
-"""
