@@ -37,6 +37,15 @@ def cells(text: str) -> int:
     return cell_len(text)
 
 
+def numeric(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """The columns that hold numbers: `lay_out` aligns them to the right."""
+    return [
+        name
+        for n, name in enumerate(columns)
+        if any(isinstance(r[n], int | float) and not isinstance(r[n], bool) for r in rows)
+    ]
+
+
 def lay_out(
     columns: Sequence[str],
     rows: Sequence[Sequence[str]],

@@ -152,12 +152,7 @@ def table(rows: Rows, title: str) -> None:
     There it goes through a pager where it is higher than the screen.
     """
     texts = [["" if v is None else printable(str(plain(v))) for v in row] for row in rows.rows]
-    numbers = [
-        name
-        for n, name in enumerate(rows.columns)
-        if any(isinstance(row[n], (int, float)) and not isinstance(row[n], bool)
-               for row in rows.rows)
-    ]  # fmt: skip
+    numbers = tables.numeric(rows.columns, rows.rows)
     terminal = sys.stdout.isatty()
     width, height = shutil.get_terminal_size()
     laid = tables.lay_out(

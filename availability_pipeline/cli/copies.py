@@ -60,14 +60,10 @@ def backup(
             raise click.UsageError("--verify removes nothing; leave the --keep options out")
         _verify(dest)
         return
-
-    def chosen(given: int | None, default: int) -> int:
-        return default if given is None else given
-
     keep = backups.Keep(
-        chosen(keep_daily, s.backup_keep_daily),
-        chosen(keep_weekly, s.backup_keep_weekly),
-        chosen(keep_monthly, s.backup_keep_monthly),
+        s.backup_keep_daily if keep_daily is None else keep_daily,
+        s.backup_keep_weekly if keep_weekly is None else keep_weekly,
+        s.backup_keep_monthly if keep_monthly is None else keep_monthly,
     )
     with one_line_errors():
         made = backups.make(
@@ -126,11 +122,7 @@ def restore(src: Path, repair: bool) -> None:
         for line in passed_over:
             click.echo(f"passed over: {line}", err=True)
         replaced = restoring.put_back(
-            path,
-            manifest,
-            s.db_path,
-            now=now,
-            wait_seconds=s.db_wait_seconds,
+            path, manifest, s.db_path, now=now, wait_seconds=s.db_wait_seconds
         )
         click.echo(f"restored {path} to {s.db_path}: {_summary(manifest)}")
         click.echo(

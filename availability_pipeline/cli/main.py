@@ -17,6 +17,7 @@ from availability_pipeline.cli.probe import INTERRUPTED, end_at_once, first_date
 from availability_pipeline.cli.query import query, validate
 from availability_pipeline.cli.report import report
 from availability_pipeline.cli.services import COMMANDS as SERVICES
+from availability_pipeline.cli.services import port_option
 
 
 class Program(click.Group):
@@ -110,13 +111,7 @@ def backfill(start: dt.date | None, end: dt.date, accept_shrunken: bool, new_rec
 
 @cli.command()
 @click.option("--ui/--no-ui", default=True, help="Open the Dagster UI afterwards, or end.")
-@click.option(
-    "--port",
-    default=3000,
-    show_default=True,
-    type=click.IntRange(1, 65535),
-    help="Loopback port of the UI.",
-)
+@port_option
 @click.option(
     "--date",
     type=DATE,

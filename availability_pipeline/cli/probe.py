@@ -27,12 +27,24 @@ INTERRUPTED = 130
 """The exit code of a command that was ended by Ctrl-C or SIGTERM."""
 
 
-def run_probe(
-    start: dt.date, end: dt.date, *, accept_shrunken: bool = False, new_record: bool = False
-) -> None:
-    """Probe all dates from `start` to `end` through Dagster, and say what was found."""
-    with interruptible():
-        _run_probe(start, end, accept_shrunken=accept_shrunken, new_record=new_record)
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the program with one line and exit 130, whatever it is doing.
+
+    Nothing is half written: each write is one transaction.
+    """
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # as nohup, or a shell's `&`, wants it
+            signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        end_at_once()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def require_launch() -> None:
@@ -60,33 +72,17 @@ def first_date() -> dt.date:
     return first or FIRST_DATE
 
 
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the program with one line and exit 130, whatever it is doing.
-
-    Nothing is half written: each write is one transaction.
-    """
-    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:  # as nohup, or a shell's `&`, wants it
-            signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    except KeyboardInterrupt:
-        click.echo("interrupted", err=True)
-        end_at_once()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def end_at_once() -> NoReturn:
     """End with 130 and wait for no thread: those of a run may wait for the archive for long."""
     sys.stdout.flush()
     os._exit(INTERRUPTED)
 
 
-def _run_probe(start: dt.date, end: dt.date, *, accept_shrunken: bool, new_record: bool) -> None:
+@interruptible()
+def run_probe(
+    start: dt.date, end: dt.date, *, accept_shrunken: bool = False, new_record: bool = False
+) -> None:
+    """Probe all dates from `start` to `end` through Dagster, and say what was found."""
     require_launch()
     from availability_pipeline.orchestration import launch
 

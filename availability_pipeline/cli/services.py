@@ -22,7 +22,7 @@ from availability_pipeline.record import connection
 if TYPE_CHECKING:
     from availability_pipeline.orchestration.processes import Running
 
-_port = click.option(
+port_option = click.option(
     "--port",
     default=3000,
     show_default=True,
@@ -61,7 +61,7 @@ def _ready() -> Path:
 
 
 @click.command("up")
-@_port
+@port_option
 def up(port: int) -> None:
     """Run the Dagster UI and its daemon until Ctrl-C.
 
@@ -76,7 +76,7 @@ def up(port: int) -> None:
 
 
 @click.command("start")
-@_port
+@port_option
 def start(port: int) -> None:
     """Run the Dagster UI and its daemon in the background.
 

@@ -9,7 +9,7 @@ import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import duckdb
@@ -47,29 +47,16 @@ def kept(times: Iterable[dt.datetime], keep: Keep) -> set[dt.datetime]:
     """
     newest_first = sorted(set(times), reverse=True)
     chosen = set(newest_first[:1])
-    for count, bucket in ((keep.daily, _day), (keep.weekly, _week), (keep.monthly, _month)):
+    for count, period in ((keep.daily, "%Y-%j"), (keep.weekly, "%G-%V"), (keep.monthly, "%Y-%m")):
         left, last = count, None
         for time in newest_first:
             if left <= 0:
                 break
-            current = bucket(time.astimezone(dt.UTC))
+            current = f"{time.astimezone(dt.UTC):{period}}"
             if current != last or time == newest_first[-1]:
                 chosen.add(time)
                 left, last = left - 1, current
     return chosen
-
-
-def _day(time: dt.datetime) -> tuple[int, int]:
-    return (time.year, time.timetuple().tm_yday)
-
-
-def _week(time: dt.datetime) -> tuple[int, int]:
-    year, week, _ = time.isocalendar()
-    return (year, week)
-
-
-def _month(time: dt.datetime) -> tuple[int, int]:
-    return (time.year, time.month)
 
 
 _STAMP = "%Y%m%dT%H%M%SZ"
@@ -267,12 +254,8 @@ def _described(source: Path, part: Path, name: str, when: dt.datetime, number: i
         sha256=_snapshot.sha256(part),
         bytes=part.stat().st_size,
         package_version=__version__,
-        schema_version=found.schema_version,
-        first_date=found.first_date,
-        last_date=found.last_date,
-        last_probe=found.last_probe,
-        tables=found.tables,
         number=number,
+        **asdict(found),
     )
 
 

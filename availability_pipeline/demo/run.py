@@ -14,9 +14,10 @@ import os
 import shlex
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -81,7 +82,8 @@ def run(ui: bool = True, port: int = 3000, date: dt.date | None = None) -> int:
                         console.print(f"Dagster UI: {address}/asset-groups\n")
                         _invite(console, "Ask it, in another terminal:", last)
                         console.print("\nCtrl-C ends everything.")
-                        processes.wait_for_ctrl_c()
+                        with suppress(KeyboardInterrupt):  # SIGTERM is one too
+                            threading.Event().wait()
                         console.print("\nEnding the UI and the sample archive.")
                 else:
                     _invite(console, "Ask it:", last)
@@ -224,12 +226,9 @@ def _table(
         ["" if v is None else f"{v:,}" if isinstance(v, int) else str(v) for v in row]
         for row in rows
     ]
-    numbers = [
-        name for n, name in enumerate(columns) if any(isinstance(row[n], int) for row in rows)
-    ]
+    numbers = tables.numeric(columns, rows)
     laid = tables.lay_out(columns, texts, numbers=numbers, width=console.width)
-    lines = [title, "", *laid.head, *laid.body, ""]
-    console.print("\n".join(lines))
+    console.print("\n".join([title, "", *laid.head, *laid.body, ""]))
 
 
 @contextmanager

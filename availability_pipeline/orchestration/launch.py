@@ -170,14 +170,6 @@ def draw_report(now: dt.datetime | None = None) -> RunOutcome:
     return _run("draw_report", now=now)
 
 
-class _StoppedClock(Clock):
-    def __init__(self, now: dt.datetime) -> None:
-        self._now = now
-
-    def now(self) -> dt.datetime:
-        return self._now
-
-
 def _run(
     name: str,
     *,
@@ -187,10 +179,8 @@ def _run(
     now: dt.datetime | None = None,
 ) -> RunOutcome:
     folder = settings.require_home()
-    clock = _StoppedClock(now) if now else Clock()
-    job = build_defs(
-        resources={"reporter": reporter or Reporter(), "clock": clock}
-    ).resolve_job_def(name)
+    resources = {"reporter": reporter or Reporter(), "clock": Clock(now)}
+    job = build_defs(resources=resources).resolve_job_def(name)
     config = {
         "ops": dict(ops or {}),
         # The run's log is in its history; the terminal gets the progress and one line.

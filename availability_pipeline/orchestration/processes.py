@@ -15,7 +15,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -109,12 +108,6 @@ def answers(url: str) -> bool:
     return False
 
 
-def wait_for_ctrl_c() -> None:
-    """Return when Ctrl-C (or SIGTERM, see `sigterm_as_ctrl_c`) comes."""
-    with suppress(KeyboardInterrupt):
-        threading.Event().wait()
-
-
 @contextmanager
 def sigterm_as_ctrl_c() -> Iterator[None]:
     """SIGTERM raises KeyboardInterrupt, so that every `finally` runs.
@@ -204,17 +197,26 @@ class Running:
 
 def find(home: Path) -> Running | None:
     """What runs on this home, or None."""
-    try:
-        with _text(files.opened(home / LOCK, os.O_RDWR)) as lock:
-            if files.try_lock(lock):
-                return None
-            text = lock.read()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise BackgroundError(f"{error.filename} {error.strerror}; remove it") from None
+    with _noted(home) as lock:
+        if lock is None or files.try_lock(lock):
+            return None
+        text = lock.read()
     # Empty while it starts.
     return Running(**json.loads(text)) if text else Running(0, 0, "an address not known yet")
+
+
+@contextmanager
+def _noted(home: Path) -> Iterator[TextIO | None]:
+    """The lock's file, for reading what is noted in it; None where nothing was ever started."""
+    try:
+        file = files.opened(home / LOCK, os.O_RDWR)
+    except FileNotFoundError:
+        yield None
+        return
+    except OSError as error:
+        raise BackgroundError(f"{error.filename} {error.strerror}; remove it") from None
+    with _text(file) as lock:
+        yield lock
 
 
 def unwatched(found: Running) -> bool:
@@ -236,15 +238,10 @@ def outlived(home: Path, sign: dt.datetime | None) -> bool:
     """
     if sign is None:
         return False
-    try:
-        with _text(files.opened(home / LOCK, os.O_RDWR)) as lock:
-            if not files.try_lock(lock):
-                return False
-            killed, ended = lock.read(), os.fstat(lock.fileno()).st_mtime
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise BackgroundError(f"{error.filename} {error.strerror}; remove it") from None
+    with _noted(home) as lock:
+        if lock is None or not files.try_lock(lock):
+            return False
+        killed, ended = lock.read(), os.fstat(lock.fileno()).st_mtime
     return not _daemon_lives(home) if killed else sign.timestamp() <= ended
 
 
@@ -316,8 +313,7 @@ def _run_once(
     # The others keep the lock too: if this process and even `services` are killed, `stop` finds
     # webserver and daemon, and `start` adds no second daemon.
     with running(port, None, (lock.fileno(),), module) as process:
-        lock.seek(0)
-        lock.truncate()
+        _empty(lock)
         lock.write(json.dumps(asdict(Running(os.getpid(), process.pid, address))))
         lock.flush()
         while process.poll() is None:
@@ -376,7 +372,7 @@ def stop(home: Path) -> str:
         while time.monotonic() < deadline:
             if find(home) is None:
                 return _stopped(home)
-            if not _lives(found.pid):
+            if found.pid and not psutil.pid_exists(found.pid):
                 break  # the keeper was killed, and what it kept was not
             time.sleep(0.1)
         # The lock is held by one of the group, so the group is still ours.
@@ -389,17 +385,21 @@ def stop(home: Path) -> str:
 
 
 def _stopped(home: Path) -> str:
-    with _text(files.opened(home / LOCK, os.O_RDWR)) as lock:
-        if files.try_lock(lock):  # a keeper that was killed could not
+    with _noted(home) as lock:
+        if lock and files.try_lock(lock):  # a keeper that was killed could not
             _ended(lock)
     return "stopped"
 
 
 def _ended(lock: TextIO) -> None:
     """Note that it has ended, and when."""
+    _empty(lock)
+    os.utime(lock.fileno())
+
+
+def _empty(lock: TextIO) -> None:
     lock.seek(0)
     lock.truncate()
-    os.utime(lock.fileno())
 
 
 def keep_bounded(log: Path) -> None:
@@ -416,14 +416,6 @@ def keep_bounded(log: Path) -> None:
             files.opened(log, os.O_WRONLY | os.O_TRUNC).close()
 
 
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 @contextmanager
 def _locked(home: Path) -> Iterator[TextIO]:
     try:
@@ -437,8 +429,7 @@ def _locked(home: Path) -> Iterator[TextIO]:
             raise BackgroundError(f"UI and daemon already run on {home}{where}; `stop` them first")
         if (text := lock.read()) and not text.startswith('{"pid": '):
             raise BackgroundError(f"{home / LOCK} is not this program's file; move it away")
-        lock.seek(0)
-        lock.truncate()
+        _empty(lock)
         try:
             yield lock
         finally:

@@ -58,11 +58,14 @@ class AvailabilityDuckDB(DuckDBResource):
 
 
 class Clock:
-    """The time, as an argument."""
+    """The time, as an argument; `stopped_at` (aware) is what it always says."""
+
+    def __init__(self, stopped_at: dt.datetime | None = None) -> None:
+        self._stopped_at = stopped_at
 
     def now(self) -> dt.datetime:
         """Now, aware, UTC."""
-        return dt.datetime.now(dt.UTC)
+        return self._stopped_at or dt.datetime.now(dt.UTC)
 
     def uptime(self) -> float:
         """Seconds since the machine was started, or some such: no step of the clock changes it."""

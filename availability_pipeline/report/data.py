@@ -124,6 +124,16 @@ class ReportData:
             "Dates unknown": f"{count.get(DayState.UNKNOWN, 0):,}",
         }
 
+    def marks(self) -> dict[str, npt.NDArray[np.bool_]]:
+        """The dates that the growth marks: pending, below the threshold, published late."""
+        state = self.days["state"]
+        short = (state == DayState.SHORT) | (state == DayState.POOR)
+        return {
+            "dates pending": (state == DayState.PENDING).to_numpy(),
+            f"dates below {self.threshold:.0%}": short.to_numpy(),
+            "dates published late": self.days["late"].to_numpy(),
+        }
+
     def bands(self) -> list[tuple[int, int]]:
         """First and last offset of each stretch of dates never probed."""
         return list(_runs((self.days["state"] == DayState.UNKNOWN).to_numpy()))

@@ -29,6 +29,7 @@ from availability_pipeline.report.style import (
     DAY_COLOURS,
     IDLE_DARK,
     LAG_TICKS,
+    MARKS,
     NAMED_ROWS,
     NO_FILE,
     TITLES,
@@ -146,27 +147,14 @@ def _growth(data: ReportData) -> "go.Figure":
     ))  # fmt: skip
     figure.add_trace(line(data, days["expected"], name="expected", hoverinfo="skip",
                            line={"color": "#8a949e", "width": 1, "dash": "dot"}))  # fmt: skip
-    _mark_states(figure, data, available)
+    for (name, chosen), (symbol, _, colour) in zip(data.marks().items(), MARKS, strict=True):
+        if chosen.any():
+            figure.add_trace(points(data, chosen, available, name, symbol=symbol, color=colour))
     bands(figure, data)
     time_axis(figure, data)
     figure.update_layout(hovermode="x")
     figure.update_yaxes(rangemode="tozero")
     return figure
-
-
-def _mark_states(figure: "go.Figure", data: ReportData, values: Any) -> None:
-    state = data.days["state"].to_numpy()
-    short = (state == DayState.SHORT) | (state == DayState.POOR)
-    marks = (
-        (state == DayState.PENDING, "dates pending", "diamond", DAY_COLOURS[DayState.PENDING]),
-        (short, f"dates below {data.threshold:.0%}", "triangle-down",
-         DAY_COLOURS[DayState.SHORT]),
-        (data.days["late"].to_numpy(), "dates published late", "triangle-up",
-         CELL_COLOURS[Cell.SETTLED]),
-    )  # fmt: skip
-    for chosen, name, symbol, colour in marks:
-        if chosen.any():
-            figure.add_trace(points(data, chosen, values, name, symbol=symbol, color=colour))
 
 
 def _completeness(data: ReportData) -> "go.Figure":

@@ -29,6 +29,7 @@ from availability_pipeline.report.style import (
     CELL_NAMES,
     DAY_COLOURS,
     LAG_TICKS,
+    MARKS,
     NAMED_ROWS,
     NO_FILE,
     TITLES,
@@ -282,19 +283,11 @@ def _growth(data: ReportData) -> "Figure":
     axes.fill_between(x, available, color=DAY_COLOURS[DayState.MET], alpha=0.35, linewidth=0)
     [expected] = axes.plot(x, wanted, color=INK, linewidth=0.8, linestyle=(0, (1, 3)),
                            label="expected", zorder=3.5)  # fmt: skip
-    state = days["state"]
-    incomplete = (state == DayState.SHORT) | (state == DayState.POOR)
-    handles = [
-        line,
-        expected,
-        *marks(axes, data, (state == DayState.PENDING).to_numpy(), available, marker="D",
-                color=DAY_COLOURS[DayState.PENDING], edgecolors=INK, linewidths=0.4,
-                label="dates pending"),
-        *marks(axes, data, incomplete.to_numpy(), available, marker="v",
-                color=DAY_COLOURS[DayState.SHORT], label=f"dates below {data.threshold:.0%}"),
-        *marks(axes, data, days["late"].to_numpy(), available, marker="^",
-                color=CELL_COLOURS[Cell.SETTLED], label="dates published late"),
-    ]  # fmt: skip
+    handles = [line, expected]
+    for (name, chosen), (_, marker, colour) in zip(data.marks().items(), MARKS, strict=True):
+        edge = {"edgecolors": INK, "linewidths": 0.4} if marker == "D" else {}
+        handles += marks(axes, data, chosen, available, marker=marker, color=colour, label=name,
+                         **edge)  # fmt: skip
     if data.bands():
         bands(axes, data)
         handles.append(swatch(DAY_COLOURS[DayState.UNKNOWN], "never probed", alpha=0.55))

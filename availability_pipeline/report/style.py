@@ -36,6 +36,13 @@ CELL_NAMES = {
     Cell.ABSENT: "absent: a hole, or the last days",
 }
 
+MARKS = (
+    ("diamond", "D", DAY_COLOURS[DayState.PENDING]),
+    ("triangle-down", "v", DAY_COLOURS[DayState.SHORT]),
+    ("triangle-up", "^", CELL_COLOURS[Cell.SETTLED]),
+)
+"""For each of `ReportData.marks`: its shape to plotly and to matplotlib, its colour."""
+
 TITLES = {
     "growth": "Symbols with a file, by date",
     "completeness": "Completeness of each date",

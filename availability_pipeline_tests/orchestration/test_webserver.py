@@ -298,6 +298,16 @@ def test_a_ui_host_that_is_not_a_host_name_is_refused(
         settings.load()
 
 
+@pytest.mark.parametrize("scheme", ["ftp", "file", "chrome-extension"])
+def test_an_origin_that_is_no_web_page_is_another_one(scheme: str) -> None:
+    for host in ("127.0.0.1:3000", NAMED):
+        headers = [(b"host", host.encode()), (b"origin", f"{scheme}://{host}".encode())]
+        scope = {"type": "http", "method": "POST", "path": "/graphql", "headers": headers}
+        refused = refusal(scope, {NAMED})
+        assert refused is not None
+        assert refused[0] == 403
+
+
 NAMES = st.sampled_from(["127.0.0.1", "localhost", "[::1]", "evil.example", NAMED])
 TEXT = st.text(st.characters(max_codepoint=0xFF), max_size=12)
 
