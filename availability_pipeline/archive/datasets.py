@@ -185,9 +185,13 @@ class Dataset:
 
     def url_sql(self, symbol: str, period: str) -> str:
         """The download address as SQL, of two columns."""
-        market, frequency, data_type = (f"'{part}'" for part in self.kind)
-        interval = f"'{self.interval}'" if self.interval else "NULL"
-        return url_sql(market, frequency, data_type, interval, symbol, period)
+        interval = f"/{self.interval}/" if self.interval else "/"
+        # Records hold this text in their view, and a view that differs is refused as foreign.
+        text = f"strftime({period}, '%Y-%m')" if self.monthly else period
+        return (
+            f"'{DOWNLOAD_HOST}{self.prefix}' || url_encode({symbol}) || '{interval}' || "
+            f"url_encode({symbol}) || '-{self.interval or self.data_type}-' || {text} || '.zip'"
+        )
 
     def parse_key(self, key: str) -> ArchiveFile | None:
         """Take a data file's key apart; None for anything else, CHECKSUM siblings included."""

@@ -447,6 +447,14 @@ def test_a_month_begins_with_its_first_day():
     assert (months.settle_days(3), UM_KLINES_1M.settle_days(3)) == (15, 3)
 
 
+def test_the_sql_of_an_address_is_the_one_that_records_hold():
+    """Their view has it, and a view of another text is refused as foreign: no record would open."""
+    assert UM_KLINES_1M.url_sql("d.symbol", "d.date") == (
+        "'https://data.binance.vision/data/futures/um/daily/klines/' || url_encode(d.symbol) || "
+        "'/1m/' || url_encode(d.symbol) || '-1m-' || d.date || '.zip'"
+    )
+
+
 @hypothesis_settings(max_examples=30)
 @given(files())
 def test_the_address_in_sql_is_the_one_in_python(made):
