@@ -327,7 +327,7 @@ class S3Archive:
         """
         symbols = self.folders().symbols
         if not symbols:
-            raise self._foreign(self._dataset.prefix)
+            raise self.not_the_archive(self._dataset.prefix)
         return symbols
 
     def folders(self, dataset: Dataset | None = None) -> Folders:
@@ -353,7 +353,7 @@ class S3Archive:
             # Either the archive does not have this type, or it is not the archive.
             markets = {f"data/{path.partition('/')[0]}/" for path in MARKETS.values()}
             if not markets.intersection(self.children("data/", call)):
-                raise self._foreign(dataset.prefix)
+                raise self.not_the_archive(dataset.prefix)
         return tuple(sorted(symbols))
 
     def children(self, prefix: str, call: "_Call | None" = None) -> list[str]:
@@ -374,7 +374,8 @@ class S3Archive:
             ) from error
         return found
 
-    def _foreign(self, prefix: str) -> DiscoveryError:
+    def not_the_archive(self, prefix: str) -> DiscoveryError:
+        """The error of a bucket that has nothing of the archive below a prefix."""
         return DiscoveryError(
             f"s3://{self._bucket}/{prefix} at {self._client.meta.endpoint_url} lists no symbol at "
             "all: it is not the archive; check AVAILABILITY_S3_BUCKET and AVAILABILITY_S3_ENDPOINT"

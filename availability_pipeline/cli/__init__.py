@@ -9,6 +9,7 @@ __all__ = [
     "acknowledge",
     "alerts",
     "copies",
+    "datasets",
     "main",
     "operate",
     "probe",

@@ -12,6 +12,7 @@ from availability_pipeline.cli._options import DATE, in_order, with_db
 from availability_pipeline.cli._output import NO_PAGER, checked_output, utf8_streams
 from availability_pipeline.cli.alerts import alerts
 from availability_pipeline.cli.copies import backup, export, restore
+from availability_pipeline.cli.datasets import datasets
 from availability_pipeline.cli.operate import slo_command, status
 from availability_pipeline.cli.probe import INTERRUPTED, end_at_once, first_date, run_probe
 from availability_pipeline.cli.query import query, validate
@@ -139,14 +140,15 @@ def demo(ui: bool, port: int, date: dt.date | None) -> None:
 
 
 for _command in (
-    *(query, validate, report, status, slo_command, backup, restore, export, alerts),
+    *(query, validate, report, status, slo_command, backup, restore, export, alerts, datasets),
     *SERVICES,
 ):
     cli.add_command(_command)
 
 # What goes on running, or is about no record: for those that run, the variable says which record,
 # as it does for the commands that are asked about them later.
-WITHOUT_DB = frozenset({"demo", "up", "start", "stop", "running", "alerts test"})
+WITHOUT_DB = frozenset({"demo", "up", "start", "stop", "running", "alerts test",
+                        "datasets", "datasets discover"})  # fmt: skip
 with_db(cli, WITHOUT_DB)
 
 

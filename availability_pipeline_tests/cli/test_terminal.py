@@ -44,6 +44,7 @@ READING = {
     "slo": "slo",
     "slo acknowledged": "slo acknowledged",
     "status": "status",
+    "datasets": "datasets",
 }
 """Each command that only reads, on the record of the documents; and once more with options."""
 MORE = ["query revisions --all", f"query snapshot {LAST} --status pending", "query holes NMRUSDT"]
@@ -114,8 +115,9 @@ def leaves(group, path=()):
 
 def test_every_command_that_reads_is_tried():
     doing = {
-        "alerts test", "backfill", "backup", "demo", "export", "report", "restore", "running",
-        "slo acknowledge", "slo forget", "start", "stop", "up", "update manual",
+        "alerts test", "backfill", "backup", "datasets discover", "demo", "export", "report",
+        "restore", "running", "slo acknowledge", "slo forget", "start", "stop", "up",
+        "update manual",
     }  # fmt: skip
     assert set(leaves(cli)) == set(READING) | doing
 

@@ -51,7 +51,7 @@ def calls():
             for call, shown in re.findall(
                 r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, flags=re.MULTILINE
             ):
-                if re.match(rf"{PROGRAM} (query|validate)\b", call):
+                if re.match(rf"{PROGRAM} (query|validate|datasets)\b", call):
                     label = f"{name}: {call.removeprefix(PROGRAM).strip()}"
                     yield pytest.param(call, shown, id=label)
 
@@ -103,7 +103,7 @@ def test_the_pages_show_every_question():
         for full in [f"{name} {sub}" for sub in getattr(command, "commands", {})] or [name]:
             assert f"$ {PROGRAM} query {full}" in PAGE
     assert len(list(snippets())) == 6
-    assert len([p for p in calls() if "|" in p.values[0]]) == 4
+    assert len([p for p in calls() if "|" in p.values[0]]) == 5
 
 
 def test_the_record_of_the_pages_is_of_a_day_that_is_over():

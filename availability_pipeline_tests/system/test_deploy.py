@@ -532,6 +532,7 @@ READ = [
     "slo forget --date 2024-01-05 --symbol AUSDT",
     "slo",
     "status",
+    "datasets --json",
     "export exported --partition-by month",
     "backup backups",
     "backup backups --verify",
@@ -551,6 +552,7 @@ LACKING = {
     "report": "[report]",
     "alerts test": "[alerts]",
     "export s3://bucket/prefix": "botocore",
+    "datasets discover": "botocore",
 }
 """Says what it lacks."""
 
