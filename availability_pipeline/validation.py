@@ -19,6 +19,7 @@ from availability_pipeline.quality import rules
 from availability_pipeline.queries.answers import ask, require_any
 from availability_pipeline.queries.arguments import checked
 from availability_pipeline.queries.notebook import Record
+from availability_pipeline.record.status import scope
 
 
 @checked()
@@ -146,9 +147,10 @@ class CompletenessValidator(_Validator):
             as_range(start_date, end_date)
         share = settings.load().slo_completeness if threshold is None else threshold
         with self._open().connection() as con:
+            t = scope(con)
             found = ask(
                 con,
-                """SELECT date, expected, available, pending FROM daily_summary
+                f"""SELECT date, expected, available, pending FROM {t.summary}
                 WHERE date >= $first AND date <= $last AND available < $share * expected
                 ORDER BY date""",
                 {
@@ -158,5 +160,5 @@ class CompletenessValidator(_Validator):
                 },
             )
             if not found.rows:
-                require_any(con)
+                require_any(con, t)
         return [ShortDate(*row) for row in found.rows]

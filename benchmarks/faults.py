@@ -279,7 +279,7 @@ def _without_rights(path: Path, pipe: Connection) -> None:
     for opened in (reader, writer):
         try:
             with opened(path, 1) as con:
-                con.execute("SELECT count(*) FROM availability").fetchall()
+                con.execute("SELECT count(*) FROM daily_availability").fetchall()
             said.append("fine")
         except StoreError as error:
             said.append(f"{type(error).__name__}: {error}")

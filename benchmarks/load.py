@@ -55,7 +55,7 @@ def _reader(path: Path, day: dt.date) -> None:
         before = time.perf_counter()
         try:
             with reader(path, 60) as con:
-                con.execute("SELECT * FROM availability WHERE date = ?", [day]).fetchall()
+                con.execute("SELECT * FROM daily_availability WHERE date = ?", [day]).fetchall()
                 torn += len(con.execute(TORN).fetchall())
         except StoreError as error:
             errors.append(str(error))

@@ -47,26 +47,28 @@ class Rule:
 
 RULES = (
     Rule(
-        "what a status is", "record/schema.py",
+        "what a status is", "record/status.py",
         {
-            "{row}.probe_timestamp < {settled": "{row}.probe_timestamp <= {settled",
+            "WHEN {PROBED_AT} < {settled}": "WHEN {PROBED_AT} <= {settled}",
             "ELSE 'absent' END": "ELSE 'pending' END",
+            " OR p.probed_at >= s.first_seen": "",
         },
         ("record/test_write.py", "queries/test_queries.py"),
     ),
     Rule(
-        "what a hole is", "record/schema.py",
+        "what a hole is", "record/status.py",
         {
-            " AND d.date < w.last_available": "",
-            """"p.settled_at")} = 'absent'""": """"p.settled_at")} <> 'available'""",
+            "b.n - a.n + 1 > w.days_available": "b.n - a.n > w.days_available",
+            " AND {PROBED_AT} >= p.settled_at": "",
+            "WHERE {PROBED} AND": "WHERE",
         },
         ("record/test_derived.py", "quality/test_checks.py"),
     ),
     Rule(
-        "settling time", "record/schema.py",
+        "settling time", "record/status.py",
         {
-            "1 + (SELECT value::INTEGER": "0 + (SELECT value::INTEGER",
-            "probed_at >= settled_at AS settled": "probed_at > settled_at AS settled",
+            "{date}::TIMESTAMP + INTERVAL 1 DAY": "{date}::TIMESTAMP",
+            "probed_at >= {settled} AS settled": "probed_at > {settled} AS settled",
         },
         ("record/test_write.py", "record/test_derived.py", "quality/test_checks.py"),
     ),
@@ -74,7 +76,7 @@ RULES = (
         "expected", "record/derived.py",
         {
             " AND state <> 'live')": ")",
-            "last_available + 1, -1 FROM symbol_": "last_available, -1 FROM symbol_",
+            "last_available + 1, -1 FROM {t.listings}": "last_available, -1 FROM {t.listings}",
         },
         ("record/test_derived.py",),
     ),
@@ -108,7 +110,8 @@ RULES = (
         "refuse_past", "record/write.py",
         {
             "last is not None and last > now": "last is not None and last >= now",
-            "SELECT max(p.probed_at) FROM probes p": "SELECT min(p.probed_at) FROM probes p",
+            "(SELECT max(probed_at) FROM {t.probes}": "(SELECT min(probed_at) FROM {t.probes}",
+            "(SELECT max(listed_at)": "(SELECT min(listed_at)",
         },
         ("record/test_write.py",),
     ),

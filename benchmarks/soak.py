@@ -509,7 +509,7 @@ def record_wrong(path: Path, archive: soak_archive.Archive) -> list[str]:
     wrong = []
     with connection.reader(path, 60) as con:
         rows = con.execute(
-            "SELECT date, symbol, status, file_size_bytes, last_modified FROM availability"
+            "SELECT date, symbol, status, file_size_bytes, last_modified FROM daily_availability"
         ).fetchall()
         probed = dict(con.execute("SELECT date, probed_at FROM probes").fetchall())
     files = archive.files()

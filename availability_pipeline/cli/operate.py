@@ -22,6 +22,7 @@ from availability_pipeline.quality import checks, rules
 from availability_pipeline.quality.rules import Verdict
 from availability_pipeline.queries.answers import require_any
 from availability_pipeline.record import connection
+from availability_pipeline.record.status import scope
 
 if TYPE_CHECKING:
     from availability_pipeline.orchestration.launch import History
@@ -208,7 +209,7 @@ def slo_command(ctx: click.Context, days: int, as_json: bool) -> None:
         now = dt.datetime.now(dt.UTC)
         with opened_history() as instance:
             with connection.reader(s.db, s.db_wait_seconds) as con:
-                require_any(con)
+                require_any(con, scope(con))
                 verdicts = _judge_record(con, now, s)
                 settled = checks.last_settled(con)
                 stored = checks.stored_dates(con)

@@ -22,6 +22,7 @@ from availability_pipeline.errors import MissingDatabaseError
 from availability_pipeline.masking import printable
 from availability_pipeline.orchestration.beta import without_beta_warnings
 from availability_pipeline.record import connection
+from availability_pipeline.record.status import scope
 
 INTERRUPTED = 130
 """The exit code of a command that was ended by Ctrl-C or SIGTERM."""
@@ -65,8 +66,9 @@ def first_date() -> dt.date:
     with one_line_errors():
         s = settings.load()
         try:
-            with connection.reader(s.db, s.db_wait_seconds, older_too=True) as con:
-                [(first,)] = con.execute("SELECT min(date) FROM probes").fetchall()
+            connection.migrate(s.db, s.db_wait_seconds)
+            with connection.reader(s.db, s.db_wait_seconds) as con:
+                [(first,)] = con.execute(f"SELECT min(date) FROM {scope(con).probes}").fetchall()
         except MissingDatabaseError:
             return FIRST_DATE
     return first or FIRST_DATE

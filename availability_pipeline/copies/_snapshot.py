@@ -16,7 +16,7 @@ import duckdb
 from availability_pipeline.errors import DamagedDatabaseError
 from availability_pipeline.record import apart, connection, storage_format
 from availability_pipeline.record.connection import LOG_SUFFIXES, with_suffix
-from availability_pipeline.record.schema import TABLE, get_meta
+from availability_pipeline.record.schema import SPARSE, get_meta
 
 
 @dataclass(frozen=True)
@@ -86,23 +86,24 @@ def _contents(con: duckdb.DuckDBPyConnection, path: Path) -> Contents:
     for (name,) in names:
         quoted = '"' + name.replace('"', '""') + '"'
         # The hash of whole rows reads each column; a count alone would read none of them.
-        [(rows, _)] = con.execute(
-            f"SELECT count(*), bit_xor(hash(t)) FROM {quoted} t"  # noqa: S608 - from the catalog
-        ).fetchall()
+        [(rows, _)] = con.execute(f"SELECT count(*), bit_xor(hash(t)) FROM {quoted} t").fetchall()
         tables[name] = rows
+    version = int(get_meta(con, "schema_version") or 0)
+    files, key, column = ("files", "(dataset, period, symbol)", "period")
+    if version < SPARSE:
+        files, key, column = ("daily_availability", "(date, symbol)", "date")
     [(pairs, view)] = con.execute(
-        """SELECT (SELECT count(DISTINCT (date, symbol)) FROM daily_availability),
-            (SELECT count(status) FROM availability)"""
+        f"""SELECT (SELECT count(DISTINCT {key}) FROM {files}), (SELECT count(*) FROM availability
+            {"WHERE status = 'available'" if version >= SPARSE else ""})"""
     ).fetchall()
-    if not tables[TABLE] == pairs == view:
+    if not tables[files] == pairs == view:
         raise DamagedDatabaseError(
-            f"{path} has {tables[TABLE]} rows for {pairs} pairs of date and symbol; "
+            f"{path} has {tables[files]} rows for {pairs} pairs of date and symbol; "
             "restore an earlier backup, or backfill into a new file"
         )
     [(first, last, probe)] = con.execute(
-        "SELECT min(date), max(date), max(probed_at) FROM probes"
+        f"SELECT min({column}), max({column}), max(probed_at) FROM probes"
     ).fetchall()
-    version = int(get_meta(con, "schema_version") or 0)
     return Contents(version, tables, first, last, probe and probe.astimezone(dt.UTC))
 
 

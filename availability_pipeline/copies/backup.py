@@ -20,7 +20,7 @@ from availability_pipeline.copies import _snapshot
 from availability_pipeline.errors import BackupError, ProtectedFileError, StoreError
 from availability_pipeline.record import apart
 from availability_pipeline.record.outputs import BACKUP_NAME
-from availability_pipeline.record.schema import SCHEMA_VERSION, TABLE
+from availability_pipeline.record.schema import SCHEMA_VERSION
 
 MAX_KEPT = 10_000
 """Largest number of days, weeks or months that can be asked for."""
@@ -89,8 +89,8 @@ class Manifest(BaseModel):
 
     @property
     def rows(self) -> int:
-        """Rows of `daily_availability`."""
-        return self.tables.get(TABLE, 0)
+        """Files that are recorded; before version 4 of the tables, rows of `daily_availability`."""
+        return self.tables.get("files", self.tables.get("daily_availability", 0))
 
 
 @dataclass(frozen=True)

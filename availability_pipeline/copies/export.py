@@ -23,7 +23,8 @@ from availability_pipeline.copies import _snapshot
 from availability_pipeline.copies.destinations import Destination, Stored
 from availability_pipeline.errors import ExportError
 from availability_pipeline.record import connection
-from availability_pipeline.record.schema import SCHEMA_VERSION
+from availability_pipeline.record.schema import SCHEMA_VERSION, VIEW
+from availability_pipeline.record.status import scope
 
 MANIFEST = "manifest.json"
 
@@ -219,7 +220,7 @@ def _export(
             files.append(file)
             written.append(file.path)
         [(first, last, probe)] = con.execute(
-            "SELECT min(date), max(date), max(probed_at) FROM probes"
+            f"SELECT min(date), max(date), max(probed_at) FROM {scope(con).probes}"
         ).fetchall()
     now_there = {f.path for f in files}
     replaced = {f.path for f in old.files} - now_there if old else set()
@@ -306,7 +307,7 @@ def _pieces(con: duckdb.DuckDBPyConnection, form: Form) -> Iterator[_Piece]:
         dates = "min(date), max(date)" if dated else "NULL, NULL"
         found = con.execute(
             f"""SELECT {month} AS month, count(*), {dates}, bit_xor(hash(t)), sum(hash(t))
-            FROM (FROM {table}) t GROUP BY 1 ORDER BY 1"""  # noqa: S608 - our own names
+            FROM (FROM {_source(con, table)}) t GROUP BY 1 ORDER BY 1"""
         ).fetchall()
         for month_start, rows, first, last, mixed, total in found or [(None, 0, *[None] * 4)]:
             if by_month and month_start is None:
@@ -315,13 +316,27 @@ def _pieces(con: duckdb.DuckDBPyConnection, form: Form) -> Iterator[_Piece]:
             yield _Piece(table, month_start, rows, first, last, content)
 
 
+def _source(con: duckdb.DuckDBPyConnection, table: str) -> str:
+    """What to put after FROM for a table of the export."""
+    t = scope(con)
+    return {
+        "availability": VIEW,
+        "symbol_listings": t.listings,
+        "daily_summary": t.summary,
+        "revisions": t.revisions,
+        "symbols": t.symbols,
+        "probes": f"(SELECT * EXCLUDE (settled_at, settled) FROM {t.probes})",
+        "acknowledgements": t.acknowledgements,
+    }[table]
+
+
 def _write(con: duckdb.DuckDBPyConnection, piece: _Piece, form: Form, path: Path) -> None:
     where, args, order = "", {}, ORDER[piece.table]
     if piece.month:
         where = "WHERE date BETWEEN $first AND $last"
         args = {"first": piece.first_date, "last": piece.last_date}
     rows: Any = con.sql(
-        f"FROM {piece.table} {where} ORDER BY {order}",
+        f"FROM {_source(con, piece.table)} {where} ORDER BY {order}",
         params=args,
     )
     if form.format == "parquet":

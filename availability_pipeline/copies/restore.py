@@ -17,6 +17,7 @@ from availability_pipeline.copies import _snapshot
 from availability_pipeline.copies.backup import REMEDY, Manifest
 from availability_pipeline.errors import BackupError, ProtectedFileError
 from availability_pipeline.record import apart, connection
+from availability_pipeline.record.status import scope
 
 
 @dataclass(frozen=True)
@@ -92,17 +93,18 @@ def outstanding(database: Path, today: dt.date, wait_seconds: float = 60) -> Out
     Dates before its first one are not counted: it never meant to hold them.
     """
     yesterday = today - dt.timedelta(1)
-    with connection.reader(database, wait_seconds, older_too=True) as con:
-        [(first,)] = con.execute("SELECT min(date) FROM probes").fetchall()
+    connection.migrate(database, wait_seconds)
+    with connection.reader(database, wait_seconds) as con:
+        t = scope(con)
+        [(first,)] = con.execute(f"SELECT min(date) FROM {t.probes}").fetchall()
         unknown = con.execute(
-            """SELECT count(*), min(d) FROM (
+            f"""SELECT count(*), min(d) FROM (
                 SELECT unnest(generate_series($1::DATE, $2::DATE, INTERVAL 1 DAY))::DATE AS d)
-            WHERE d NOT IN (SELECT date FROM probes)""",
+            WHERE d NOT IN (SELECT date FROM {t.probes})""",
             [first or FIRST_DATE, yesterday],
         ).fetchall()
         unsettled = con.execute(
-            """SELECT count(DISTINCT date), min(date) FROM availability
-            WHERE status = 'pending' AND date <= $1""",
+            f"SELECT count(*), min(date) FROM {t.summary} WHERE pending > 0 AND date <= $1",
             [yesterday],
         ).fetchall()
     starts = [day for _, day in (*unknown, *unsettled) if day is not None]

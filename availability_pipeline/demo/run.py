@@ -176,7 +176,8 @@ def _probe(console: Console, what: str, start: dt.date, end: dt.date, clock: Clo
         raise DemoError(f"the {what} failed: {outcome.error_line}")
     with reader(settings.load().db_path) as con:
         found = con.execute(
-            "SELECT status, count(*) FROM availability WHERE date = ? GROUP BY 1 ORDER BY 1", [end]
+            "SELECT status, count(*) FROM daily_availability WHERE date = ? GROUP BY 1 ORDER BY 1",
+            [end],
         ).fetchall()
     counts = ", ".join(f"{n} {status}" for status, n in found)
     console.print(f"{what:<13} {span:<24} {time.monotonic() - began:5.1f} s   last date: {counts}")
@@ -202,8 +203,8 @@ def _report(console: Console, db: Path, yesterday: dt.date) -> None:
             FROM symbol_listings ORDER BY first_available, symbol"""
         ).fetchall()
         revisions = con.execute(
-            """SELECT date, symbol, change, old_size, new_size FROM revisions
-            ORDER BY date, symbol"""
+            """SELECT period, symbol, change, old_size, new_size FROM revisions
+            ORDER BY period, symbol"""
         ).fetchall()
         [(dates, rows)] = con.execute(
             "SELECT count(DISTINCT date), count(*) FROM daily_availability"

@@ -27,7 +27,7 @@ from availability_pipeline.orchestration.probes import (
     probe,
 )
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB, Clock, Reporter
-from availability_pipeline.record.schema import COLUMNS, TABLE
+from availability_pipeline.record.schema import COLUMNS, VIEW, VIEW_COLUMNS
 from availability_pipeline.report import data as recorded
 from availability_pipeline.report import draw
 from availability_pipeline.report.style import TITLES
@@ -46,7 +46,7 @@ def _table(name: str) -> dict[str, Any]:
             column.description,
             constraints=dg.TableColumnConstraints(nullable=not column.required),
         )
-        for column in COLUMNS[name]
+        for column in (VIEW_COLUMNS if name == VIEW else COLUMNS[name])
     ]
     return {
         "dagster/column_schema": dg.TableSchema(columns=columns),
@@ -85,8 +85,8 @@ vision_archive = dg.AssetSpec(
     pool=PROBES,
     tags={**UPDATE, **ABOUT},
     owners=OWNERS,
-    metadata=_table(TABLE),
-    description=f"""Which files the archive holds: a row for each probed date and known symbol.
+    metadata=_table(VIEW),
+    description=f"""Which files the archive holds, for each probed date and known symbol.
 
 **Nothing here yet?** Fill the past once, about 2,000 LIST requests in one run: *Materialize…*, all
 partitions; or `{PROGRAM} backfill --start {FIRST_DATE} --end YESTERDAY`. The schedules then keep it
@@ -95,9 +95,9 @@ up to date.
 Example: the files of a date, with their status.
 
 ```sql
-SELECT symbol, status, file_size_bytes FROM availability WHERE date = '2024-01-15'
+SELECT symbol, status, file_size_bytes FROM daily_availability WHERE date = '2024-01-15'
 ```
-""",  # noqa: S608 - an example to read
+""",
 )
 def daily_availability(
     context: dg.AssetExecutionContext,
@@ -163,7 +163,7 @@ Each update writes it together with the rows; materialised by itself, it is repo
 Example: growth by month.
 
 ```sql
-SELECT date_trunc('month', date) AS month, max(available) FROM daily_summary GROUP BY 1 ORDER BY 1
+SELECT date_trunc('month', period) AS month, max(available) FROM daily_summary GROUP BY 1 ORDER BY 1
 ```
 """,
 )

@@ -7,10 +7,10 @@ import dagster as dg
 
 from availability_pipeline.archive.datasets import FIRST_DATE
 from availability_pipeline.dates import span_text
-from availability_pipeline.record.schema import TABLE
+from availability_pipeline.record.schema import VIEW
 
-DAILY_AVAILABILITY = dg.AssetKey(TABLE)
-"""The asset of the rows. Named after their table; spelt nowhere else outside of SQL."""
+DAILY_AVAILABILITY = dg.AssetKey(VIEW)
+"""The asset of the record. Named after its view; spelt nowhere else outside of SQL."""
 
 daily = dg.DailyPartitionsDefinition(start_date=FIRST_DATE.isoformat(), timezone="UTC")
 

@@ -29,6 +29,7 @@ from availability_pipeline.orchestration.partitions import (
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB, Clock, Reporter
 from availability_pipeline.quality.rules import share
 from availability_pipeline.record import write
+from availability_pipeline.record.status import scope
 from availability_pipeline.settings import Settings
 
 Context = dg.AssetExecutionContext | dg.OpExecutionContext
@@ -139,7 +140,7 @@ def numbers(row: dict[str, Any]) -> dict[str, int | float]:
     """Numbers of one partition, which the UI plots; those that are unknown are left out."""
     wanted = [
         *("symbols_probed", "expected", "available", "pending", "absent", "new_listings"),
-        *("appeared", "replaced", "vanished"),
+        *("appeared", "replaced", "touched", "vanished"),
     ]
     found: dict[str, int | float] = {name: row[name] for name in wanted if row[name] is not None}
     if row["expected"] is not None:
@@ -151,18 +152,19 @@ def numbers(row: dict[str, Any]) -> dict[str, int | float]:
 
 
 def _of_listings(con: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    t = scope(con)
     by_state = dict(
-        con.execute("SELECT state, count(*) FROM symbol_listings GROUP BY state").fetchall()
+        con.execute(f"SELECT state, count(*) FROM {t.listings} GROUP BY state").fetchall()
     )
     [(holes,)] = con.execute(
-        "SELECT coalesce(sum(hole_days), 0)::BIGINT FROM symbol_listings"
+        f"SELECT coalesce(sum(hole_days), 0)::BIGINT FROM {t.listings}"
     ).fetchall()
     states = {s: by_state.get(s, 0) for s in ("live", "ended", "settled")}
     return {"dagster/row_count": sum(by_state.values()), "hole_days": holes, **states}
 
 
 def _of_summary(con: duckdb.DuckDBPyConnection) -> dict[str, Any]:
-    [(rows,)] = con.execute("SELECT count(*) FROM daily_summary").fetchall()
+    [(rows,)] = con.execute(f"SELECT count(*) FROM {scope(con).summary}").fetchall()
     return {"dagster/row_count": rows}
 
 

@@ -20,12 +20,13 @@ from availability_pipeline.queries.answers import (
     require_probed,
 )
 from availability_pipeline.record import derived
-from availability_pipeline.record.schema import PROBES, transaction
+from availability_pipeline.record.schema import transaction
+from availability_pipeline.record.status import Scope, scope
 
 REASON_LENGTH = 500
 """Characters of a reason at most."""
 
-_IS = "date = $date AND symbol IS NOT DISTINCT FROM $symbol"
+_IS = "dataset = $dataset AND period = $date AND symbol IS NOT DISTINCT FROM $symbol"
 
 
 class AcknowledgementError(QueryError):
@@ -64,24 +65,25 @@ def acknowledge(
     if not said or len(said) > REASON_LENGTH:
         raise ValueError(f"give a reason of 1 to {REASON_LENGTH} characters")
     at = aware(at)
-    names = [find_symbol(con, symbol)[0] for symbol in symbols]
+    t = scope(con)
+    names = [find_symbol(con, t, symbol)[0] for symbol in symbols]
     pairs = _pairs(dates, names)
     with transaction(con):
         for date, symbol in pairs:
-            _require_missing(con, date, symbol)
-            con.execute(f"DELETE FROM acknowledgements WHERE {_IS}",  # noqa: S608 - our own
-                        {"date": date, "symbol": symbol})  # fmt: skip
+            _require_missing(con, t, date, symbol)
+            this = {"dataset": t.id, "date": date, "symbol": symbol}
+            con.execute(f"DELETE FROM acknowledgements WHERE {_IS}", this)
             con.execute(
-                "INSERT INTO acknowledgements VALUES ($date, $symbol, $reason, $at)",
-                {"date": date, "symbol": symbol, "reason": said, "at": at},
+                "INSERT INTO acknowledgements VALUES ($dataset, $date, $symbol, $reason, $at)",
+                this | {"reason": said, "at": at},
             )
-        derived.refresh(con)
+        derived.refresh(con, t.dataset)
     return len(pairs)
 
 
 def acknowledged(con: Connection) -> Rows:
     """All of them, by date: date, symbol (None for all of the date), reason, acknowledged_at."""
-    return ask(con, "FROM acknowledgements ORDER BY date, symbol NULLS FIRST")
+    return ask(con, f"FROM {scope(con).acknowledgements} ORDER BY date, symbol NULLS FIRST")
 
 
 def forget(con: Connection, dates: Sequence[dt.date], *, symbols: Sequence[str] = ()) -> int:
@@ -90,19 +92,19 @@ def forget(con: Connection, dates: Sequence[dt.date], *, symbols: Sequence[str] 
     Raises:
         AcknowledgementError: one of them does not exist; nothing was changed.
     """
-    pairs = _pairs(dates, symbols)
+    pairs, t = _pairs(dates, symbols), scope(con)
     with transaction(con):
         for date, symbol in pairs:
             gone = con.execute(
-                f"DELETE FROM acknowledgements WHERE {_IS} RETURNING date",  # noqa: S608 - our own
-                {"date": date, "symbol": symbol},
+                f"DELETE FROM acknowledgements WHERE {_IS} RETURNING period",
+                {"dataset": t.id, "date": date, "symbol": symbol},
             ).fetchall()
             if not gone:
                 raise AcknowledgementError(
                     f"{symbol or 'no whole date'} was not acknowledged on {date}; "
                     f"`{PROGRAM} slo acknowledged` lists what was"
                 )
-        derived.refresh(con)
+        derived.refresh(con, t.dataset)
     return len(pairs)
 
 
@@ -110,13 +112,9 @@ def _pairs(dates: Sequence[dt.date], symbols: Sequence[str]) -> list[tuple[dt.da
     return [(date, symbol) for date in dates for symbol in symbols or (None,)]
 
 
-def _require_missing(con: Connection, date: dt.date, symbol: str | None) -> None:
-    require_probed(con, date)
-    [(settled,)] = ask(
-        con,
-        f"SELECT settled FROM {PROBES} WHERE date = ?",  # noqa: S608 - our own words
-        [date],
-    ).rows
+def _require_missing(con: Connection, t: Scope, date: dt.date, symbol: str | None) -> None:
+    require_probed(con, t, date)
+    [(settled,)] = ask(con, f"SELECT settled FROM {t.probes} WHERE date = ?", [date]).rows
     if not settled:
         raise AcknowledgementError(
             f"{date} has not settled: what is missing may still be published; wait, or run "
@@ -124,10 +122,14 @@ def _require_missing(con: Connection, date: dt.date, symbol: str | None) -> None
         )
     if symbol is None:
         [(missing,)] = ask(
-            con, "SELECT expected - available FROM daily_summary WHERE date = ?", [date]
+            con, f"SELECT expected - available FROM {t.summary} WHERE date = ?", [date]
         ).rows or [(0,)]
         # What has ended is expected no more, and may be what an acknowledgement has just ended.
-        again = ask(con, f"FROM acknowledgements WHERE {_IS}", {"date": date, "symbol": None}).rows
+        again = ask(
+            con,
+            f"FROM acknowledgements WHERE {_IS}",
+            {"dataset": t.id, "date": date, "symbol": None},
+        ).rows
         if missing <= 0 and not again:
             raise AcknowledgementError(
                 f"no expected file of {date} is missing: there is nothing to acknowledge"
@@ -135,10 +137,9 @@ def _require_missing(con: Connection, date: dt.date, symbol: str | None) -> None
         return
     found = ask(
         con,
-        """SELECT first_available,
-            (SELECT count(*) FROM daily_availability
-             WHERE date = $date AND symbol = $symbol AND available) AS there
-        FROM symbol_listings WHERE symbol = $symbol""",
+        f"""SELECT first_available, (SELECT count(*) FROM {t.files}
+             WHERE date = $date AND symbol = $symbol) AS there
+        FROM {t.listings} WHERE symbol = $symbol""",
         {"date": date, "symbol": symbol},
     ).rows
     first, there = found[0] if found else (None, 0)

@@ -18,6 +18,7 @@ from availability_pipeline import PROGRAM
 from availability_pipeline.archive.datasets import FIRST_DATE
 from availability_pipeline.dates import today_utc
 from availability_pipeline.queries.arguments import texts
+from availability_pipeline.record.status import Scope
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,19 +112,19 @@ def instant(microseconds: int | None) -> dt.datetime | None:
     return None if microseconds is None else _EPOCH + dt.timedelta(microseconds=microseconds)
 
 
-def find_symbol(con: Connection, symbol: str) -> tuple[str, tuple[str, ...]]:
+def find_symbol(con: Connection, t: Scope, symbol: str) -> tuple[str, tuple[str, ...]]:
     """The recorded symbol meant by `symbol`, and notes on how it was read.
 
     Raises:
         UnknownSymbolError: no such symbol is recorded.
     """
-    names = set(ask(con, "SELECT symbol FROM symbols").column("symbol"))
+    names = set(ask(con, f"SELECT symbol FROM {t.symbols}").column("symbol"))
     if symbol in names:
         return symbol, ()
     if (upper := symbol.strip().upper()) in names:
         return upper, (f"{symbol} was read as {upper}: symbols are written in upper case",)
     if not names:
-        require_any(con)
+        require_any(con, t)
     import difflib
 
     near = difflib.get_close_matches(upper, sorted(names), n=3, cutoff=0.5)
@@ -139,7 +140,7 @@ class Filter:
     contract_type: Texts = None
     symbol: str | None = None
 
-    def chosen(self, con: Connection) -> "Chosen":
+    def chosen(self, con: Connection, t: Scope) -> "Chosen":
         """Look the words up in the record.
 
         Raises:
@@ -151,23 +152,24 @@ class Filter:
         conditions = []
         if self.quote_asset is not None:
             wanted = [one.strip().upper() for one in texts(self.quote_asset)]
-            args["quotes"] = _recorded(con, "quote_asset", wanted)
+            args["quotes"] = _recorded(con, t, "quote_asset", wanted)
             conditions.append("list_contains($quotes, quote_asset)")
         if self.contract_type is not None:
             wanted = [one.lower() for one in texts(self.contract_type)]
-            args["types"] = _recorded(con, "contract_type", wanted)
+            args["types"] = _recorded(con, t, "contract_type", wanted)
             conditions.append("list_contains($types, contract_type)")
         notes: tuple[str, ...] = ()
         if self.symbol is not None:
-            args["symbol"], notes = find_symbol(con, self.symbol)
+            args["symbol"], notes = find_symbol(con, t, self.symbol)
             conditions.append("symbol = $symbol")
-        return Chosen(tuple(conditions), args, notes)
+        return Chosen(t.symbols, tuple(conditions), args, notes)
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
     """A `Filter` as SQL: conditions of our own words only, what the user said bound in `args`."""
 
+    symbols: str
     conditions: tuple[str, ...]
     args: dict[str, object]
     notes: tuple[str, ...]
@@ -177,35 +179,35 @@ class Chosen:
         if not self.conditions:
             return ""
         where = " AND ".join(self.conditions)
-        return f" AND {column} IN (SELECT symbol FROM symbols WHERE {where})"  # noqa: S608
+        return f" AND {column} IN (SELECT symbol FROM {self.symbols} WHERE {where})"
 
 
-def require_any(con: Connection) -> None:
+def require_any(con: Connection, t: Scope) -> None:
     """Raise NotProbedError when no date at all was probed."""
-    if not ask(con, "SELECT 1 FROM probes LIMIT 1").rows:
+    if not ask(con, f"SELECT 1 FROM {t.probes} LIMIT 1").rows:
         raise NotProbedError(
             "no date was probed yet, so nothing is known; "
             f"{remedy([FIRST_DATE, today_utc() - dt.timedelta(1)])} first"
         )
 
 
-def require_probed(con: Connection, date: dt.date) -> None:
+def require_probed(con: Connection, t: Scope, date: dt.date) -> None:
     """Raise NotProbedError when the date was never probed."""
-    if not ask(con, "SELECT 1 FROM probes WHERE date = ?", [date]).rows:
+    if not ask(con, f"SELECT 1 FROM {t.probes} WHERE date = ?", [date]).rows:
         raise NotProbedError(
             f"{date} was not probed: whether files exist is unknown; {remedy([date])}"
         )
 
 
-def require_range_probed(con: Connection, start: dt.date, end: dt.date) -> None:
+def require_range_probed(con: Connection, t: Scope, start: dt.date, end: dt.date) -> None:
     """Raise NotProbedError when a date of the range was never probed."""
-    if gaps := unknown_dates(con, start, end):
+    if gaps := unknown_dates(con, t, start, end):
         raise NotProbedError(f"{say_unknown(gaps, start, end)}; {remedy(gaps)}")
 
 
-def unknown_dates(con: Connection, start: dt.date, end: dt.date) -> list[dt.date]:
+def unknown_dates(con: Connection, t: Scope, start: dt.date, end: dt.date) -> list[dt.date]:
     """Dates from `start` to `end` that were never probed, in order."""
-    rows = ask(con, "SELECT date FROM probes WHERE date BETWEEN ? AND ?", [start, end])
+    rows = ask(con, f"SELECT date FROM {t.probes} WHERE date BETWEEN ? AND ?", [start, end])
     known = set(rows.column("date"))
     days = (start + dt.timedelta(n) for n in range((end - start).days + 1))
     return [day for day in days if day not in known]
@@ -235,12 +237,12 @@ def remedy(gaps: Sequence[dt.date], today: dt.date | None = None) -> str:
     return f"run `{PROGRAM} backfill --start {first} --end {last}`"
 
 
-def _recorded(con: Connection, column: str, wanted: list[str]) -> list[str]:
-    rows = ask(con, f"SELECT DISTINCT {column} AS it FROM symbols WHERE {column} IS NOT NULL")  # noqa: S608
+def _recorded(con: Connection, t: Scope, column: str, wanted: list[str]) -> list[str]:
+    rows = ask(con, f"SELECT DISTINCT {column} AS it FROM {t.symbols} WHERE {column} IS NOT NULL")
     known = sorted(rows.column("it"))
     for value in wanted:
         if value not in known:
-            require_any(con)
+            require_any(con, t)
             raise QueryError(
                 f"no recorded symbol has {column} {value!r}; there are {', '.join(known)}"
             )

@@ -3,7 +3,7 @@
 import datetime as dt
 from typing import Any, Literal
 
-from availability_pipeline.archive.datasets import FIRST_DATE, UM_KLINES_1M
+from availability_pipeline.archive.datasets import FIRST_DATE
 from availability_pipeline.dates import DateLike, as_date, as_range, today_utc
 from availability_pipeline.queries.answers import (
     Connection,
@@ -22,7 +22,7 @@ from availability_pipeline.queries.answers import (
     unknown_dates,
 )
 from availability_pipeline.queries.arguments import SNAPSHOT_STATUSES, checked, one_of
-from availability_pipeline.record.schema import holes_sql, status_sql
+from availability_pipeline.record.status import Scope, scope
 
 _DAY = dt.timedelta(1)
 
@@ -46,18 +46,20 @@ def snapshot(
         NotProbedError: the date was never probed.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
-    date = as_date(date)
-    chosen = Filter(quote_asset, contract_type).chosen(con)
+    date, t = as_date(date), scope(con)
+    chosen = Filter(quote_asset, contract_type).chosen(con, t)
+    # The files stand in a table of their own, the others follow from what was probed.
+    of = f"{t.files} WHERE $status = 'available'"
+    if status != "available":
+        of = f"{t.cells} WHERE status = $status"
     found = ask(
         con,
         f"""SELECT symbol, file_size_bytes, epoch_us(last_modified) AS last_modified
-        FROM daily_availability d WHERE date = $date AND available = $available
-            AND {status_sql("d")} = $status{chosen.where()}
-        ORDER BY symbol""",  # noqa: S608 - our own words
-        {"date": date, "available": status == "available", "status": status} | chosen.args,
+        FROM {of} AND date = $date{chosen.where()} ORDER BY symbol""",
+        {"date": date, "status": status} | chosen.args,
     )
     if not found.rows:
-        require_probed(con, date)
+        require_probed(con, t, date)
     return Rows(found.columns, [(*row[:2], instant(row[2])) for row in found.rows])
 
 
@@ -68,15 +70,14 @@ def counts(con: Connection, date: DateLike) -> dict[str, int]:
     Raises:
         NotProbedError: the date was never probed.
     """
-    date = as_date(date)
+    date, t = as_date(date), scope(con)
     found = ask(
         con,
-        f"""SELECT {status_sql("d")} AS status, count(*) FROM daily_availability d
-        WHERE date = ? GROUP BY status""",  # noqa: S608
+        f"SELECT status, count(*) FROM {t.cells} WHERE date = ? GROUP BY status",
         [date],
     ).rows
     if not found:
-        require_probed(con, date)
+        require_probed(con, t, date)
     return {"available": 0, "pending": 0, "absent": 0, **dict(found)}
 
 
@@ -105,12 +106,13 @@ def timeline(
     last = as_date(end) if end is not None else None
     if first and last:
         as_range(first, last)
-    found = _timeline(con, symbol, first, last)
+    t = scope(con)
+    found = _timeline(con, t, symbol, first, last)
     notes: tuple[str, ...] = ()
     if not found.rows:
-        symbol, notes = find_symbol(con, symbol)
-        found = _timeline(con, symbol, first, last)
-    rows = _with_gaps(con, sorted(found.rows), first, last)
+        symbol, notes = find_symbol(con, t, symbol)
+        found = _timeline(con, t, symbol, first, last)
+    rows = _with_gaps(con, t, sorted(found.rows), first, last)
     if gaps := [row[0] for row in rows if row[2] == "unknown"]:
         text = f"{say_unknown(gaps, rows[0][0], rows[-1][0])}; {remedy(gaps)}"
         if status not in {None, "unknown"} and len(gaps) == len(rows):
@@ -121,21 +123,21 @@ def timeline(
     return Rows(found.columns, rows, notes)
 
 
-def _timeline(con: Connection, symbol: str, first: dt.date | None, last: dt.date | None) -> Rows:
-    # Straight from the table and from the filtered rows on: the view's joins and addresses would
-    # be made for every symbol (17 ms against 11).
+def _timeline(
+    con: Connection, t: Scope, symbol: str, first: dt.date | None, last: dt.date | None
+) -> Rows:
     return ask(
         con,
-        f"""SELECT d.date, available, {status_sql("d")} AS status, file_size_bytes,
-            CASE WHEN available THEN 200 ELSE 404 END AS status_code
-        FROM daily_availability d WHERE symbol = $symbol
-            AND d.date >= $first AND d.date <= $last""",  # noqa: S608
+        f"""SELECT date, status = 'available' AS available, status, file_size_bytes,
+            CASE status WHEN 'available' THEN 200 ELSE 404 END AS status_code
+        FROM {t.cells} WHERE symbol = $symbol AND date >= $first AND date <= $last""",
         {"symbol": symbol, "first": first or FIRST_DATE, "last": last or dt.date.max},
     )
 
 
 def _with_gaps(
     con: Connection,
+    t: Scope,
     rows: list[tuple[Any, ...]],
     first: dt.date | None,
     last: dt.date | None,
@@ -143,9 +145,9 @@ def _with_gaps(
     """The rows (by date) with those dates put in that have none."""
     if not rows and (first is None or last is None):
         # None of its rows is in the range: the record's own ends are all there is.
-        [(low, high)] = ask(con, "SELECT min(date), max(date) FROM probes").rows
+        [(low, high)] = ask(con, f"SELECT min(date), max(date) FROM {t.probes}").rows
         if low is None:
-            require_any(con)
+            require_any(con, t)
         if first and first > high:
             text = f"no date from {first} on was probed, the record ends with {high}"
             raise NotProbedError(f"{text}; {remedy([first, max(first, today_utc() - _DAY)])}")
@@ -179,13 +181,13 @@ def symbols_in_range(
         QueryError: no recorded symbol has that quote asset or contract type.
         ValueError: `end` is before `start`.
     """
-    first, last = as_range(start, end)
-    require_range_probed(con, first, last)
-    chosen = Filter(quote_asset, contract_type).chosen(con)
+    (first, last), t = as_range(start, end), scope(con)
+    require_range_probed(con, t, first, last)
+    chosen = Filter(quote_asset, contract_type).chosen(con, t)
     found = ask(
         con,
-        f"""SELECT DISTINCT symbol FROM daily_availability
-        WHERE date BETWEEN $first AND $last AND available{chosen.where()} ORDER BY symbol""",  # noqa: S608
+        f"""SELECT DISTINCT symbol FROM {t.files}
+        WHERE date BETWEEN $first AND $last{chosen.where()} ORDER BY symbol""",
         {"first": first, "last": last} | chosen.args,
     )
     return found.column("symbol")
@@ -194,7 +196,7 @@ def symbols_in_range(
 @checked()
 def missing_dates(con: Connection, start: DateLike, end: DateLike) -> list[dt.date]:
     """Dates from `start` to `end` (both included) without rows: unknown."""
-    return unknown_dates(con, *as_range(start, end))
+    return unknown_dates(con, scope(con), *as_range(start, end))
 
 
 @checked()
@@ -214,21 +216,24 @@ def holes(
         NotProbedError: no date at all was probed.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
-    chosen = Filter(quote_asset, contract_type, symbol).chosen(con)
-    # All that is needed of 1.9 million absences are those inside a window that has some.
-    windows = f"symbol_listings WHERE hole_days > 0{chosen.where()}"
-    found = ask(con, f"{holes_sql(windows)} ORDER BY d.symbol, d.date", chosen.args).rows
+    t = scope(con)
+    chosen = Filter(quote_asset, contract_type, symbol).chosen(con, t)
+    windows = f"{t.listings} WHERE hole_days > 0{chosen.where()}"
+    found = ask(con, f"FROM {t.holes(windows)} ORDER BY symbol, date", chosen.args).rows
     if not found:
-        require_any(con)
-    rows = [(name, day, UM_KLINES_1M.url(name, day)) for name, day in found]
-    return Rows(("symbol", "date", "url"), rows, (*chosen.notes, *_gaps_note(con)))
+        require_any(con, t)
+    rows = [(name, day, t.dataset.url(name, day)) for name, day in found]
+    return Rows(("symbol", "date", "url"), rows, (*chosen.notes, *_gaps_note(con, t)))
 
 
-def _gaps_note(con: Connection) -> tuple[str, ...]:
-    [(first, last, n)] = ask(con, "SELECT min(date), max(date), count(*) FROM probes").rows
+def _gaps_note(con: Connection, t: Scope) -> tuple[str, ...]:
+    [(first, last, n)] = ask(
+        con,
+        f"SELECT min(date), max(date), count(*) FROM {t.probes}",
+    ).rows
     if first is None or (last - first).days + 1 == n:
         return ()
-    gaps = unknown_dates(con, first, last)
+    gaps = unknown_dates(con, t, first, last)
     return (f"{say_unknown(gaps, first, last)}, so they may hold more holes; {remedy(gaps)}",)
 
 
@@ -239,29 +244,30 @@ def coverage(con: Connection, today: dt.date) -> dict[str, Any]:
     Keys: first_date, last_date, settled_to, dates, unknown_dates, symbols, available, pending,
     holes, last_probe (aware UTC). All None or 0 for an empty record.
     """
-    [(first, last, dates, probed)] = ask(
-        con, "SELECT min(date), max(date), count(*), max(probed_at) FROM probes"
-    ).rows
-    [(symbols,)] = ask(con, "SELECT count(*) FROM symbols").rows
-    [(available, pending, first_pending)] = ask(
+    t = scope(con)
+    [(first, last, dates, probed, symbols)] = ask(
         con,
-        """SELECT coalesce(sum(available), 0)::BIGINT, coalesce(sum(pending), 0)::BIGINT,
-            min(date) FILTER (pending > 0) FROM daily_summary""",
+        f"""SELECT min(date), max(date), count(*), max(probed_at),
+            (SELECT count(*) FROM {t.symbols}) FROM {t.probes}""",
+    ).rows
+    [(available, pending, first_pending, hole_days)] = ask(
+        con,
+        f"""SELECT coalesce(sum(available), 0)::BIGINT, coalesce(sum(pending), 0)::BIGINT,
+            min(date) FILTER (pending > 0),
+            (SELECT coalesce(sum(hole_days), 0)::BIGINT FROM {t.listings})
+        FROM {t.summary}""",
     ).rows
     [(settled,)] = ask(
         con,
-        "SELECT max(date) FROM probes WHERE date < ?",
+        f"SELECT max(date) FROM {t.probes} WHERE date < ?",
         [first_pending or dt.date.max],
-    ).rows
-    [(hole_days,)] = ask(
-        con, "SELECT coalesce(sum(hole_days), 0)::BIGINT FROM symbol_listings"
     ).rows
     return {
         "first_date": first,
         "last_date": last,
         "settled_to": settled,
         "dates": dates,
-        "unknown_dates": len(missing_dates(con, FIRST_DATE, today - dt.timedelta(1))),
+        "unknown_dates": len(unknown_dates(con, t, FIRST_DATE, today - dt.timedelta(1))),
         "symbols": symbols,
         "available": available,
         "pending": pending,

@@ -13,7 +13,7 @@ from availability_pipeline.archive.datasets import unsettled_sql
 from availability_pipeline.dates import DateLike, as_date
 from availability_pipeline.queries.answers import Connection, Filter, Rows, Texts, ask, require_any
 from availability_pipeline.queries.arguments import checked
-from availability_pipeline.record.schema import settled_at
+from availability_pipeline.record.status import Scope, scope
 
 NEIGHBOURS = dt.timedelta(8)
 """Two probes of one date lie no further apart: old dates are probed by the Sunday run. What it
@@ -22,14 +22,16 @@ What lies further apart is two events."""
 
 _APART = f"INTERVAL {NEIGHBOURS.days} DAY"
 
+
 # A file goes with the one of its date and size that came at the nearest time, of these with the
 # one whose name is one suffix longer; and the other way round, so that none is taken twice: with
 # XSETTLED to XSETTLEDSETTLED and X to XSETTLED at once, both go one step.
-_MOVED = f"""
+def _moved(t: Scope) -> str:
+    return f"""
 WITH gone AS (
-    SELECT *, {unsettled_sql("symbol")} AS stem FROM revisions WHERE change = 'vanished'),
+    SELECT *, {unsettled_sql("symbol")} AS stem FROM {t.revisions} WHERE change = 'vanished'),
 came AS (
-    SELECT *, {unsettled_sql("symbol")} AS stem FROM revisions
+    SELECT *, {unsettled_sql("symbol")} AS stem FROM {t.revisions}
     WHERE change = 'appeared' AND stem <> symbol),
 pairs AS (
     SELECT g.symbol, c.symbol AS renamed_to, g.date,
@@ -57,33 +59,37 @@ events AS (
     GROUP BY symbol, renamed_to, event),
 told AS (
     SELECT 'vanished' AS change, symbol, date, gone_at AS observed_at FROM moved
-    UNION ALL SELECT 'appeared', renamed_to, date, came_at FROM moved)"""  # noqa: S608 - our own text
+    UNION ALL SELECT 'appeared', renamed_to, date, came_at FROM moved)"""
 
-_RENAMES = "SELECT * EXCLUDE (last_seen_at) FROM events"
 
 # At 02:00 yesterday's files are not there and at 09:00 they are: a thousand revisions a day that
 # are not news. A file is late when the archive itself published it after its date had settled; one
 # that was gone and is back is news whatever its time.
-_EARLY = f"(r.change = 'appeared' AND r.new_last_modified < {settled_at('r.date')})"
+def _early(t: Scope) -> str:
+    return f"(r.change = 'appeared' AND r.new_last_modified < {t.settled_at('r.date')})"
 
-_BACK = f"""
+
+def _back(t: Scope) -> str:
+    return f"""
 back AS (
-    SELECT r.* FROM revisions r JOIN (
-        SELECT symbol, date, min(observed_at) AS gone_at FROM revisions
+    SELECT r.* FROM {t.revisions} r JOIN (
+        SELECT symbol, date, min(observed_at) AS gone_at FROM {t.revisions}
         WHERE change = 'vanished' GROUP BY ALL) g USING (symbol, date)
-    WHERE {_EARLY} AND r.observed_at > g.gone_at)"""  # noqa: S608 - our own text
+    WHERE {_early(t)} AND r.observed_at > g.gone_at)"""
 
-_CHANGES = f"""
+
+def _changes(t: Scope) -> str:
+    return f"""
 SELECT observed_at, change, symbol, date, date AS last_date, 1::BIGINT AS files,
     NULL AS renamed_to, old_size, new_size, old_last_modified, new_last_modified,
     observed_at AS last_seen_at
-FROM (FROM revisions r WHERE NOT {_EARLY} UNION ALL FROM back) r
+FROM (FROM {t.revisions} r WHERE NOT {_early(t)} UNION ALL FROM back) r
 WHERE NOT EXISTS (FROM told WHERE told.change = r.change
     AND told.symbol = r.symbol AND told.date = r.date AND told.observed_at = r.observed_at)
 UNION ALL
 SELECT observed_at, 'renamed', symbol, first_date, last_date, files, renamed_to,
     NULL, NULL, NULL, NULL, last_seen_at
-FROM events"""  # noqa: S608 - our own text
+FROM events"""
 
 
 @checked()
@@ -104,15 +110,16 @@ def revisions(
         NotProbedError: no date at all was probed.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
-    chosen = Filter(quote_asset, contract_type, symbol).chosen(con)
+    t = scope(con)
+    chosen = Filter(quote_asset, contract_type, symbol).chosen(con, t)
     found = ask(
         con,
-        f"""SELECT * FROM revisions
-        WHERE observed_at >= $since{chosen.where()} ORDER BY observed_at, symbol, date""",  # noqa: S608
+        f"""SELECT * FROM {t.revisions}
+        WHERE observed_at >= $since{chosen.where()} ORDER BY observed_at, symbol, date""",
         {"since": as_date(since) if since is not None else dt.date(1970, 1, 1)} | chosen.args,
     )
     if not found.rows:
-        require_any(con)
+        require_any(con, t)
     return Rows(found.columns, found.rows, chosen.notes)
 
 
@@ -125,7 +132,8 @@ def renames(con: Connection) -> Rows:
         observed_at (aware, UTC; when it was first seen). Probes less than `NEIGHBOURS` apart make
         one event: the look-back sees the last 20 dates move, the next reconcile all others.
     """
-    return ask(con, f"{_MOVED} {_RENAMES} ORDER BY observed_at, symbol")
+    found = f"{_moved(scope(con))} SELECT * EXCLUDE (last_seen_at) FROM events"
+    return ask(con, f"{found} ORDER BY observed_at, symbol")
 
 
 @checked()
@@ -154,27 +162,28 @@ def changes(
         NotProbedError: no date at all was probed.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
-    chosen = Filter(quote_asset, contract_type, symbol).chosen(con)
+    t = scope(con)
+    chosen = Filter(quote_asset, contract_type, symbol).chosen(con, t)
     args = {"since": as_date(since) if since is not None else dt.date(1970, 1, 1)} | chosen.args
     notes = chosen.notes
     # A rename concerns both its names, and is news while files of it are still seen to move.
     found = ask(
         con,
-        f"""{_MOVED}, {_BACK} SELECT * EXCLUDE (last_seen_at) FROM ({_CHANGES})
+        f"""{_moved(t)}, {_back(t)} SELECT * EXCLUDE (last_seen_at) FROM ({_changes(t)})
         WHERE last_seen_at >= $since
             AND (true{chosen.where()} OR true{chosen.where("renamed_to")})
-        ORDER BY observed_at, symbol, date""",  # noqa: S608
+        ORDER BY observed_at, symbol, date""",
         args,
     )
     chosen_ones = f"observed_at >= $since{chosen.where()}"
     [(routine,)] = ask(
         con,
-        f"""WITH {_BACK} SELECT count(*) - (SELECT count(*) FROM back WHERE {chosen_ones})
-        FROM revisions r WHERE {chosen_ones} AND {_EARLY}""",  # noqa: S608
+        f"""WITH {_back(t)} SELECT count(*) - (SELECT count(*) FROM back WHERE {chosen_ones})
+        FROM {t.revisions} r WHERE {chosen_ones} AND {_early(t)}""",
         args,
     ).rows
     if routine:
         notes = (*notes, f"{routine:,} files that came in the usual time are left out")
     elif not found.rows:
-        require_any(con)
+        require_any(con, t)
     return Rows(found.columns, found.rows, notes)

@@ -19,7 +19,7 @@ from availability_pipeline.queries.answers import (
 )
 from availability_pipeline.queries.arguments import checked
 from availability_pipeline.record import derived
-from availability_pipeline.record.schema import PROBES, status_sql
+from availability_pipeline.record.status import Scope, scope
 
 _DAY = dt.timedelta(1)
 
@@ -42,14 +42,15 @@ def listings(
         NotProbedError: no date at all was probed.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
-    chosen = Filter(quote_asset, contract_type, symbol).chosen(con)
+    t = scope(con)
+    chosen = Filter(quote_asset, contract_type, symbol).chosen(con, t)
     found = ask(
         con,
-        f"SELECT * FROM symbol_listings WHERE true{chosen.where()} ORDER BY symbol",  # noqa: S608
+        f"SELECT * FROM {t.listings} WHERE true{chosen.where()} ORDER BY symbol",
         chosen.args,
     )
     if not found.rows:
-        require_any(con)
+        require_any(con, t)
     return Rows(found.columns, found.rows, chosen.notes)
 
 
@@ -70,9 +71,10 @@ def new_listings(
             not show that the symbol is new.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
-    day = as_date(date)
-    found = _born_or_gone(con, "first_available = $date", day, Filter(quote_asset, contract_type))
-    _require_with_day_before(con, day)
+    day, t = as_date(date), scope(con)
+    of = Filter(quote_asset, contract_type)
+    found = _born_or_gone(con, t, "first_available = $date", day, of)
+    _require_with_day_before(con, t, day)
     return found
 
 
@@ -93,10 +95,10 @@ def delistings(
         NotProbedError: the date, or the one before, was never probed.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
-    day = as_date(date)
-    gone = f"last_available = $date - 1 AND {derived.DELISTED}"
-    found = _born_or_gone(con, gone, day, Filter(quote_asset, contract_type))
-    _require_with_day_before(con, day)
+    day, t = as_date(date), scope(con)
+    gone = f"last_available = $date - 1 AND {derived.delisted(t)}"
+    found = _born_or_gone(con, t, gone, day, Filter(quote_asset, contract_type))
+    _require_with_day_before(con, t, day)
     return found
 
 
@@ -106,7 +108,7 @@ def delistings_confirmed(con: Connection, date: DateLike) -> bool:
 
     Settled but unpublished dates do not count, as in `delistings` itself.
     """
-    before = derived.ended_before(con)
+    before = scope(con).ended_before
     return before is not None and as_date(date) <= before
 
 
@@ -140,14 +142,15 @@ def summary(
         first = max(FIRST_DATE, last - (days - 1) * _DAY)
     if first and last:
         as_range(first, last)
-    chosen = Filter(quote_asset, contract_type).chosen(con)
+    t = scope(con)
+    chosen = Filter(quote_asset, contract_type).chosen(con, t)
     found = ask(
         con,
-        _counts_by_symbol(where) if (where := chosen.where()) else _COUNTS,
+        _counts_by_symbol(t, where) if (where := chosen.where()) else _counts(t),
         {"first": first or dt.date.min, "last": last or dt.date.max} | chosen.args,
     )
     if not found.rows:
-        require_any(con)
+        require_any(con, t)
         gaps = [first or min(FIRST_DATE, last or FIRST_DATE)]
         gaps.append(last or max(gaps[0], (today or today_utc()) - _DAY))
         raise NotProbedError(
@@ -157,7 +160,7 @@ def summary(
     first, last = first or found.rows[0][0], last or found.rows[-1][0]
     if (last - first).days + 1 == len(found.rows):
         return found
-    gaps = unknown_dates(con, first, last)
+    gaps = unknown_dates(con, t, first, last)
     notes = (f"{say_unknown(gaps, first, last)}; {remedy(gaps)}",) if gaps else ()
     return Rows(found.columns, found.rows, notes)
 
@@ -168,28 +171,35 @@ def _said_range(first: dt.date | None, last: dt.date | None) -> str:
     return f"from {first} on" if first else f"up to {last}"
 
 
-_COUNTS = """SELECT date, available AS available_count, pending AS pending_count
-    FROM daily_summary WHERE date >= $first AND date <= $last ORDER BY date"""
+def _counts(t: Scope) -> str:
+    return f"""SELECT date, available AS available_count, pending AS pending_count
+        FROM {t.summary} WHERE date >= $first AND date <= $last ORDER BY date"""
 
 
-def _counts_by_symbol(where: str) -> str:
-    return f"""SELECT p.date, count(*) FILTER (d.available) AS available_count,
-            count(*) FILTER ({status_sql("d", "p.settled_at")} = 'pending') AS pending_count
-        FROM {PROBES} p
-        LEFT JOIN (FROM daily_availability WHERE true{where}) d USING (date)
-        WHERE p.date >= $first AND p.date <= $last GROUP BY p.date ORDER BY p.date"""  # noqa: S608
+def _counts_by_symbol(t: Scope, where: str) -> str:
+    # Only dates that have not settled can have a pending cell.
+    return f"""SELECT p.date, coalesce(f.n, 0) AS available_count,
+            coalesce(w.n, 0) AS pending_count
+        FROM {t.probes} p
+        LEFT JOIN (SELECT date, count(*) AS n FROM {t.files} WHERE true{where} GROUP BY date) f
+            USING (date)
+        LEFT JOIN (SELECT date, count(*) AS n FROM {t.cells}
+            WHERE date IN (SELECT date FROM {t.probes} WHERE NOT settled)
+                AND status = 'pending'{where} GROUP BY date) w
+            USING (date)
+        WHERE p.date >= $first AND p.date <= $last ORDER BY p.date"""
 
 
-def _born_or_gone(con: Connection, what: str, day: dt.date, of: Filter) -> list[str]:
-    chosen = of.chosen(con)
-    sql = f"SELECT symbol FROM symbol_listings WHERE {what}{chosen.where()} ORDER BY symbol"  # noqa: S608
+def _born_or_gone(con: Connection, t: Scope, what: str, day: dt.date, of: Filter) -> list[str]:
+    chosen = of.chosen(con, t)
+    sql = f"SELECT symbol FROM {t.listings} WHERE {what}{chosen.where()} ORDER BY symbol"
     return ask(con, sql, {"date": day} | chosen.args).column("symbol")
 
 
-def _require_with_day_before(con: Connection, day: dt.date) -> None:
-    require_probed(con, day)
+def _require_with_day_before(con: Connection, t: Scope, day: dt.date) -> None:
+    require_probed(con, t, day)
     before = day - _DAY
-    if before >= FIRST_DATE and unknown_dates(con, before, before):
+    if before >= FIRST_DATE and unknown_dates(con, t, before, before):
         raise NotProbedError(
             f"{before} was not probed, so what changed on {day} is unknown; {remedy([before])}"
         )

@@ -27,7 +27,8 @@ from availability_pipeline.queries.answers import (
 )
 from availability_pipeline.queries.arguments import checked
 from availability_pipeline.record import outputs
-from availability_pipeline.record.schema import PROBES, status_sql, where
+from availability_pipeline.record.schema import where
+from availability_pipeline.record.status import PROBED, scope
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,41 +131,41 @@ def _matrix(
     con: Connection, start: DateLike, end: DateLike, of: Filter, unknown: Unknown
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
     """SQL of the matrix, good inside the block, and its notes."""
-    first, last = as_range(start, end)
+    (first, last), t = as_range(start, end), scope(con)
     notes: tuple[str, ...] = ()
     if unknown == "refuse":
-        require_range_probed(con, first, last)
-    elif gaps := unknown_dates(con, first, last):
+        require_range_probed(con, t, first, last)
+    elif gaps := unknown_dates(con, t, first, last):
         notes = (f"{say_unknown(gaps, first, last)} and are null; {remedy(gaps)}",)
-    chosen = of.chosen(con)
+    chosen = of.chosen(con, t)
     # The files' pairs are turned into columns, and the cells without one filled by their date's
-    # answer: 0.7 million pairs instead of 2.6 million rows. Temporary tables live in memory, also
+    # answer: 0.7 million pairs instead of 2.6 million cells. Temporary tables live in memory, also
     # on a read-only connection.
     con.execute(
         f"""CREATE OR REPLACE TEMP TABLE universe_cells AS
-        SELECT date, symbol, true AS cell FROM daily_availability
-        WHERE date BETWEEN $first AND $last AND available{chosen.where()}""",  # noqa: S608
+        SELECT date, symbol, true AS cell FROM {t.files}
+        WHERE date BETWEEN $first AND $last{chosen.where()}""",
         {"first": first, "last": last} | chosen.args,
     )
     # A date answers for its cells if its own probe was late enough and was one of every symbol.
     con.execute(
         f"""CREATE OR REPLACE TEMP TABLE universe_dates AS
-        SELECT d.date, settled_at, CASE WHEN settled
-            AND symbols = (SELECT count(*) FROM symbols) THEN false END AS otherwise
+        SELECT d.date, CASE WHEN settled AND NOT EXISTS (
+            FROM {t.symbols} s WHERE NOT {PROBED}) THEN false END AS otherwise
         FROM (SELECT unnest(generate_series($first::DATE, $last::DATE, INTERVAL 1 DAY))::DATE
-            AS date) d LEFT JOIN {PROBES} p ON p.date = d.date""",  # noqa: S608
+            AS date) d LEFT JOIN {t.probes} p ON p.date = d.date""",
         {"first": first, "last": last},
     )
     try:
         if not ask(con, "SELECT 1 FROM universe_cells LIMIT 1").rows:
             yield "SELECT date FROM universe_dates ORDER BY date", notes
             return
-        # On the other dates only each cell's own row can say that there is no file.
+        # On the other dates each cell must say for itself that there is no file.
         con.execute(
             f"""INSERT INTO universe_cells SELECT d.date, d.symbol, false
-            FROM daily_availability d JOIN universe_dates u USING (date)
-            WHERE u.otherwise IS NULL AND {status_sql("d", "u.settled_at")} = 'absent'
-                AND d.symbol IN (SELECT symbol FROM universe_cells)"""  # noqa: S608
+            FROM {t.cells} d JOIN universe_dates u USING (date)
+            WHERE u.otherwise IS NULL AND d.status = 'absent'
+                AND d.symbol IN (SELECT symbol FROM universe_cells)"""
         )
         con.execute(
             """CREATE OR REPLACE TEMP TABLE universe_wide AS

@@ -39,6 +39,7 @@ from availability_pipeline.record.schema import (
     REMEDY_MISSING,
     check_schema,
     ensure_schema,
+    is_current,
     is_unwritten,
     require_ours,
 )
@@ -75,7 +76,7 @@ def writer(path: str | Path, wait_seconds: float = 60) -> Iterator[duckdb.DuckDB
     fresh = not _exists(path)
     try:
         with _connected(path, read_only=False, wait_seconds=wait_seconds) as con:
-            ensure_schema(con, derived.refresh)
+            ensure_schema(con, derived.refresh_all)
             yield con
     except BaseException:
         if fresh and _exists(path):
@@ -110,6 +111,19 @@ def reader(
     with _connected(path, read_only=True, wait_seconds=wait_seconds, only_in=only_in) as con:
         check_schema(con, older_too=older_too)
         yield con
+
+
+def migrate(path: str | Path, wait_seconds: float = 60) -> None:
+    """Bring a database of an earlier version to today's tables; others are left alone.
+
+    Raises:
+        StoreError: as one of its subclasses; see `errors`.
+    """
+    with reader(path, wait_seconds, older_too=True) as con:
+        current = is_current(con)
+    if not current:
+        with writer(path, wait_seconds):
+            pass
 
 
 def require_writable(path: str | Path, wait_seconds: float = 60) -> None:

@@ -1,15 +1,20 @@
-"""Compute what follows from the rows: when each symbol was listed, and what each date held.
+"""Compute what follows from the files: when each symbol was listed, and what each date held.
 
-`symbol_listings` and `daily_summary` are computed again in every transaction that changes what they
-follow from (`write`, `acknowledgements`, a migration), so they are never older than the rows.
+`symbol_listings` and `daily_summary` of a dataset are computed again in every transaction that
+changes what they follow from (`write`, `acknowledgements`, a migration), so they are never older
+than the files. Only rows that differ are written.
 """
-
-import datetime as dt
 
 import duckdb
 
-from availability_pipeline.archive.datasets import FIRST_DATE
-from availability_pipeline.record.schema import PROBES, get_meta, holes_sql, set_meta, status_sql
+from availability_pipeline.archive.datasets import FIRST_DATE, Dataset
+from availability_pipeline.record.status import (
+    PROBED,
+    PROBED_AT,
+    Scope,
+    recorded_datasets,
+    scope,
+)
 
 ENDED_AFTER_DATES = 3
 """Published dates on which a symbol must be absent after its last file to count as ended."""
@@ -40,28 +45,37 @@ _PUBLISHING_DATES = 14
 """The most files of so many probed dates are the symbols that published: a single date may be
 short."""
 
+
 # In order:
 # - stops: symbols without a file on any settled date after their last one, unless their end is
 #   known: from the name (delivery, settled), or because somebody acknowledged it.
 # - outage_dates: dates in whose neighbourhood more symbols stopped than are ever delisted.
 # - dates: what a date shows. The expected symbols include those of an outage, so a long outage
 #   does not become the usual state, as it did when dates were compared with those before them.
-_DATES = f"""
-looked AS MATERIALIZED (SELECT date, available AS n, settled FROM {PROBES}),
-files AS MATERIALIZED (
-    SELECT symbol, min(date) AS first_row, min(date) FILTER (available) AS first_available,
-        max(date) FILTER (available) AS last_available,
-        count(*) FILTER (available) AS days_available
-    FROM daily_availability GROUP BY symbol),
-holes AS (SELECT symbol, count(*) AS n FROM ({holes_sql("files")}) GROUP BY symbol),
-newest AS (SELECT max(date) AS date FROM looked WHERE settled),
+def _dates_sql(t: Scope) -> str:
+    return f"""
+probed AS MATERIALIZED (
+    SELECT p.date, coalesce(f.n, 0) AS n, p.settled, p.probed_at
+    FROM {t.probes} p LEFT JOIN (SELECT date, count(*) AS n FROM {t.files} GROUP BY date) f
+        USING (date)),
+lives AS MATERIALIZED (
+    SELECT s.symbol, CASE WHEN s.whole_at IS NOT NULL THEN (SELECT min(date) FROM probed)
+            ELSE (SELECT min(date) FROM probed p WHERE p.probed_at >= s.first_seen)
+        END AS first_row, first_available, last_available,
+        coalesce(days_available, 0) AS days_available
+    FROM {t.symbols} s LEFT JOIN (
+        SELECT symbol, min(date) AS first_available, max(date) AS last_available,
+            count(*) AS days_available
+        FROM {t.files} GROUP BY symbol) USING (symbol)),
+holes AS (SELECT symbol, count(*) AS n FROM {t.holes("lives")} GROUP BY symbol),
+newest AS (SELECT max(date) AS date FROM probed WHERE settled),
 stops AS (
     SELECT f.symbol, f.last_available AS date
-    FROM files f LEFT JOIN symbols s USING (symbol), newest
+    FROM lives f LEFT JOIN {t.symbols} s USING (symbol), newest
     WHERE f.last_available < newest.date AND s.contract_type IS DISTINCT FROM 'settled'
         AND (s.contract_type IS DISTINCT FROM 'delivery' OR coalesce(try_strptime(
             regexp_extract(f.symbol, '_([0-9]{{6}})$', 1), '%y%m%d')::DATE > newest.date, true))
-        AND NOT EXISTS (FROM acknowledgements a WHERE a.date > f.last_available
+        AND NOT EXISTS (FROM {t.acknowledgements} a WHERE a.date > f.last_available
             AND (a.symbol IS NULL OR a.symbol = f.symbol))),
 near AS (
     SELECT date, sum(coalesce(s.stopped, 0)) OVER (
@@ -71,7 +85,7 @@ near AS (
         coalesce(lead(date, {OUTAGE_DATES}) OVER (ORDER BY date) - date - {OUTAGE_DATES},
             max(date) OVER () - date + 1 - count(*) OVER (
                 ORDER BY date ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING)) AS unprobed
-    FROM looked LEFT JOIN (SELECT date, count(*) AS stopped FROM stops GROUP BY date) s
+    FROM probed LEFT JOIN (SELECT date, count(*) AS stopped FROM stops GROUP BY date) s
         USING (date)),
 outage_dates AS (
     SELECT date, bool_or(
@@ -84,22 +98,24 @@ outages AS MATERIALIZED (
     SELECT symbol FROM stops JOIN outage_dates USING (date) WHERE outage),
 listed AS (
     SELECT date, sum(sum(change)) OVER (ORDER BY date) AS n FROM (
-        SELECT date, 0 AS change FROM looked
-        UNION ALL SELECT first_available, 1 FROM files WHERE first_available IS NOT NULL
-        UNION ALL SELECT last_available + 1, -1 FROM files ANTI JOIN outages USING (symbol)
+        SELECT date, 0 AS change FROM probed
+        UNION ALL SELECT first_available, 1 FROM lives WHERE first_available IS NOT NULL
+        UNION ALL SELECT last_available + 1, -1 FROM lives ANTI JOIN outages USING (symbol)
             WHERE last_available IS NOT NULL)
     GROUP BY date),
 dates AS (
     SELECT date, settled, settled AND l.n > 0 AND l.n >= {PUBLISHED_SHARE} * e.n AS telling
-    FROM looked l JOIN listed e USING (date)),
+    FROM probed l JOIN listed e USING (date)),
 -- A symbol has ended if its last file is before this date: null while there are too few dates.
 ended AS MATERIALIZED (
     SELECT CASE WHEN count(*) = {ENDED_AFTER_DATES} THEN min(date) END AS before FROM (
-        SELECT date FROM dates WHERE telling ORDER BY date DESC LIMIT {ENDED_AFTER_DATES}))"""  # noqa: S608
+        SELECT date FROM dates WHERE telling ORDER BY date DESC LIMIT {ENDED_AFTER_DATES}))"""
 
-# With the date that the states depend on, so that the rows are not scanned again for it.
-LISTINGS_SQL = f"""
-WITH {_DATES}
+
+def listings_sql(t: Scope) -> str:
+    """SQL of `symbol_listings`, and `ended_before`, on which the states depend."""
+    return f"""
+WITH {_dates_sql(t)}
 SELECT f.symbol, s.contract_type, s.base_asset, s.quote_asset, f.first_available,
     f.last_available, f.days_available, coalesce(h.n, 0)::BIGINT AS hole_days,
     CASE WHEN s.contract_type = 'settled' THEN 'settled'
@@ -107,73 +123,114 @@ SELECT f.symbol, s.contract_type, s.base_asset, s.quote_asset, f.first_available
          WHEN f.last_available < e.before
             OR f.last_available IS NULL AND f.first_row <= e.before THEN 'ended'
          ELSE 'live' END AS state, e.before AS ended_before
-FROM files f CROSS JOIN ended e LEFT JOIN symbols s USING (symbol)
+FROM lives f CROSS JOIN ended e LEFT JOIN {t.symbols} s USING (symbol)
 LEFT JOIN outages o USING (symbol)
 LEFT JOIN holes h USING (symbol)
-ORDER BY f.symbol"""  # noqa: S608 - what is put in is our own
+WHERE f.first_row IS NOT NULL
+ORDER BY f.symbol"""
 
-ENDED_BEFORE = "derived.ended_before"
 
-DELISTED = f"""(state = 'ended' OR state = 'settled' AND last_available <
-    (SELECT nullif(value, '')::DATE FROM meta WHERE key = '{ENDED_BEFORE}'))"""  # noqa: S608
-"""SQL condition on a row of the listings: the symbol publishes no more.
+def delisted(t: Scope) -> str:
+    """SQL condition on a row of the listings: the symbol publishes no more.
 
-A settled contract is settled by its name; it was delisted only once published dates without it are
-confirmed, as with every other symbol.
-"""
+    A settled contract is settled by its name; it was delisted only once published dates without it
+    are confirmed, as with every other symbol.
+    """
+    before = f"DATE '{t.ended_before}'" if t.ended_before else "NULL"
+    return f"(state = 'ended' OR state = 'settled' AND last_available < {before})"
 
-# A count is unknown, not zero, where the date before was never probed: what is seen first may
-# have been there for long, and what ended in between ended on no date that is recorded.
-SUMMARY_SQL = f"""
-WITH counted AS (
-    SELECT date, count(*) AS symbols_probed, count(*) FILTER (d.available) AS available,
-        count(*) FILTER ({status_sql("d", "p.settled_at")} = 'pending') AS pending,
-        coalesce(sum(file_size_bytes), 0)::BIGINT AS bytes,
+
+def summary_sql(t: Scope) -> str:
+    """SQL of `daily_summary`.
+
+    A count is unknown, not zero, where the date before was never probed: what is seen first may
+    have been there for long, and what ended in between ended on no date that is recorded.
+    """
+    return f"""
+WITH filed AS (
+    SELECT date, count(*) AS available, sum(file_size_bytes)::BIGINT AS bytes,
         -- Microseconds are exact in a DOUBLE; a time zone a row would cost 0.3 s.
         quantile_cont(epoch_us(last_modified), [0.5, 0.95]) AS lag
-    FROM daily_availability d JOIN {PROBES} p USING (date) GROUP BY date),
-begun AS (SELECT first_available AS date, count(*) AS n FROM symbol_listings GROUP BY 1),
+    FROM {t.files} GROUP BY date),
+-- Only the last dates have not settled, and hardly any symbol is not whole.
+whole AS MATERIALIZED (SELECT count(*) AS n FROM {t.symbols} s WHERE s.whole_at IS NOT NULL),
+partly AS (
+    SELECT p.date, count(*) AS n FROM {t.probes} p
+    JOIN (FROM {t.symbols} s WHERE s.whole_at IS NULL) s ON p.probed_at >= s.first_seen
+    GROUP BY p.date),
+waiting AS (
+    SELECT p.date, count(*) AS n FROM {t.probes} p JOIN {t.symbols} s ON {PROBED}
+    ANTI JOIN {t.files} f ON f.date = p.date AND f.symbol = s.symbol
+    WHERE NOT p.settled AND {PROBED_AT} < p.settled_at GROUP BY p.date),
+counted AS (
+    SELECT p.date, w.n + coalesce(l.n, 0) AS symbols_probed, coalesce(f.available, 0) AS available,
+        coalesce(o.n, 0) AS pending, coalesce(f.bytes, 0) AS bytes, f.lag,
+        p.date <= DATE '{FIRST_DATE}'
+            OR coalesce(lag(p.date) OVER (ORDER BY p.date) = p.date - 1, false) AS known
+    FROM {t.probes} p CROSS JOIN whole w LEFT JOIN filed f USING (date)
+    LEFT JOIN partly l USING (date) LEFT JOIN waiting o USING (date)),
+begun AS (SELECT first_available AS date, count(*) AS n FROM {t.listings} GROUP BY 1),
 gone AS (
-    SELECT last_available + 1 AS date, count(*) AS n FROM symbol_listings
-    WHERE {DELISTED} GROUP BY 1),
+    SELECT last_available + 1 AS date, count(*) AS n FROM {t.listings}
+    WHERE {delisted(t)} GROUP BY 1),
 -- Expected: those that began by a date and are live, or not past their last file.
 expected AS (
     SELECT date, sum(sum(change)) OVER (ORDER BY date) AS n FROM (
         SELECT date, 0 AS change FROM counted
-        UNION ALL SELECT first_available, 1 FROM symbol_listings WHERE first_available IS NOT NULL
-        UNION ALL SELECT last_available + 1, -1 FROM symbol_listings
+        UNION ALL SELECT first_available, 1 FROM {t.listings} WHERE first_available IS NOT NULL
+        UNION ALL SELECT last_available + 1, -1 FROM {t.listings}
             WHERE last_available IS NOT NULL AND state <> 'live')
     GROUP BY date)
 SELECT c.date, c.symbols_probed, e.n::BIGINT AS expected, c.available,
     c.pending, c.symbols_probed - c.available - c.pending AS absent,
-    CASE WHEN k.known THEN coalesce(b.n, 0) END AS new_listings,
-    CASE WHEN k.known THEN coalesce(g.n, 0) END AS ended, c.bytes,
+    CASE WHEN c.known THEN coalesce(b.n, 0) END AS new_listings,
+    CASE WHEN c.known THEN coalesce(g.n, 0) END AS ended, c.bytes,
     (c.lag[1] - epoch_us((c.date + 1)::TIMESTAMP)) / 3.6e9 AS lag_p50_hours,
     (c.lag[2] - epoch_us((c.date + 1)::TIMESTAMP)) / 3.6e9 AS lag_p95_hours
 FROM counted c JOIN expected e USING (date)
-JOIN (SELECT date, date <= DATE '{FIRST_DATE}'
-        OR coalesce(lag(date) OVER (ORDER BY date) = date - 1, false) AS known FROM probes) k
-    USING (date)
-LEFT JOIN begun b USING (date) LEFT JOIN gone g USING (date) ORDER BY c.date"""  # noqa: S608
+LEFT JOIN begun b USING (date) LEFT JOIN gone g USING (date) ORDER BY c.date"""
 
 
-def refresh(con: duckdb.DuckDBPyConnection) -> None:
-    """Compute both tables again from the rows, within the transaction of what changed them."""
-    con.execute(f"CREATE OR REPLACE TEMP TABLE fresh AS {LISTINGS_SQL}")
-    [(before,)] = con.execute("SELECT any_value(ended_before) FROM fresh").fetchall()
-    set_meta(con, ENDED_BEFORE, str(before or ""))
-    con.execute("DELETE FROM symbol_listings")
-    con.execute("INSERT INTO symbol_listings SELECT * EXCLUDE (ended_before) FROM fresh")
+def refresh(con: duckdb.DuckDBPyConnection, dataset: Dataset) -> None:
+    """Compute both tables of a dataset again, within the transaction of what changed them."""
+    before = scope(con, dataset)
+    con.execute(f"CREATE OR REPLACE TEMP TABLE fresh AS {listings_sql(before)}")
+    con.execute(
+        "UPDATE datasets SET ended_before = (SELECT any_value(ended_before) FROM fresh) "
+        "WHERE id = ?",
+        [before.id],
+    )
+    con.execute("ALTER TABLE fresh DROP ended_before")
+    _write(con, "symbol_listings", before.id)
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE fresh AS "
+        f"SELECT * RENAME (date AS period) FROM ({summary_sql(scope(con, dataset))})"
+    )
+    _write(con, "daily_summary", before.id)
     con.execute("DROP TABLE fresh")
-    con.execute("DELETE FROM daily_summary")
-    con.execute(f"INSERT INTO daily_summary {SUMMARY_SQL}")
 
 
-def ended_before(con: duckdb.DuckDBPyConnection) -> dt.date | None:
-    """A symbol whose last file is before this date publishes no more, unless it is an outage.
+def refresh_all(con: duckdb.DuckDBPyConnection) -> None:
+    """The same for each recorded dataset, after a migration."""
+    for dataset in recorded_datasets(con):
+        refresh(con, dataset)
 
-    It is the first of the last `ENDED_AFTER_DATES` settled dates that were published; None while
-    there are fewer.
-    """
-    noted = get_meta(con, ENDED_BEFORE)
-    return dt.date.fromisoformat(noted) if noted else None
+
+def _write(con: duckdb.DuckDBPyConnection, table: str, number: int) -> None:
+    """Make a table's rows of a dataset those of `fresh`, which has them without the dataset."""
+    con.execute(
+        f"""CREATE OR REPLACE TEMP TABLE stale AS
+        (SELECT * EXCLUDE (dataset) FROM {table} WHERE dataset = $1) EXCEPT ALL (FROM fresh)""",
+        [number],
+    )
+    key = "symbol" if table == "symbol_listings" else "period"
+    con.execute(
+        f"DELETE FROM {table} WHERE dataset = $1 AND {key} IN (SELECT {key} FROM stale)",
+        [number],
+    )
+    con.execute(
+        f"""INSERT INTO {table} SELECT $1, * FROM fresh
+        WHERE {key} NOT IN (SELECT {key} FROM {table} WHERE dataset = $1) ORDER BY {key}""",
+        [number],
+    )
+    con.execute("DROP TABLE stale")

@@ -1,4 +1,4 @@
-"""The tables and the view: their DDL, migrations and proof, and what a status and a hole are.
+"""The tables and the views: their DDL and proof.
 
 The columns of the tables that are assets have descriptions, from which the DDL and what Dagster's
 catalogue shows are both made.
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import duckdb
 
 from availability_pipeline import PROGRAM
-from availability_pipeline.archive.datasets import UM_KLINES_1M
+from availability_pipeline.archive.datasets import DOWNLOAD_HOST
 from availability_pipeline.errors import (
     ForeignDatabaseError,
     MissingDatabaseError,
@@ -21,6 +21,8 @@ from availability_pipeline.errors import (
     StoreError,
 )
 from availability_pipeline.masking import printable
+from availability_pipeline.record import _migrations
+from availability_pipeline.record.status import PROBED, PROBED_AT, settled_at, status_sql
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +42,73 @@ class Column:
     required: bool = False
 
 
-TABLE = "daily_availability"
-"""The table of the rows, and the asset that writes it."""
+_DATASET = Column("dataset", "SMALLINT", "Which dataset: its `id` in `datasets`.", required=True)
+_PERIOD = Column("period", "DATE", "UTC date, or the first day of a month.", required=True)
+_SYMBOL = Column("symbol", "VARCHAR", "Symbol, as its folder is named.", required=True)
 
 COLUMNS: dict[str, tuple[Column, ...]] = {
-    TABLE: (
-        Column("date", "DATE", "UTC date that was probed.", required=True),
-        Column("symbol", "VARCHAR", "Symbol, as its folder is named.", required=True),
-        Column("available", "BOOLEAN", "The file was listed.", required=True),
-        Column("file_size_bytes", "BIGINT", "Size of the file; NULL without one."),
-        Column("last_modified", "TIMESTAMPTZ", "Published at, or last replaced; NULL without one."),
-        Column("probe_timestamp", "TIMESTAMPTZ", "When the date was probed last.", required=True),
+    "datasets": (
+        Column("id", "SMALLINT", "Number of the dataset in all other tables.", required=True),
+        Column("market", "VARCHAR", "spot, um, cm or option.", required=True),
+        Column("frequency", "VARCHAR", "daily or monthly.", required=True),
+        Column("data_type", "VARCHAR", "klines, trades and so on.", required=True),
+        Column("interval", "VARCHAR", "1m of klines; NULL where the type has none."),
+        Column("settle_days", "INTEGER", "Days until a period settles.", required=True),
+        Column("last_probe", "TIMESTAMPTZ", "Start of the probe that was written last."),
+        Column("ended_before", "DATE", "A symbol whose last file is before this has ended."),
+    ),
+    "symbols": (
+        _DATASET,
+        _SYMBOL,
+        Column("contract_type", "VARCHAR", "perpetual, delivery or settled.", required=True),
+        Column("base_asset", "VARCHAR", "BTC of BTCUSDT; NULL where the name does not say it."),
+        Column("quote_asset", "VARCHAR", "USDT of BTCUSDT; NULL where the name does not say it."),
+        Column("first_seen", "TIMESTAMPTZ", "First probe that listed its folder.", required=True),
+        Column("last_seen", "TIMESTAMPTZ", "Last probe that listed its folder.", required=True),
+        Column("whole_at", "TIMESTAMPTZ", "Probed on every probed period since; NULL: not yet."),
+        Column("listed_at", "TIMESTAMPTZ", "Last probe of all of them at once; NULL without one."),
+    ),
+    "files": (
+        _DATASET,
+        _PERIOD,
+        _SYMBOL,
+        Column("file_size_bytes", "BIGINT", "Size of the file.", required=True),
+        Column("last_modified", "TIMESTAMPTZ", "Published, or last replaced, at.", required=True),
+        Column("etag", "UUID", "MD5 of the content as S3 says it; NULL where it says none."),
+        Column("recorded_at", "TIMESTAMPTZ", "First probe that saw this version.", required=True),
+    ),
+    "probes": (
+        _DATASET,
+        _PERIOD,
+        Column("probed_at", "TIMESTAMPTZ", "Start of its last probe.", required=True),
+        Column("symbols", "BIGINT", "Symbols known to that probe.", required=True),
+        Column("files", "BIGINT", "Files it saw.", required=True),
+        Column("run_id", "VARCHAR", "Run that probed.", required=True),
+    ),
+    "probe_ranges": (
+        _DATASET,
+        Column("symbol", "VARCHAR", "NULL where all symbols were probed."),
+        Column("first_period", "DATE", "First period that was probed.", required=True),
+        Column("last_period", "DATE", "Last one, included.", required=True),
+        Column("probed_at", "TIMESTAMPTZ", "Start of the probe.", required=True),
+    ),
+    "revisions": (
+        _DATASET,
+        _PERIOD,
+        _SYMBOL,
+        Column("observed_at", "TIMESTAMPTZ", "Start of the probe that saw it.", required=True),
+        Column("change", "VARCHAR", "appeared, replaced, touched or vanished.", required=True),
+        Column("old_size", "BIGINT", "Size before; NULL without a file."),
+        Column("new_size", "BIGINT", "Size after; NULL without a file."),
+        Column("old_last_modified", "TIMESTAMPTZ", "Time before; NULL without a file."),
+        Column("new_last_modified", "TIMESTAMPTZ", "Time after; NULL without a file."),
+        Column("old_etag", "UUID", "MD5 before; NULL where it is not known."),
+        Column("new_etag", "UUID", "MD5 after; NULL where it is not known."),
+        Column("run_id", "VARCHAR", "Run that saw it.", required=True),
     ),
     "symbol_listings": (
-        Column("symbol", "VARCHAR", "Symbol, as its folder is named.", required=True),
+        _DATASET,
+        _SYMBOL,
         Column("contract_type", "VARCHAR", "perpetual, delivery or settled."),
         Column("base_asset", "VARCHAR", "BTC of BTCUSDT; NULL where the name does not say it."),
         Column("quote_asset", "VARCHAR", "USDT of BTCUSDT; NULL where the name does not say it."),
@@ -64,8 +119,9 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("state", "VARCHAR", "live, ended or settled."),
     ),
     "daily_summary": (
-        Column("date", "DATE", "UTC date that was probed.", required=True),
-        Column("symbols_probed", "BIGINT", "Symbols with a row on this date."),
+        _DATASET,
+        _PERIOD,
+        Column("symbols_probed", "BIGINT", "Symbols that were probed on this date."),
         Column("expected", "BIGINT", "Symbols between their first and last file, or live."),
         Column("available", "BIGINT", "Symbols with a file."),
         Column("pending", "BIGINT", "Symbols without one, probed too early to say."),
@@ -76,8 +132,28 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("lag_p50_hours", "DOUBLE", "Median time from the end of the date to its files."),
         Column("lag_p95_hours", "DOUBLE", "95th percentile of the same."),
     ),
+    "acknowledgements": (
+        _DATASET,
+        _PERIOD,
+        Column("symbol", "VARCHAR", "NULL where all of the date is meant."),
+        Column("reason", "VARCHAR", "Why nothing can be done.", required=True),
+        Column("acknowledged_at", "TIMESTAMPTZ", "When that was said.", required=True),
+    ),
 }
 """Table -> its columns, in their order."""
+
+VIEW = "daily_availability"
+"""The view of version 1's columns, and the asset that writes what it shows."""
+
+VIEW_COLUMNS = (
+    Column("date", "DATE", "UTC date that was probed.", required=True),
+    _SYMBOL,
+    Column("available", "BOOLEAN", "The file was listed.", required=True),
+    Column("file_size_bytes", "BIGINT", "Size of the file; NULL without one."),
+    Column("last_modified", "TIMESTAMPTZ", "Published at, or last replaced; NULL without one."),
+    Column("probe_timestamp", "TIMESTAMPTZ", "When the date was probed last.", required=True),
+)
+"""The first columns of that view, which are all that version 1's table had."""
 
 
 def create_table(table: str) -> str:
@@ -87,101 +163,50 @@ def create_table(table: str) -> str:
     return f"CREATE TABLE {table} ({definitions})"
 
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
-SETTLE_DAYS = "3"
+SPARSE = 4
+"""The first version in which only files have rows."""
+
+SETTLE_DAYS = 3
 """Days until a date settles, until the first probe writes its own setting."""
+
+FIRST_DATASET = "first_dataset"
+"""Key of `meta`: the dataset that the view of version 1 shows."""
 
 REMEDY_FOREIGN = "choose another file with AVAILABILITY_DB"
 REMEDY_MISSING = f"run `{PROGRAM} backfill` or `{PROGRAM} update manual` first"
 
-
-def settled_at(date: str) -> str:
-    """SQL: the end of a date plus the settling time, as an instant.
-
-    `date` is the SQL of that date; the session's time zone does not matter.
-    """
-    return f"""timezone('UTC', {date}::TIMESTAMP + to_days(
-    1 + (SELECT value::INTEGER FROM meta WHERE key = 'settle_days')))"""  # noqa: S608
-
-
-_ACKNOWLEDGEMENTS = """CREATE TABLE acknowledgements (
-        date DATE NOT NULL, symbol VARCHAR, reason VARCHAR NOT NULL,
-        acknowledged_at TIMESTAMPTZ NOT NULL)"""
-
-
-def status_sql(row: str, settled: str | None = None) -> str:
-    """SQL of a row's status: `available`, `pending` or `absent`; what has no row is `unknown`.
-
-    Args:
-        row: its alias.
-        settled: `settled_at` of its date, where the query has it once a date (`PROBES`) and need
-            not compute it once a row: 2,600 times instead of 2.6 million.
-    """
-    return f"""CASE WHEN {row}.available THEN 'available'
-        WHEN {row}.probe_timestamp < {settled or settled_at(f"{row}.date")} THEN 'pending'
-        ELSE 'absent' END"""
-
-
-PROBES = f"""(SELECT *, probed_at >= settled_at AS settled
-    FROM (SELECT *, {settled_at("date")} AS settled_at FROM probes))"""  # noqa: S608 - our own words
-"""What to put after FROM for the probes, each with the end of its date's settling time.
-
-And whether it had settled when it was probed; then all rows of the date had: none is older.
-"""
-
-
-def holes_sql(windows: str) -> str:
-    """SQL of all holes, as symbol and date: confirmed absences between first and last file.
-
-    `windows` has `symbol`, `first_available` and `last_available`. As in `status_sql`, a row's own
-    probe decides whether its absence is confirmed, and what has no row is unknown.
-    """
-    return f"""SELECT d.symbol, d.date FROM daily_availability d
-        JOIN (SELECT symbol, first_available, last_available FROM {windows}) w USING (symbol)
-        JOIN {PROBES} p USING (date)
-        WHERE NOT d.available AND d.date > w.first_available AND d.date < w.last_available
-            AND {status_sql("d", "p.settled_at")} = 'absent'"""  # noqa: S608 - our own words
-
+_NAME = "concat_ws('/', t.market, t.frequency, t.data_type, t.interval)"
+_FOLDER = "CASE t.market WHEN 'um' THEN 'futures/um' WHEN 'cm' THEN 'futures/cm' ELSE t.market END"
+_URL = f"""'{DOWNLOAD_HOST}data/' || {_FOLDER} || '/' || t.frequency || '/' || t.data_type || '/'
+    || url_encode(s.symbol) || '/' || coalesce(t.interval || '/', '') || url_encode(s.symbol) || '-'
+    || coalesce(t.interval, t.data_type) || '-'
+    || CASE t.frequency WHEN 'monthly' THEN strftime(p.period, '%Y-%m') ELSE p.period::VARCHAR END
+    || '.zip'"""
+_STATUS = status_sql("f.symbol IS NOT NULL", settled_at("p.period", "t.settle_days", "t.frequency"))
+_CELLS = f"""FROM probes p JOIN datasets t ON t.id = p.dataset
+    JOIN symbols s ON s.dataset = p.dataset AND {PROBED}
+    LEFT JOIN files f
+      ON f.dataset = p.dataset AND f.period = p.period AND f.symbol = s.symbol"""
 
 DDL = (
     "CREATE TABLE meta (key VARCHAR NOT NULL, value VARCHAR NOT NULL)",
-    create_table(TABLE),
-    """CREATE TABLE symbols (
-        symbol VARCHAR NOT NULL, contract_type VARCHAR NOT NULL, base_asset VARCHAR,
-        quote_asset VARCHAR, first_seen TIMESTAMPTZ NOT NULL, last_seen TIMESTAMPTZ NOT NULL)""",
-    """CREATE TABLE probes (
-        date DATE NOT NULL, probed_at TIMESTAMPTZ NOT NULL, symbols BIGINT NOT NULL,
-        available BIGINT NOT NULL, run_id VARCHAR NOT NULL)""",
-    """CREATE TABLE revisions (
-        date DATE NOT NULL, symbol VARCHAR NOT NULL, observed_at TIMESTAMPTZ NOT NULL,
-        change VARCHAR NOT NULL, old_size BIGINT, new_size BIGINT,
-        old_last_modified TIMESTAMPTZ, new_last_modified TIMESTAMPTZ, run_id VARCHAR NOT NULL)""",
-    create_table("symbol_listings"),
-    create_table("daily_summary"),
-    _ACKNOWLEDGEMENTS,
+    *(create_table(table) for table in COLUMNS),
     # What is interpolated are our own words.
     f"""CREATE VIEW availability AS
-        SELECT d.date, d.symbol, d.available, d.file_size_bytes, d.last_modified,
-            d.probe_timestamp,
-            {status_sql("d")} AS status,
-            s.contract_type, s.base_asset, s.quote_asset,
-            {UM_KLINES_1M.url_sql("d.symbol", "d.date")} AS url,
-            CASE WHEN d.available THEN 200 ELSE 404 END AS status_code
-        FROM daily_availability d LEFT JOIN symbols s USING (symbol)""",  # noqa: S608
+        SELECT {_NAME} AS dataset, p.period, s.symbol, {_STATUS} AS status, f.file_size_bytes,
+            f.last_modified, replace(f.etag::VARCHAR, '-', '') AS etag,
+            s.contract_type, s.base_asset, s.quote_asset, {_URL} AS url
+        {_CELLS}""",
+    f"""CREATE VIEW {VIEW} AS
+        SELECT p.period AS date, s.symbol, f.symbol IS NOT NULL AS available, f.file_size_bytes,
+            f.last_modified, {PROBED_AT} AS probe_timestamp, {_STATUS} AS status,
+            s.contract_type, s.base_asset, s.quote_asset, {_URL} AS url,
+            CASE WHEN f.symbol IS NOT NULL THEN 200 ELSE 404 END AS status_code
+        {_CELLS}
+        WHERE p.dataset = (SELECT value::SMALLINT FROM meta WHERE key = '{FIRST_DATASET}')""",
 )
-
-MIGRATIONS: dict[int, tuple[str, ...]] = {
-    2: (_ACKNOWLEDGEMENTS, "DELETE FROM meta WHERE key LIKE 'derived.%'"),
-    # The derived tables were written apart from the rows, and said which write they had seen.
-    3: ("DELETE FROM meta WHERE key LIKE 'derived.%' OR key = 'writes'",),
-}
-"""version -> statements that lead to it from the version before; never edit one that shipped.
-
-After them the derived tables are computed again. So far each only adds tables. One that alters a
-table or the view must also tell `require_ours` the text that the version before has, or it refuses
-every record of that version.
-"""
 
 
 @contextlib.contextmanager
@@ -216,15 +241,16 @@ def ensure_schema(
     if version == SCHEMA_VERSION:
         return
     with transaction(con):
-        steps = [DDL] if fresh else [MIGRATIONS[v] for v in range(version + 1, SCHEMA_VERSION + 1)]
-        for statements in steps:
-            for statement in statements:
-                con.execute(statement)
+        for statement in DDL if fresh else _migrations.steps(version, DDL):
+            con.execute(statement)
         set_meta(con, "schema_version", str(SCHEMA_VERSION))
-        if fresh:
-            set_meta(con, "settle_days", SETTLE_DAYS)  # each probe sets it again
-        else:
+        if not fresh:
             derive(con)
+
+
+def is_current(con: duckdb.DuckDBPyConnection) -> bool:
+    """Whether an open database of ours is of this version."""
+    return _version(con) == SCHEMA_VERSION
 
 
 def is_unwritten(con: duckdb.DuckDBPyConnection) -> bool:
@@ -273,6 +299,7 @@ def require_ours(con: duckdb.DuckDBPyConnection) -> None:
         "SELECT DISTINCT function_name FROM duckdb_functions() "
         "WHERE database_name = current_database() AND NOT internal"
     ).fetchall()
+    version = SCHEMA_VERSION
     strange = [f"the macro {name}" for (name,) in macros] + [
         f"the table {name} with a generated column"
         for name, (_, sql) in found.items()
@@ -284,8 +311,8 @@ def require_ours(con: duckdb.DuckDBPyConnection) -> None:
         ).fetchall()
         strange += [f"the trigger {name}" for (name,) in triggers]
     if not strange and found.get("meta", ("",))[0] == "table":
-        _version(con)  # only now may `meta` be read; of a later version it says so
-    expected = _expected()
+        version = _version(con)  # only now may `meta` be read; of a later version it says so
+    expected = _expected(version)
     strange += [
         f"the {kind} {name}, which is not as this package makes it"
         for name, (kind, sql) in found.items()
@@ -300,10 +327,10 @@ def require_ours(con: duckdb.DuckDBPyConnection) -> None:
 
 
 @functools.cache
-def _expected() -> dict[str, str]:
-    """The text of each of our tables and views, as this DuckDB writes it. Takes 15 ms."""
+def _expected(version: int) -> dict[str, str]:
+    """The text of a version's tables and views, as this DuckDB writes it. Takes 15 ms."""
     with duckdb.connect() as con:
-        for statement in DDL:
+        for statement in DDL if version == SCHEMA_VERSION else _migrations.DDL[version]:
             con.execute(statement)
         return {name: _normal(sql) for name, (_, sql) in _objects(con).items()}
 
@@ -360,7 +387,7 @@ def _names(con: duckdb.DuckDBPyConnection) -> set[str]:
 
 
 def _version(con: duckdb.DuckDBPyConnection) -> int:
-    if not {"meta", TABLE, "probes"} <= _names(con):
+    if not {"meta", VIEW, "probes"} <= _names(con):
         raise ForeignDatabaseError(f"{where(con)} holds other tables than ours; {REMEDY_FOREIGN}")
     try:
         version = int(get_meta(con, "schema_version") or "")

@@ -16,8 +16,14 @@ import duckdb
 import pandas as pd
 
 from availability_pipeline import PROGRAM
-from availability_pipeline.archive.datasets import classify, unsettled
+from availability_pipeline.archive.datasets import (
+    UM_KLINES_1M,
+    Dataset,
+    classify,
+    unsettled,
+)
 from availability_pipeline.archive.listing import (
+    ETAG_SQL,
     NOTHING_RECORDED,
     Archive,
     DiscoveryError,
@@ -33,8 +39,16 @@ from availability_pipeline.errors import (
     ShrunkenArchiveError,
 )
 from availability_pipeline.record import derived
-from availability_pipeline.record.connection import reader, writer
-from availability_pipeline.record.schema import get_meta, set_meta, transaction, where
+from availability_pipeline.record.connection import migrate, reader, writer
+from availability_pipeline.record.schema import (
+    FIRST_DATASET,
+    SETTLE_DAYS,
+    get_meta,
+    set_meta,
+    transaction,
+    where,
+)
+from availability_pipeline.record.status import Scope, parts, scope
 from availability_pipeline.settings import Settings
 
 
@@ -91,18 +105,18 @@ def update(
         StoreError: as one of its subclasses; see `errors`.
     """
     known = NOTHING_RECORDED
-    with (
-        suppress(MissingDatabaseError),
-        reader(path, settings.db_wait_seconds, older_too=True) as con,
-    ):
-        known = recorded(con)
+    with suppress(MissingDatabaseError):
+        migrate(path, settings.db_wait_seconds)
+        with reader(path, settings.db_wait_seconds) as con:
+            known = recorded(con)
     if known.last is None:
         if_nothing_recorded()
     listing = archive.list_range(start, end, progress, known)
     if not listing.in_archive:
         raise DiscoveryError(f"{listing.dataset} is not in the archive; nothing was written")
     with writer(path, settings.db_wait_seconds) as con:
-        con.execute("CREATE TEMP TABLE summary_before AS FROM daily_summary")
+        before = scope(con)
+        con.execute(f"CREATE TEMP TABLE summary_before AS FROM {before.summary}")
         result = write_probe(
             con,
             listing,
@@ -113,19 +127,21 @@ def update(
             max_clock_skew_minutes=settings.max_clock_skew_minutes,
             settle_days=settings.settle_days,
         )
+        t = scope(con)
         found = con.execute(
-            """WITH revised AS (
+            f"""WITH revised AS (
                 SELECT date, count(*) FILTER (change = 'appeared') AS appeared,
                     count(*) FILTER (change = 'replaced') AS replaced,
+                    count(*) FILTER (change = 'touched') AS touched,
                     count(*) FILTER (change = 'vanished') AS vanished
-                FROM revisions WHERE run_id = $1 AND observed_at = $4 GROUP BY date),
+                FROM {t.revisions} WHERE run_id = $1 AND observed_at = $4 GROUP BY date),
             -- A newly known symbol is absent on all dates: no news of any of them.
-            differs AS (SELECT * EXCLUDE (symbols_probed, absent) FROM daily_summary
+            differs AS (SELECT * EXCLUDE (symbols_probed, absent) FROM {t.summary}
                 EXCEPT SELECT * EXCLUDE (symbols_probed, absent) FROM summary_before)
             SELECT s.*, coalesce(appeared, 0) AS appeared, coalesce(replaced, 0) AS replaced,
-                coalesce(vanished, 0) AS vanished,
+                coalesce(touched, 0) AS touched, coalesce(vanished, 0) AS vanished,
                 r.date IS NOT NULL OR s.date IN (SELECT date FROM differs) AS changed
-            FROM daily_summary s LEFT JOIN revised r USING (date)
+            FROM {t.summary} s LEFT JOIN revised r USING (date)
             WHERE s.date BETWEEN $2 AND $3 OR changed ORDER BY s.date""",
             [run_id, start, end, aware(now)],
         )
@@ -157,13 +173,11 @@ class WriteResult:
     widened: int
 
 
-def recorded(con: duckdb.DuckDBPyConnection) -> Recorded:
-    """What an archive needs to know of the record before it lists; 20 ms for 2.6 million rows."""
-    [(first, last)] = con.execute("SELECT min(date), max(date) FROM probes").fetchall()
-    rows = con.execute(
-        """SELECT symbol FROM daily_availability GROUP BY symbol
-        HAVING count(*) = (SELECT count(*) FROM probes)"""
-    ).fetchall()
+def recorded(con: duckdb.DuckDBPyConnection, dataset: Dataset = UM_KLINES_1M) -> Recorded:
+    """What an archive needs to know of the record before it lists."""
+    t = scope(con, dataset)
+    [(first, last)] = con.execute(f"SELECT min(date), max(date) FROM {t.probes}").fetchall()
+    rows = con.execute(f"SELECT symbol FROM {t.symbols} WHERE whole_at IS NOT NULL").fetchall()
     return Recorded(frozenset(row[0] for row in rows), first, last)
 
 
@@ -202,36 +216,27 @@ def write_probe(
         ClockSkewError: `probed_at` is far from the archive's clock.
         ShrunkenArchiveError: far less is listed than is recorded.
     """
-    probed_at = aware(probed_at)
+    probed_at, dataset = aware(probed_at), listing.dataset
     span = [listing.start, listing.end]
-    seen = _classified(listing.symbols)
-    wide, never_written = _widened(con, listing)
     refuse_skew(con, listing, probed_at, max_clock_skew_minutes)
     with (
         _registered(con, "listed", listing.files),
-        _registered(con, "seen", seen),
-        _registered(con, "wide", wide),
+        _registered(con, "seen", _classified(listing.symbols, dataset.market)),
+        _registered(con, "wide", _widened(con, scope(con, dataset), listing)),
         transaction(con),
     ):
-        rows_before = "date BETWEEN ? AND ?"
-        if len(wide):  # otherwise DuckDB need not read any other date: half of a day's write
-            rows_before += " OR symbol IN (SELECT symbol FROM wide)"
-        refuse_past(con, listing, probed_at, rows_before)
+        t = _opened(con, dataset, settle_days)
+        refuse_past(con, t, listing, probed_at)
         if not accept_shrunken:
-            refuse_shrunken(con, listing, min_listed_share)
-        if settle_days is not None:
-            set_meta(con, "settle_days", str(settle_days))
-        _upsert_symbols(con, probed_at, never_written)
-        symbols = _look(con, listing)
-        changes = _write_revisions(con, span, rows_before, probed_at, run_id)
-        _replace_rows(con, span, probed_at, outside=len(wide) > 0)
-        _write_probes(con, span, probed_at, run_id)
-        con.execute("DROP TABLE looked")
-        set_meta(con, "last_probe", probed_at.isoformat())
-        derived.refresh(con)
-        [(rows, available, pending, absent)] = con.execute(
-            """SELECT sum(symbols_probed)::BIGINT, sum(available)::BIGINT, sum(pending)::BIGINT,
-                sum(absent)::BIGINT FROM daily_summary WHERE date BETWEEN ? AND ?""",
+            refuse_shrunken(con, t, listing, min_listed_share)
+        _look(con, t, listing)
+        changes = _write_files(con, t, span, probed_at, run_id)
+        widened = _write_probes(con, t, span, probed_at, run_id)
+        derived.refresh(con, dataset)
+        [(rows, available, pending, absent, symbols)] = con.execute(
+            f"""SELECT sum(symbols_probed)::BIGINT, sum(available)::BIGINT, sum(pending)::BIGINT,
+                sum(absent)::BIGINT, (SELECT count(*) FROM {t.symbols})
+            FROM {t.summary} WHERE date BETWEEN ? AND ?""",
             span,
         ).fetchall()
     return WriteResult(
@@ -243,196 +248,222 @@ def write_probe(
         replaced=changes.get("replaced", 0),
         vanished=changes.get("vanished", 0),
         symbols=symbols,
-        widened=len(wide),
+        widened=widened,
     )
 
 
-def _widened(con: duckdb.DuckDBPyConnection, listing: Listing) -> tuple[pd.DataFrame, list[str]]:
-    """The symbols that get rows outside the range too, each with the dates known of it.
+def _opened(con: duckdb.DuckDBPyConnection, dataset: Dataset, settle_days: int | None) -> Scope:
+    """The dataset's tables; it gets its row on its first probe, and the settling time of this one.
 
-    Those that the archive widened. And of the known symbols that have no folder any more, and so
-    no file on any date, those that share their name with a widened one, or that lack rows. The
-    second part of the answer are symbols without any row: earlier versions noted what a refused
-    or failed run had seen.
+    The first dataset of a record is the one that the view of version 1 shows.
     """
-    dates = dict.fromkeys(sorted(listing.widened), (listing.widened_start, listing.widened_end))
-    known = {row[0] for row in con.execute("SELECT symbol FROM symbols").fetchall()}
-    never_written = []
-    if gone := sorted(known.difference(listing.symbols)):
-        stems = {unsettled(name) for name in dates}
-        counted = con.execute(
-            """SELECT s.symbol, count(d.date), (SELECT count(*) FROM probes)
-            FROM symbols s LEFT JOIN daily_availability d USING (symbol)
-            WHERE list_contains(?, s.symbol) GROUP BY s.symbol ORDER BY s.symbol""",
-            [gone],
-        ).fetchall()
-        for name, rows, probes in counted:
-            if not rows:
-                never_written.append(name)
-            elif rows < probes or unsettled(name) in stems:
-                dates[name] = (dt.date.min, dt.date.max)
-    frame = pd.DataFrame(
-        [(name, str(first), str(last)) for name, (first, last) in dates.items()],
-        columns=["symbol", "first", "last"],
-        dtype="str",
-    )
-    return frame, never_written
+    number = scope(con, dataset).id
+    if number < 0:
+        [(number,)] = con.execute("SELECT coalesce(max(id), 0) + 1 FROM datasets").fetchall()
+        con.execute(
+            """INSERT INTO datasets BY NAME SELECT $id AS id, $market AS market,
+                $frequency AS frequency, $data_type AS data_type, $interval AS interval,
+                $settle AS settle_days""",
+            {"id": number, "settle": SETTLE_DAYS} | parts(dataset),
+        )
+        if get_meta(con, FIRST_DATASET) is None:
+            set_meta(con, FIRST_DATASET, str(number))
+    if settle_days is not None:
+        con.execute(
+            "UPDATE datasets SET settle_days = $1 WHERE id = $2 AND settle_days <> $1",
+            [settle_days, number],
+        )
+    return scope(con, dataset)
 
 
-def _look(con: duckdb.DuckDBPyConnection, listing: Listing) -> int:
-    """Make `looked`: what was seen, one row for each cell to write. Counts the known symbols."""
-    # Outside the range only dates that were probed: a file alone says nothing of other symbols.
+def _widened(con: duckdb.DuckDBPyConnection, t: Scope, listing: Listing) -> pd.DataFrame:
+    """The symbols that were probed on all recorded dates, not only on those of the range.
+
+    Those that the archive widened, unless another writer has added dates since that it was not
+    told of: the next probe lists them again. And of the known symbols that have no folder any
+    more, and so no file on any date, those that share their name with a widened one, or that were
+    not probed on all dates yet.
+    """
+    [(first, last)] = con.execute(f"SELECT min(date), max(date) FROM {t.probes}").fetchall()
+    names: list[str] = []
+    if listing.widened and listing.widened_start and listing.widened_end:
+        low = min(listing.widened_start, listing.start)
+        high = max(listing.widened_end, listing.end)
+        if low <= (first or low) and high >= (last or high):
+            names = sorted(listing.widened)
+    stems = {unsettled(name) for name in names}
+    known = con.execute(
+        f"SELECT symbol, whole_at IS NOT NULL FROM {t.symbols} ORDER BY symbol"
+    ).fetchall()
+    here = frozenset(listing.symbols)
+    names += [
+        name
+        for name, whole in known
+        if name not in here and (not whole or unsettled(name) in stems)
+    ]
+    return pd.DataFrame({"symbol": pd.Series(names, dtype="str")})
+
+
+def _look(con: duckdb.DuckDBPyConnection, t: Scope, listing: Listing) -> None:
+    """Make `looked`: the files that count, of the range and, of widened symbols, of probed dates.
+
+    On dates that were never probed a file alone would say nothing of the other symbols.
+    """
+    span = {"start": listing.start, "end": listing.end}
     con.execute(
-        """CREATE TEMP TABLE looked AS
-        SELECT c.date, c.symbol, f.symbol IS NOT NULL AS available,
-            f.file_size_bytes, f.last_modified
-        FROM (
-            SELECT d.date, s.symbol
-            FROM (SELECT unnest(generate_series($start::DATE, $end::DATE, INTERVAL 1 DAY))::DATE
-                AS date) d
-            CROSS JOIN (SELECT symbol FROM symbols) s
-            UNION ALL
-            SELECT p.date, w.symbol FROM wide w JOIN probes p
-                ON p.date BETWEEN w.first::DATE AND w.last::DATE
-            WHERE p.date NOT BETWEEN $start AND $end) c
-        LEFT JOIN (SELECT date::DATE AS date, symbol::VARCHAR AS symbol,
-                          file_size_bytes, last_modified FROM listed) f
-          ON f.date = c.date AND f.symbol = c.symbol""",
-        {"start": listing.start, "end": listing.end},
+        f"""CREATE OR REPLACE TEMP TABLE looked AS
+        SELECT date::DATE AS date, symbol::VARCHAR AS symbol, file_size_bytes, last_modified,
+            {ETAG_SQL} AS etag
+        FROM listed
+        WHERE date::DATE BETWEEN $start AND $end OR symbol::VARCHAR IN (SELECT symbol FROM wide)
+            AND date::DATE IN (SELECT date FROM {t.probes})""",
+        span,
     )
-    [(known, outside, files)] = con.execute(
-        """SELECT (SELECT count(*) FROM symbols),
-            (SELECT count(*) FROM wide w JOIN probes p
-                ON p.date BETWEEN w.first::DATE AND w.last::DATE
-             WHERE p.date NOT BETWEEN $start AND $end),
-            (SELECT count(*) FROM listed WHERE date BETWEEN $start AND $end
-                OR date::DATE IN (SELECT date FROM probes)
-                OR (date NOT BETWEEN $first AND $last)
-                OR symbol::VARCHAR NOT IN (SELECT symbol FROM wide))""",
-        {
-            "start": listing.start,
-            "end": listing.end,
+    [(strange,)] = con.execute(
+        """SELECT (SELECT count(*) FROM listed
+                WHERE symbol::VARCHAR NOT IN (SELECT symbol FROM seen)
+                    OR date::DATE NOT BETWEEN $start AND $end
+                        AND (NOT list_contains($widened, symbol::VARCHAR)
+                            OR date::DATE NOT BETWEEN $first AND $last))
+            + (SELECT count(*) FROM looked)
+            - (SELECT count(*) FROM (SELECT DISTINCT date, symbol FROM looked))""",
+        span
+        | {
+            "widened": sorted(listing.widened),
             "first": listing.widened_start or listing.start,
             "last": listing.widened_end or listing.end,
         },
     ).fetchall()
-    [(rows, available)] = con.execute(
-        "SELECT count(*), count(*) FILTER (available) FROM looked"
-    ).fetchall()
-    dates = (listing.end - listing.start).days + 1
-    if rows != known * dates + outside or available != files:
+    if strange:
         raise ValueError(
             f"the listing of {listing.start} to {listing.end} names a file twice, or one outside "
             f"its own dates and symbols ({len(listing.files)} files); nothing was written"
         )
-    return int(known)
 
 
-def _write_revisions(
+def _write_files(
     con: duckdb.DuckDBPyConnection,
+    t: Scope,
     span: list[dt.date],
-    rows_before: str,
     probed_at: dt.datetime,
     run_id: str,
 ) -> dict[str, int]:
-    # Only dates with an earlier probe. A symbol without a row on such a date had no folder then,
-    # which is an absence too: its file appeared (files move to a new `...SETTLED` folder so).
+    """Write what differs from the files of before, and each difference as a revision.
+
+    A revision needs an earlier probe of its date: a first probe has none. A symbol that was not
+    known on such a date had no folder then, which is an absence too: its file appeared (files move
+    to a new `...SETTLED` folder so). Where either side has no ETag, as all of an earlier version,
+    another time is taken for another content.
+    """
+    before = "date BETWEEN ? AND ?"
+    [(wide,)] = con.execute("SELECT count(*) FROM wide").fetchall()
+    if wide:  # otherwise DuckDB need not read any other date: half of a day's write
+        before += " OR symbol IN (SELECT symbol FROM wide)"
     con.execute(
-        f"""CREATE TEMP TABLE changed AS
-        SELECT n.date, n.symbol, CASE
-                WHEN o.available AND NOT n.available THEN 'vanished'
-                WHEN o.available THEN 'replaced' ELSE 'appeared' END AS change,
+        f"""CREATE OR REPLACE TEMP TABLE changed AS
+        SELECT coalesce(n.date, o.date) AS date, coalesce(n.symbol, o.symbol) AS symbol,
+            CASE WHEN n.symbol IS NULL THEN 'vanished'
+                WHEN o.symbol IS NULL THEN 'appeared'
+                WHEN o.file_size_bytes = n.file_size_bytes AND o.etag = n.etag
+                    AND o.last_modified <> n.last_modified THEN 'touched'
+                WHEN o.file_size_bytes <> n.file_size_bytes OR o.etag <> n.etag
+                    OR o.last_modified <> n.last_modified THEN 'replaced'
+            END AS change,
             o.file_size_bytes AS old_size, n.file_size_bytes AS new_size,
-            o.last_modified AS old_time, n.last_modified AS new_time
-        FROM looked n
-        JOIN probes p ON p.date = n.date
-        LEFT JOIN (FROM daily_availability WHERE {rows_before}) o
-          ON o.date = n.date AND o.symbol = n.symbol
-        WHERE coalesce(o.available, false) <> n.available
-           OR o.available AND (o.file_size_bytes IS DISTINCT FROM n.file_size_bytes
-                               OR o.last_modified IS DISTINCT FROM n.last_modified)""",  # noqa: S608
+            o.last_modified AS old_time, n.last_modified AS new_time,
+            o.etag AS old_etag, coalesce(n.etag, CASE WHEN o.file_size_bytes = n.file_size_bytes
+                AND o.last_modified = n.last_modified THEN o.etag END) AS new_etag,
+            o.recorded_at
+        FROM (FROM {t.files} WHERE {before}) o
+        FULL JOIN looked n ON n.date = o.date AND n.symbol = o.symbol
+        WHERE change IS NOT NULL OR o.etag IS NULL AND n.etag IS NOT NULL""",
         span,
     )
+    con.execute("DROP TABLE looked")
     con.execute(
-        """INSERT INTO revisions SELECT date, symbol, ?, change, old_size, new_size, old_time,
-            new_time, ? FROM changed ORDER BY date, symbol""",
-        [probed_at, run_id],
+        f"""INSERT INTO revisions SELECT {t.id}, date, symbol, $at, change, old_size, new_size,
+            old_time, new_time, old_etag, new_etag, $run
+        FROM changed WHERE change IS NOT NULL AND date IN (SELECT date FROM {t.probes})
+        ORDER BY date, symbol""",
+        {"at": probed_at, "run": run_id},
     )
-    rows = con.execute("SELECT change, count(*) FROM changed GROUP BY change").fetchall()
+    rows = con.execute(
+        f"""SELECT change, count(*) FROM changed
+        WHERE change IS NOT NULL AND date IN (SELECT date FROM {t.probes}) GROUP BY change"""
+    ).fetchall()
+    con.execute(
+        f"""DELETE FROM files f USING changed c
+        WHERE f.dataset = {t.id} AND f.period = c.date AND f.symbol = c.symbol
+            AND c.old_size IS NOT NULL"""
+    )
+    # Months of symbols: one symbol's files stand in runs of thirty, so a timeline unpacks two
+    # vectors a month instead of fifteen, and a date still lies within one or two row groups.
+    con.execute(
+        f"""INSERT INTO files SELECT {t.id}, date, symbol, new_size, new_time, new_etag,
+            CASE WHEN change IS NULL THEN recorded_at ELSE $at END
+        FROM changed WHERE new_size IS NOT NULL
+        ORDER BY date_trunc('month', date), symbol, date""",
+        {"at": probed_at},
+    )
     con.execute("DROP TABLE changed")
     return dict(rows)
 
 
-def _replace_rows(
-    con: duckdb.DuckDBPyConnection, span: list[dt.date], probed_at: dt.datetime, *, outside: bool
-) -> None:
-    con.execute("DELETE FROM daily_availability WHERE date BETWEEN ? AND ?", span)
-    if outside:
-        con.execute(
-            """DELETE FROM daily_availability d USING looked l
-            WHERE l.date NOT BETWEEN ? AND ? AND d.date = l.date AND d.symbol = l.symbol""",
-            span,
-        )
-    # Months of symbols: one symbol's rows stand in runs of thirty, so a timeline unpacks two
-    # vectors a month instead of fifteen (10 ms instead of 20), and a date still lies within
-    # one or two row groups. 0.8 MB more than by date alone.
-    con.execute(
-        """INSERT INTO daily_availability
-        SELECT date, symbol, available, file_size_bytes, last_modified, ?
-        FROM looked ORDER BY date_trunc('month', date), symbol, date""",
-        [probed_at],
-    )
-
-
 def _write_probes(
-    con: duckdb.DuckDBPyConnection, span: list[dt.date], probed_at: dt.datetime, run_id: str
-) -> None:
-    con.execute("DELETE FROM probes WHERE date BETWEEN ? AND ?", span)
+    con: duckdb.DuckDBPyConnection,
+    t: Scope,
+    span: list[dt.date],
+    probed_at: dt.datetime,
+    run_id: str,
+) -> int:
+    """Write which dates and symbols were probed; how many symbols were on other dates too."""
+    at = {"at": probed_at, "id": t.id}
     con.execute(
-        """INSERT INTO probes SELECT date, $at, count(*), count(*) FILTER (available), $run
-        FROM looked WHERE date BETWEEN $start AND $end GROUP BY date ORDER BY date""",
-        {"at": probed_at, "run": run_id, "start": span[0], "end": span[1]},
-    )
-    # Where only some symbols were probed again, the date's probe stays what it was; its counts
-    # follow the rows.
-    [(outside,)] = con.execute(
-        "SELECT count(*) FROM looked WHERE date NOT BETWEEN ? AND ?", span
-    ).fetchall()
-    if outside:
-        con.execute(
-            """UPDATE probes p SET symbols = c.symbols, available = c.available
-            FROM (SELECT date, count(*) AS symbols, count(*) FILTER (available) AS available
-                FROM daily_availability GROUP BY date) c
-            WHERE c.date = p.date AND p.date NOT BETWEEN ? AND ?""",
-            span,
-        )
-
-
-def _upsert_symbols(
-    con: duckdb.DuckDBPyConnection, seen_at: dt.datetime, never_written: list[str]
-) -> None:
-    con.execute("DELETE FROM symbols WHERE list_contains(?, symbol)", [never_written])
-    # A time later than every written probe was noted by one that failed, maybe by a wrong clock.
-    con.execute(
-        """UPDATE symbols SET first_seen = least(first_seen, newest),
-            last_seen = least(last_seen, newest)
-        FROM (SELECT max(probed_at) AS newest FROM probes)
-        WHERE last_seen > newest OR first_seen > newest"""
+        "UPDATE symbols SET last_seen = $at, first_seen = least(first_seen, $at) "
+        "WHERE dataset = $id AND symbol IN (SELECT symbol FROM seen)",
+        at,
     )
     con.execute(
-        """UPDATE symbols SET last_seen = $at, first_seen = least(first_seen, $at)
-        WHERE symbol IN (SELECT symbol FROM seen)""",
-        {"at": seen_at},
+        """INSERT INTO symbols SELECT $id, *, $at, $at, NULL, NULL FROM seen
+        WHERE symbol NOT IN (SELECT symbol FROM symbols WHERE dataset = $id) ORDER BY symbol""",
+        at,
+    )
+    con.execute("DELETE FROM probes WHERE dataset = ? AND period BETWEEN ? AND ?", [t.id, *span])
+    con.execute(
+        f"""INSERT INTO probes
+        SELECT $id, date, $at, (SELECT count(*) FROM {t.symbols}), count(f.symbol), $run
+        FROM (SELECT unnest(generate_series($start::DATE, $end::DATE, INTERVAL 1 DAY))::DATE
+            AS date) d LEFT JOIN (FROM {t.files} WHERE date BETWEEN $start AND $end) f USING (date)
+        GROUP BY date ORDER BY date""",
+        at | {"run": run_id, "start": span[0], "end": span[1]},
+    )
+    con.execute("INSERT INTO probe_ranges VALUES ($id, NULL, $start, $end, $at)",
+                at | {"start": span[0], "end": span[1]})  # fmt: skip
+    con.execute(
+        "UPDATE symbols SET whole_at = coalesce(whole_at, $at), listed_at = $at "
+        "WHERE dataset = $id AND symbol IN (SELECT symbol FROM wide)",
+        at,
+    )
+    # A range that is all there is by now was enough for everybody in it.
+    con.execute(
+        f"""UPDATE symbols SET whole_at = $at
+        WHERE dataset = $id AND whole_at IS NULL AND symbol IN (SELECT symbol FROM seen)
+            AND NOT EXISTS (FROM {t.probes} WHERE date NOT BETWEEN $start AND $end)""",
+        at | {"start": span[0], "end": span[1]},
     )
     con.execute(
-        """INSERT INTO symbols SELECT *, $at, $at FROM seen
-        WHERE symbol NOT IN (SELECT symbol FROM symbols) ORDER BY symbol""",
-        {"at": seen_at},
+        f"""INSERT INTO probe_ranges
+        SELECT $id, symbol, first, last, $at FROM wide,
+            (SELECT min(date) AS first, max(date) AS last FROM {t.probes}) ORDER BY symbol""",
+        at,
     )
+    [(widened,)] = con.execute("SELECT count(*) FROM wide").fetchall()
+    con.execute("UPDATE datasets SET last_probe = $at WHERE id = $id", at)
+    return int(widened)
 
 
-def _classified(symbols: Sequence[str]) -> pd.DataFrame:
-    contracts = [classify(symbol) for symbol in symbols]
+def _classified(symbols: Sequence[str], market: str) -> pd.DataFrame:
+    contracts = [classify(symbol, market) for symbol in symbols]
     return pd.DataFrame(
         [(c.symbol, c.contract_type, c.base_asset, c.quote_asset) for c in contracts],
         columns=["symbol", "contract_type", "base_asset", "quote_asset"],
@@ -457,19 +488,19 @@ MIN_SYMBOLS = 2
 
 
 def refuse_past(
-    con: duckdb.DuckDBPyConnection, listing: Listing, now: dt.datetime, rows: str
+    con: duckdb.DuckDBPyConnection, t: Scope, listing: Listing, now: dt.datetime
 ) -> None:
-    """Refuse a probe older than what it would replace; `rows` is the SQL condition of that.
+    """Refuse a probe older than what it would replace.
 
-    Or older than the probe of a date outside its range to which it would add a newly seen symbol:
-    that row would be pending where the date's others are confirmed. Those symbols are in the frame
+    Or older than the probe of a date outside its range on which it would add a newly seen symbol:
+    that one would be pending where the date's others are confirmed. Those symbols are in the frame
     registered as `wide`.
     """
     [(last,)] = con.execute(
         f"""SELECT greatest(
-            (SELECT max(probe_timestamp) FROM daily_availability WHERE {rows}),
-            (SELECT max(p.probed_at) FROM probes p
-                JOIN wide w ON p.date BETWEEN w.first::DATE AND w.last::DATE))""",  # noqa: S608
+            (SELECT max(probed_at) FROM {t.probes}
+             WHERE date BETWEEN ? AND ? OR EXISTS (FROM wide)),
+            (SELECT max(listed_at) FROM {t.symbols}))""",
         [listing.start, listing.end],
     ).fetchall()
     if last is not None and last > now:
@@ -495,7 +526,9 @@ def refuse_skew(
         )
 
 
-def refuse_shrunken(con: duckdb.DuckDBPyConnection, listing: Listing, share: float) -> None:
+def refuse_shrunken(
+    con: duckdb.DuckDBPyConnection, t: Scope, listing: Listing, share: float
+) -> None:
     """Refuse a listing with less than `share` of the recorded symbols or files.
 
     The symbols are those that the last written probe listed, not all that were ever known: once
@@ -504,15 +537,14 @@ def refuse_shrunken(con: duckdb.DuckDBPyConnection, listing: Listing, share: flo
     Reads the frames registered as `listed` and `seen`.
     """
     [(known, seen)] = con.execute(
-        """SELECT count(*), count(*) FILTER (symbol IN (SELECT symbol FROM seen)) FROM symbols
-        WHERE last_seen = ?""",
-        [last_probe(con)],
+        f"""SELECT count(*), count(*) FILTER (symbol IN (SELECT symbol FROM seen))
+        FROM {t.symbols} WHERE last_seen = (SELECT last_probe FROM datasets WHERE id = {t.id})"""
     ).fetchall()
     [(stored, still)] = con.execute(
-        """SELECT count(*), count(f.symbol) FROM daily_availability d
+        f"""SELECT count(*), count(f.symbol) FROM {t.files} d
         LEFT JOIN (SELECT date::DATE AS date, symbol::VARCHAR AS symbol FROM listed) f
           ON f.date = d.date AND f.symbol = d.symbol
-        WHERE d.available AND d.date BETWEEN ? AND ?""",
+        WHERE d.date BETWEEN ? AND ?""",
         [listing.start, listing.end],
     ).fetchall()
     for what, recorded, listed, least in (
@@ -520,7 +552,7 @@ def refuse_shrunken(con: duckdb.DuckDBPyConnection, listing: Listing, share: flo
         (f"files of {listing.start} to {listing.end}", stored, still, MIN_FILES),
     ):
         if recorded >= least and listed < share * recorded:
-            [(first, last)] = con.execute("SELECT min(date), max(date) FROM probes").fetchall()
+            [(first, last)] = con.execute(f"SELECT min(date), max(date) FROM {t.probes}").fetchall()
             # All dates: accepted for some, the next look-back over others would be refused again.
             raise ShrunkenArchiveError(
                 f"the archive lists {listed} of the {recorded} {what} recorded in {where(con)}; "
@@ -529,13 +561,3 @@ def refuse_shrunken(con: duckdb.DuckDBPyConnection, listing: Listing, share: flo
                 f"`{PROGRAM} backfill --start {min(first, listing.start)} "
                 f"--end {max(last, listing.end)} --accept-shrunken`"
             )
-
-
-def last_probe(con: duckdb.DuckDBPyConnection) -> dt.datetime | None:
-    """When the probe that was written last began: the `last_seen` of the symbols it listed."""
-    noted = get_meta(con, "last_probe")
-    if noted is not None:
-        return dt.datetime.fromisoformat(noted)
-    # A record from before it was noted: probes were hardly ever written in another order.
-    [(newest,)] = con.execute("SELECT max(probed_at) FROM probes").fetchall()
-    return newest  # type: ignore[no-any-return]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from availability_pipeline.archive.datasets import FIRST_DATE, relisted_name
 from availability_pipeline.queries import QueryError
 from availability_pipeline.record.schema import REMEDY_MISSING
+from availability_pipeline.record.status import Scope, scope
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -229,22 +230,23 @@ def load(con: duckdb.DuckDBPyConnection, *, threshold: float, drawn_at: dt.datet
     if drawn_at.tzinfo is None:
         raise ValueError(f"{drawn_at} has no time zone; give an aware datetime in UTC")
     drawn_at = drawn_at.astimezone(dt.UTC)
-    [(first, last)] = con.execute("SELECT min(date), max(date) FROM probes").fetchall()
+    t = scope(con)
+    [(first, last)] = con.execute(f"SELECT min(date), max(date) FROM {t.probes}").fetchall()
     if first is None:
         raise EmptyRecordError(f"no date was probed yet; {REMEDY_MISSING}")
     start = min(first, FIRST_DATE)
     end = max(last, drawn_at.date() - dt.timedelta(1))
-    symbols = _symbols(con)
-    days = _days(con, start, end, threshold)
-    cells = _cells(con, symbols, days, start)
+    symbols = _symbols(con, t)
+    days = _days(con, t, start, end, threshold)
+    cells = _cells(con, t, symbols, days, start)
     return ReportData(start, days, symbols, cells, _renames(symbols, start), threshold, drawn_at)
 
 
-def _symbols(con: duckdb.DuckDBPyConnection) -> "pd.DataFrame":
+def _symbols(con: duckdb.DuckDBPyConnection, t: Scope) -> "pd.DataFrame":
     frame = con.execute(
-        """SELECT symbol, contract_type, state, first_available, last_available,
+        f"""SELECT symbol, contract_type, state, first_available, last_available,
             days_available::BIGINT AS days_available, hole_days::BIGINT AS hole_days
-        FROM symbol_listings WHERE first_available IS NOT NULL
+        FROM {t.listings} WHERE first_available IS NOT NULL
         ORDER BY first_available, symbol"""
     ).df()
     for name in ("first_available", "last_available"):
@@ -253,14 +255,14 @@ def _symbols(con: duckdb.DuckDBPyConnection) -> "pd.DataFrame":
 
 
 def _days(
-    con: duckdb.DuckDBPyConnection, start: dt.date, end: dt.date, threshold: float
+    con: duckdb.DuckDBPyConnection, t: Scope, start: dt.date, end: dt.date, threshold: float
 ) -> "pd.DataFrame":
     frame = con.execute(
-        """SELECT d.date, p.date IS NOT NULL AS known, s.available::DOUBLE AS available,
+        f"""SELECT d.date, p.date IS NOT NULL AS known, s.available::DOUBLE AS available,
             s.expected::DOUBLE AS expected, coalesce(s.pending, 0)::BIGINT AS pending,
             s.lag_p50_hours::DOUBLE AS lag_p50, s.lag_p95_hours::DOUBLE AS lag_p95
         FROM (SELECT unnest(generate_series($1::DATE, $2::DATE, INTERVAL 1 DAY))::DATE AS date) d
-        LEFT JOIN probes p USING (date) LEFT JOIN daily_summary s USING (date)
+        LEFT JOIN {t.probes} p USING (date) LEFT JOIN {t.summary} s USING (date)
         ORDER BY d.date""",
         [start, end],
     ).df()
@@ -284,7 +286,11 @@ def _days(
 
 
 def _cells(
-    con: duckdb.DuckDBPyConnection, symbols: "pd.DataFrame", days: "pd.DataFrame", start: dt.date
+    con: duckdb.DuckDBPyConnection,
+    t: Scope,
+    symbols: "pd.DataFrame",
+    days: "pd.DataFrame",
+    start: dt.date,
 ) -> npt.NDArray[np.uint8]:
     cells = np.full((len(symbols), len(days)), Cell.UNKNOWN, np.uint8)
     if not len(symbols):
@@ -294,10 +300,10 @@ def _cells(
     try:
         # The file's own state (live, ended, settled) is put in below: one value here is enough.
         read = con.execute(
-            """SELECT r.row, date_diff('day', $1::DATE, a.date)::INTEGER AS day,
-                CASE a.status WHEN 'available' THEN $2 WHEN 'pending' THEN $3 ELSE $4 END::UTINYINT
-                    AS cell
-            FROM availability a JOIN report_rows r USING (symbol)""",
+            f"""SELECT r.row, date_diff('day', $1::DATE, a.date)::INTEGER AS day,
+                CASE status
+                    WHEN 'available' THEN $2 WHEN 'pending' THEN $3 ELSE $4 END::UTINYINT AS cell
+            FROM {t.cells} a JOIN report_rows r USING (symbol)""",
             [start, int(Cell.LIVE), int(Cell.PENDING), int(Cell.ABSENT)],
         ).fetchnumpy()
     finally:

@@ -49,7 +49,7 @@ def test_a_backup_is_one_file_with_a_manifest_that_says_what_is_in_it(record, fo
     assert said["created_at"] == said["last_probe"] == "2024-03-01T02:00:00Z"
     assert backup.verify(made.path) == made.manifest
     with reader(made.path) as copy, reader(record) as original:
-        question = "SELECT * FROM availability ORDER BY ALL"
+        question = "SELECT * FROM daily_availability ORDER BY ALL"
         assert copy.execute(question).fetchall() == original.execute(question).fetchall()
 
 

@@ -64,7 +64,7 @@ def asked(record, sql):
         return con.execute(sql).fetchall()
 
 
-VIEW = "SELECT * FROM availability ORDER BY date, symbol"
+VIEW = "SELECT * FROM daily_availability ORDER BY date, symbol"
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv"])

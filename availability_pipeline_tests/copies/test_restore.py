@@ -69,7 +69,7 @@ def test_a_log_that_a_killed_writer_left_goes_with_the_replaced_database(record,
     assert sizes(record) == [(100,)]
     assert replaced.with_name(f"{replaced.name}.wal").exists()
     with reader(replaced) as con:
-        found = con.execute("SELECT DISTINCT file_size_bytes FROM availability WHERE available")
+        found = con.execute("SELECT DISTINCT file_size_bytes FROM files")
         assert found.fetchall() == [(777,)]
 
 
@@ -113,7 +113,7 @@ con = duckdb.connect(sys.argv[1], read_only=sys.argv[2] == "reader")
 con.execute("SET TimeZone = 'UTC'")
 print("held", flush=True)
 time.sleep(float(sys.argv[3]))
-print(con.execute("SELECT DISTINCT file_size_bytes FROM availability WHERE available").fetchall())
+print(con.execute("SELECT DISTINCT file_size_bytes FROM files").fetchall())
 Path(sys.argv[1] + ".held").unlink()
 con.close()
 """
@@ -162,7 +162,7 @@ from availability_pipeline.record import connection
 end = time.monotonic() + float(sys.argv[2])
 while time.monotonic() < end:
     with connection.reader(sys.argv[1], 30) as con:
-        print(con.execute("SELECT DISTINCT file_size_bytes FROM availability "
+        print(con.execute("SELECT DISTINCT file_size_bytes FROM daily_availability "
                           "WHERE available").fetchall(), flush=True)
 """
 

@@ -166,7 +166,7 @@ with local_archive() as archive, dg.DagsterInstance.ephemeral() as instance:
     job = defs.resolve_job_def("daily_update")
     assert job.execute_in_process(instance=instance, partition_key=str(day)).success
     with reader(Path(sys.argv[1])) as con:
-        print(*con.execute("SELECT symbol, url FROM availability WHERE available").fetchone())
+        print(*con.execute("SELECT symbol, url FROM daily_availability WHERE available").fetchone())
 """
 
 

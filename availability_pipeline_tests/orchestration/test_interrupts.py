@@ -64,7 +64,7 @@ class Home:
     def rows(self):
         with reader(self.folder / "record.duckdb", PATIENCE) as con:
             columns = "date, symbol, status, file_size_bytes"
-            return con.execute(f"SELECT {columns} FROM availability ORDER BY ALL").fetchall()
+            return con.execute(f"SELECT {columns} FROM daily_availability ORDER BY ALL").fetchall()
 
     def instance(self):
         return dg.DagsterInstance.from_config(str(self.folder))

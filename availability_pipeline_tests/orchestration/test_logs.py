@@ -96,7 +96,7 @@ def test_pending_files_are_no_error_line(world):
     world.archive.files["BUSDT"].pop(END)
     world.clock.time = dt.datetime(2024, 1, 11, 2, tzinfo=dt.UTC)
     assert world.run().success
-    assert world.rows("SELECT count(*) FROM availability WHERE status = 'pending'") == [(1,)]
+    assert world.rows("SELECT count(*) FROM daily_availability WHERE status = 'pending'") == [(1,)]
     assert {level for level, _, _ in parsed(world)} == {"INFO"}
 
 

@@ -50,7 +50,7 @@ def world(tmp_path):
 
 def test_a_range_of_partitions_is_one_run_with_metadata_for_each(world):
     assert world.run().success
-    assert world.rows("SELECT count(*) FROM availability WHERE available") == [(20,)]
+    assert world.rows("SELECT count(*) FROM daily_availability WHERE available") == [(20,)]
     key = dg.AssetKey("daily_availability")
     assert len(world.instance.get_materialized_partitions(key)) == 10
     events = world.instance.fetch_materializations(key, limit=20).records

@@ -52,7 +52,7 @@ def test_a_destination_that_refuses_fails_its_own_run_and_no_update(world, monke
     assert not done.success
     assert "choose another destination" in why(done)
     assert "\n" not in why(done)
-    assert world.rows("SELECT count(*) FROM availability") == [(20,)]
+    assert world.rows("SELECT count(*) FROM daily_availability") == [(20,)]
 
 
 def sensor_tick(world, cursor=None):

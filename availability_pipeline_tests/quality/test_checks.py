@@ -78,10 +78,10 @@ def test_a_record_that_begins_late_is_not_continuous(path):
     assert got.sample == ("2019-09-25 to 2023-12-31",)
 
 
-def test_rows_that_were_deleted_by_hand_are_missed_although_the_look_is_recorded(path):
+def test_a_probe_that_was_deleted_by_hand_is_missed(path):
     write(path, archive(), start=FIRST_DATE)
     with writer(path) as con:
-        con.execute("DELETE FROM daily_availability WHERE date = ?", [LATE])
+        con.execute("DELETE FROM probes WHERE period = ?", [LATE])
     assert verdict(path, "continuity", published(END)).sample == ("2024-03-10",)
 
 

@@ -125,8 +125,12 @@ def test_a_symbol_without_any_row_in_a_record_without_dates_is_not_a_traceback(t
     """After a first run that failed half-way a symbol may be known, and nothing of its dates."""
     with writer(tmp_path / "r.duckdb") as con:
         con.execute(
-            "INSERT INTO symbols (symbol, contract_type, quote_asset, first_seen, last_seen) "
-            "VALUES ('BTCUSDT', 'perpetual', 'USDT', now(), now())"
+            "INSERT INTO datasets BY NAME SELECT 1 AS id, 'um' AS market, 'daily' AS frequency, "
+            "'klines' AS data_type, '1m' AS interval, 3 AS settle_days"
+        )
+        con.execute(
+            "INSERT INTO symbols BY NAME SELECT 1 AS dataset, 'BTCUSDT' AS symbol, 'perpetual' AS "
+            "contract_type, 'USDT' AS quote_asset, now() AS first_seen, now() AS last_seen"
         )
         for status in (None, "available", "unknown"):
             with pytest.raises(queries.NotProbedError, match=r"no date was probed yet.*backfill"):
@@ -186,7 +190,8 @@ def test_a_symbol_without_a_row_on_a_probed_date_is_unknown_on_it(tmp_path):
     """In records of 0.1, whose probes before a symbol was first seen cannot speak of it."""
     path = tmp_path / "r.duckdb"
     write(path, {"AUSDT": flat(START, END)}, end=D(2024, 1, 5))
-    write(path, {"AUSDT": flat(START, END), "LATEUSDT": flat(START, END)}, start=D(2024, 1, 8))
+    both = {"AUSDT": flat(START, END), "LATEUSDT": flat(START, END)}
+    write(path, both, start=D(2024, 1, 8), at=NOW + dt.timedelta(hours=1))
     with reader(path) as con:
         found = queries.timeline(con, "LATEUSDT", START, END)
         wide = queries.universe(con, START, END, unknown="mark")
@@ -214,7 +219,7 @@ def test_holes_are_confirmed_absences_between_files_with_their_address(con):
     assert queries.holes(con).rows == queries.holes(con, "HOLEUSDT").rows == [hole]
     assert queries.holes(con, "AUSDT").rows == []
     assert queries.holes(con, quote_asset="USDC").rows == []
-    [(in_view,)] = con.execute("SELECT url FROM availability WHERE (symbol, date) = "
+    [(in_view,)] = con.execute("SELECT url FROM daily_availability WHERE (symbol, date) = "
                                "('HOLEUSDT', DATE '2024-01-09')").fetchall()  # fmt: skip
     assert in_view == hole[2]
 
@@ -224,14 +229,15 @@ def test_a_date_probed_before_a_symbol_was_first_seen_is_no_hole_until_probed_fo
     write(path, {"AUSDT": flat(START, END)}, start=D(2024, 1, 5), end=D(2024, 1, 6))
     late = {D(2024, 1, 4): (1, NOW), D(2024, 1, 7): (1, NOW)}
     both = {"AUSDT": flat(START, END), "LATEUSDT": late}
-    write(path, both, start=D(2024, 1, 4), end=D(2024, 1, 4))
-    write(path, both, start=D(2024, 1, 7), end=D(2024, 1, 7))
+    later = NOW + dt.timedelta(hours=1)
+    write(path, both, start=D(2024, 1, 4), end=D(2024, 1, 4), at=later)
+    write(path, both, start=D(2024, 1, 7), end=D(2024, 1, 7), at=later)
     with reader(path) as con:
         assert queries.holes(con).rows == []
     with writer(path) as con:
         day = D(2024, 1, 7)
         listing = make_listing(day, day, both, recorded=store.recorded(con))
-        result = store.write_probe(con, listing, probed_at=NOW, run_id="heals")
+        result = store.write_probe(con, listing, probed_at=later, run_id="heals")
     assert result.widened == 1
     with reader(path) as con:
         assert [row[:2] for row in queries.holes(con).rows] == [
@@ -276,7 +282,7 @@ def test_a_settled_contract_is_delisted_once_its_absence_is_confirmed(tmp_path):
     with reader(path) as con:
         assert queries.delistings(con, "2024-01-19") == ["OLDUSDTSETTLED"]
         [(ended,)] = con.execute(
-            "SELECT ended FROM daily_summary WHERE date = '2024-01-19'"
+            "SELECT ended FROM daily_summary WHERE period = '2024-01-19'"
         ).fetchall()
         assert ended == 1
 

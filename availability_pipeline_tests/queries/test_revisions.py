@@ -355,7 +355,7 @@ def test_renames_and_news_are_those_of_an_independent_model(seed):
     model = Model(seed)
     with duckdb.connect(":memory:", config={"threads": 1}) as con:
         con.execute("SET TimeZone = 'UTC'")
-        schema.ensure_schema(con, derived.refresh)
+        schema.ensure_schema(con, derived.refresh_all)
         for _ in range(12):
             for _ in range(model.random.randrange(4)):
                 model.step()

@@ -78,7 +78,7 @@ def asks_in_a_block(path, folder):
 
 def reads(path, folder):
     with reader(path) as con:
-        con.execute("SELECT count(*) FROM availability").fetchall()
+        con.execute("SELECT count(*) FROM daily_availability").fetchall()
 
 
 def backs_up(path, folder):
@@ -118,11 +118,11 @@ def test_nothing_we_read_lets_another_process_write_under_an_open_connection(
     try:
         act(path, tmp_path)
         assert another_process_is_kept_out(path)
-        assert theirs.execute("SELECT count(*) FROM availability").fetchall() == [(20,)]
+        assert theirs.execute("SELECT count(*) FROM daily_availability").fetchall() == [(20,)]
     finally:
         theirs.close()
     with reader(path) as con:
-        assert con.execute("SELECT count(*) FROM availability").fetchall() == [(20,)]
+        assert con.execute("SELECT count(*) FROM daily_availability").fetchall() == [(20,)]
 
 
 def test_a_read_write_connection_elsewhere_keeps_its_lock_too(path, fresh):
@@ -168,7 +168,7 @@ def test_a_plain_connection_works_beside_ours_as_the_docs_say(path):
         ours = record.snapshot("2024-01-05")
         with duckdb.connect(str(path), read_only=True) as con:
             theirs = con.execute(
-                "SELECT symbol FROM availability WHERE date = '2024-01-05' ORDER BY symbol"
+                "SELECT symbol FROM daily_availability WHERE date = '2024-01-05' ORDER BY symbol"
             ).fetchall()
         assert [s for (s,) in theirs] == ours["symbol"].tolist()
         assert another_process_is_kept_out(path)

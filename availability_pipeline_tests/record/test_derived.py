@@ -6,10 +6,11 @@ import duckdb
 import pytest
 
 from availability_pipeline import queries
-from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.archive.datasets import FIRST_DATE, UM_KLINES_1M
 from availability_pipeline.record import derived, schema
 from availability_pipeline.record import write as store
 from availability_pipeline.record.connection import reader, writer
+from availability_pipeline.record.status import scope
 from availability_pipeline_tests.support.helpers import D, days, flat, make_listing, published
 
 START, END = D(2024, 1, 1), D(2024, 1, 20)
@@ -38,7 +39,7 @@ def crowd(start=START, end=END, without=(), n=4):
 
 def listings(path):
     with reader(path) as con:
-        relation = con.sql("FROM symbol_listings")
+        relation = con.sql("SELECT * EXCLUDE (dataset) FROM symbol_listings")
         return {r[0]: dict(zip(relation.columns, r, strict=True)) for r in relation.fetchall()}
 
 
@@ -48,7 +49,7 @@ def states(path):
 
 def summary(path):
     with reader(path) as con:
-        relation = con.sql("FROM daily_summary")
+        relation = con.sql("SELECT * EXCLUDE (dataset) RENAME (period AS date) FROM daily_summary")
         return {r[0]: dict(zip(relation.columns, r, strict=True)) for r in relation.fetchall()}
 
 
@@ -187,9 +188,9 @@ def test_what_ended_in_a_long_unprobed_gap_did_not_stop_together(path):
     assert {states(path)[s] for s in ended} == {"live"}  # four dates: an outage
     write(path, lived | ended, start=D(2024, 12, 20), end=end, at=later)
     with writer(path) as con:  # as if the dates in between had never been probed
-        for table in ("daily_availability", "probes"):
-            con.execute(f"DELETE FROM {table} WHERE date BETWEEN '2024-01-25' AND '2024-02-05'")
-        derived.refresh(con)
+        for table in ("files", "probes"):
+            con.execute(f"DELETE FROM {table} WHERE period BETWEEN '2024-01-25' AND '2024-02-05'")
+        derived.refresh(con, UM_KLINES_1M)
     assert {states(path)[s] for s in ended} == {"ended"}
 
 
@@ -315,16 +316,17 @@ def test_a_date_not_yet_published_expects_all_that_live(path):
 
 def test_an_empty_record_has_empty_tables(path):
     with writer(path) as con, schema.transaction(con):
-        derived.refresh(con)
+        derived.refresh(con, UM_KLINES_1M)
     assert listings(path) == summary(path) == {}
 
 
 def test_each_write_leaves_the_tables_as_the_rows_say(path):
     write(path, {"AUSDT": flat(START, END)})
     with reader(path) as con:
+        t = scope(con)
         for table, sql in (
-            ("symbol_listings", f"SELECT * EXCLUDE (ended_before) FROM ({derived.LISTINGS_SQL})"),
-            ("daily_summary", derived.SUMMARY_SQL),
+            (t.listings, f"SELECT * EXCLUDE (ended_before) FROM ({derived.listings_sql(t)})"),
+            (t.summary, derived.summary_sql(t)),
         ):
             stored = con.execute(f"FROM {table} ORDER BY 1").fetchall()
             assert stored == con.execute(f"FROM ({sql}) ORDER BY 1").fetchall() != []
@@ -347,8 +349,8 @@ def test_rows_and_what_follows_from_them_are_written_together_or_not_at_all(path
     write(path, {"AUSDT": flat(START, END)})
     before = listings(path), summary(path)
     with monkeypatch.context() as patch:
-        patch.setattr(derived, "SUMMARY_SQL", "no SQL")
-        with pytest.raises(duckdb.ParserException):
+        patch.setattr(derived, "summary_sql", lambda _: "no SQL")
+        with pytest.raises(duckdb.CatalogException):
             write(path, {"AUSDT": flat(START, D(2024, 1, 9))}, at=NOW + HOUR)
     assert (listings(path), summary(path)) == before
     with reader(path) as con:

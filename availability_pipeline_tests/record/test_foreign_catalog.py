@@ -159,7 +159,7 @@ def test_tables_and_views_of_others_beside_ours_harm_nobody(record, tmp_path):
     target = tmp_path / "restored.duckdb"
     restore.put_back(made.path, made.manifest, target, now=NOW)
     with connection.reader(target) as con:
-        assert con.execute("SELECT count(*) FROM availability").fetchall() == [(9,)]
+        assert con.execute("SELECT count(*) FROM daily_availability").fetchall() == [(9,)]
 
 
 @pytest.mark.parametrize("text", [old_schemas.V1])

@@ -33,6 +33,13 @@ NAMES = (
     "AUSDT", "BUSDT", "CUSDT", "DUSDC", "EUSDT", "FUSDT", "GUSDT", "HBUSD",
     "龙虾USDT", "BTCUSDT_240119", "ETHUSDT_240329", "BTCU",
 )  # fmt: skip
+
+
+def etag(file):
+    """In these tests a size has one content (`make_listing`)."""
+    return f"{file[0]:032x}" if file else None
+
+
 REFUSED = {
     ClockWentBackError: "past",
     ClockSkewError: "skew",
@@ -223,20 +230,21 @@ class Walk:
         con, model, rnd = self.con, self.model, self.random
         assert con.execute(
             """SELECT date, symbol, available, file_size_bytes, last_modified, probe_timestamp,
-                status FROM availability ORDER BY date, symbol"""
+                status FROM daily_availability ORDER BY date, symbol"""
         ).fetchall() == list(model.rows())
         assert con.execute(
             "SELECT symbol, first_seen, last_seen FROM symbols ORDER BY symbol"
         ).fetchall() == [(s, model.first_seen[s], model.last_seen[s]) for s in model.symbols]
-        assert con.execute("FROM probes ORDER BY date").fetchall() == [
-            (d, at, len(model.symbols), model.published_files(d), run)
-            for d, (at, run) in sorted(model.probes.items())
+        assert con.execute("SELECT * EXCLUDE (dataset) FROM probes ORDER BY period").fetchall() == [
+            (d, *probe) for d, probe in sorted(model.looked.items())
         ]
         self.compare_revisions()
         self.compare_symbols()
         assert [
             (*row[:9], *(None if lag is None else round(lag, 6) for lag in row[9:]))
-            for row in con.execute("FROM daily_summary ORDER BY date").fetchall()
+            for row in con.execute(
+                "SELECT * EXCLUDE (dataset) FROM daily_summary ORDER BY period"
+            ).fetchall()
         ] == model.daily()
         low, high = self.first, self.yesterday + DAY
         assert queries.missing_dates(con, low, high) == model.missing_dates(low, high)
@@ -254,7 +262,7 @@ class Walk:
         assert got == [
             (r.date, r.symbol, r.observed_at, r.change, *(r.old or (None, None))[:1],
              *(r.new or (None, None))[:1], (r.old or (None, None))[1], (r.new or (None, None))[1],
-             r.run_id)
+             etag(r.old), etag(r.new), r.run_id)
             for r in model.all_revisions(since)
         ]  # fmt: skip
 

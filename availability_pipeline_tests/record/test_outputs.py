@@ -92,7 +92,7 @@ def test_a_universe_never_takes_the_place_of_a_file_of_ours_or_dagsters(
     assert "nothing was written, choose another file" in done.stderr
     assert files(home) == before
     with reader(home / "record.duckdb") as con:
-        assert con.execute("SELECT count(*) FROM availability").fetchall() == [(20,)]
+        assert con.execute("SELECT count(*) FROM daily_availability").fetchall() == [(20,)]
 
 
 def test_python_is_refused_too_whatever_the_settings_say(home, tmp_path, monkeypatch):
@@ -118,7 +118,7 @@ def test_a_universe_replaces_its_predecessor_and_takes_no_other_name_meanwhile(h
             queries.write_universe(con, home / "u.parquet", START, END)
         assert duckdb.sql(f"SELECT count(*) FROM '{home}/u.parquet'").fetchall() == [(10,)]
     with reader(record) as con:
-        assert con.execute("SELECT count(*) FROM availability").fetchall() == [(20,)]
+        assert con.execute("SELECT count(*) FROM daily_availability").fetchall() == [(20,)]
     assert not [p for p in home.iterdir() if p.name.startswith(".u.parquet")]
 
 

@@ -32,7 +32,7 @@ from availability_pipeline.errors import (
     StoreError,
     UnwritableDatabaseError,
 )
-from availability_pipeline.record import derived, schema
+from availability_pipeline.record import _migrations, derived, schema
 from availability_pipeline.record import write as store
 from availability_pipeline.record.connection import reader, writer
 from availability_pipeline.settings import Settings
@@ -141,15 +141,15 @@ def test_an_update_that_fails_or_is_refused_writes_nothing(path):
 def test_each_probed_date_has_one_row_for_each_known_symbol(path):
     result = write(path, {"AUSDT": flat(START, END), "BUSDT": flat(START, D(2024, 1, 4))})
     assert (result.rows, result.available, result.absent, result.pending) == (20, 14, 6, 0)
-    assert rows(path, "SELECT count(*), count(DISTINCT (date, symbol)) FROM availability") == [
-        (20, 20)
-    ]
+    assert rows(
+        path, "SELECT count(*), count(DISTINCT (date, symbol)) FROM daily_availability"
+    ) == [(20, 20)]
 
 
 def test_absent_pending_and_available_are_three_answers(path):
     two = dt.datetime(2024, 1, 11, 2, tzinfo=dt.UTC)
     write(path, {"AUSDT": flat(START, D(2024, 1, 6))}, at=two)
-    got = dict(rows(path, "SELECT date, status FROM availability"))
+    got = dict(rows(path, "SELECT date, status FROM daily_availability"))
     assert got[D(2024, 1, 6)] == "available"
     assert got[D(2024, 1, 7)] == "absent"  # looked at 3 days and 2 hours after its end
     assert got[D(2024, 1, 8)] == "pending"
@@ -170,7 +170,9 @@ def test_what_appeared_was_replaced_or_vanished_is_kept_with_old_and_new_values(
     later[D(2024, 1, 3)] = (777, published(D(2024, 2, 3)))
     result = write(path, {"AUSDT": later}, at=NOW + HOUR)
     assert (result.appeared, result.replaced, result.vanished) == (1, 1, 1)
-    assert rows(path, "SELECT date, change, old_size, new_size FROM revisions ORDER BY date") == [
+    assert rows(
+        path, "SELECT period, change, old_size, new_size FROM revisions ORDER BY period"
+    ) == [
         (D(2024, 1, 1), "vanished", 100, None),
         (D(2024, 1, 3), "replaced", 100, 777),
         (D(2024, 1, 4), "appeared", None, 100),
@@ -186,7 +188,7 @@ def test_a_folder_that_vanished_keeps_its_rows_and_one_that_came_late_is_an_appe
 
 @pytest.mark.parametrize(
     "step",
-    ["_upsert_symbols", "_look", "_write_revisions", "_replace_rows", "_write_probes", "set_meta"],
+    ["_opened", "refuse_past", "_look", "_write_files", "_write_probes"],
 )
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_fault_in_the_middle_of_a_write_leaves_everything_as_it_was(
@@ -218,7 +220,8 @@ def everything(path):
 
 
 def everything_of(con):
-    tables = ("daily_availability", "symbols", "probes", "revisions", "meta")
+    tables = ("daily_availability", "datasets", "symbols", "files", "probes",
+              "probe_ranges", "revisions", "symbol_listings", "daily_summary", "meta")  # fmt: skip
     return {t: con.execute(f"FROM {t} ORDER BY ALL").fetchall() for t in tables}
 
 
@@ -231,7 +234,7 @@ def stop(*_):
     print("now", flush=True)
     time.sleep(3600)
 if sys.argv[2] == "in the middle":
-    write.set_meta = stop
+    write.derived.refresh = stop
 with writer(sys.argv[1]) as con:
     write.write_probe(
         con, make_listing(START, END, {"AUSDT": {}}), probed_at=NOW + HOUR, run_id="r")
@@ -256,14 +259,14 @@ def test_a_clock_that_went_back_is_refused(path):
     write(path, {"AUSDT": flat(START, END)})
     with pytest.raises(ClockWentBackError, match="2024-03-01 02:00:00 UTC; set the clock"):
         write(path, {"AUSDT": {}}, at=NOW - HOUR)
-    assert rows(path, "SELECT count(*) FROM availability WHERE available") == [(10,)]
+    assert rows(path, "SELECT count(*) FROM daily_availability WHERE available") == [(10,)]
 
 
 def test_the_clock_of_other_dates_does_not_matter(path):
     """A range run of old dates may start before a schedule's look at yesterday and end after."""
     write(path, {"AUSDT": flat(START, END)}, start=START, end=START)
     write(path, {"AUSDT": flat(START, END)}, start=END, end=END, at=NOW - HOUR)
-    assert rows(path, "SELECT count(*) FROM availability WHERE available") == [(2,)]
+    assert rows(path, "SELECT count(*) FROM daily_availability WHERE available") == [(2,)]
 
 
 def test_a_new_symbol_is_not_listed_over_dates_that_were_probed_later(path):
@@ -351,7 +354,8 @@ def test_dates_that_another_run_probed_meanwhile_stay_unknown_until_the_next_run
     new = {"AUSDT": flat(START, END), "NEWUSDT": flat(START, END)}
     probe(path, new, before, at=NOW + 2 * HOUR, start=D(2024, 1, 5))
     rows_of = "SELECT date FROM daily_availability WHERE symbol = 'NEWUSDT' ORDER BY date"
-    assert [date for (date,) in rows(path, rows_of)] == days(START, D(2024, 1, 5))
+    assert [date for (date,) in rows(path, rows_of)] == [D(2024, 1, 5)]
+    assert rows(path, "SELECT count(*) FROM files WHERE symbol = 'NEWUSDT'") == [(1,)]
     assert probe(path, new, recorded(path), at=NOW + 3 * HOUR, start=END).widened == 1
     probed = [*days(START, D(2024, 1, 5)), D(2024, 1, 9), END]
     assert [date for (date,) in rows(path, rows_of)] == probed
@@ -363,24 +367,7 @@ def test_a_symbol_without_a_folder_loses_its_files_on_all_dates_to_its_settled_n
     moved = {"AUSDT": files, "BUSDT": files, "XUSDT_SETTLED": files}
     got = probe(path, moved, recorded(path), at=NOW + HOUR, start=END)
     assert (got.vanished, got.appeared, got.widened) == (11, 10, 2)  # YUSDT only in the range
-    assert rows(path, "SELECT DISTINCT symbols, available FROM probes") == [(5, 4), (5, 3)]
-
-
-def test_a_wrong_clocks_times_of_an_earlier_version_are_mended_by_a_written_probe(path):
-    write(path, {"AUSDT": {}, "BUSDT": {}, "GONEUSDT": {}})
-    ahead = NOW + dt.timedelta(days=700)
-    with writer(path) as con:
-        con.execute("UPDATE symbols SET last_seen = ?", [ahead])
-        con.execute("INSERT INTO symbols SELECT 'EVILUSDT', * EXCLUDE (symbol) FROM symbols "
-                    "WHERE symbol = 'AUSDT'")  # fmt: skip
-        con.execute("DELETE FROM meta WHERE key = 'last_probe'")
-    write(path, {"AUSDT": {}, "BUSDT": {}, "NEWUSDT": {}}, at=NOW + HOUR)
-    assert rows(path, "SELECT symbol, first_seen, last_seen FROM symbols ORDER BY symbol") == [
-        ("AUSDT", NOW, NOW + HOUR),
-        ("BUSDT", NOW, NOW + HOUR),
-        ("GONEUSDT", NOW, NOW),
-        ("NEWUSDT", NOW + HOUR, NOW + HOUR),
-    ]
+    assert rows(path, "SELECT DISTINCT symbols, files FROM probes") == [(4, 4), (5, 3)]
 
 
 def test_a_listing_that_contradicts_itself_is_refused(path):
@@ -397,7 +384,10 @@ def test_a_listing_that_contradicts_itself_is_refused(path):
 def test_symbols_are_remembered_with_what_their_names_say(path):
     write(path, {"BTCUSDT_240329": {}, "龙虾USDT": {}, "ODD": {}, "AUSDT_SETTLED": {}})
     write(path, {"ODD": {}, "BTCU": {}}, at=NOW + HOUR, accept_shrunken=True)
-    assert rows(path, "FROM symbols ORDER BY symbol") == [
+    assert rows(
+        path,
+        "SELECT * EXCLUDE (dataset, whole_at, listed_at) FROM symbols ORDER BY symbol",
+    ) == [
         ("AUSDT_SETTLED", "settled", "A", "USDT", NOW, NOW),
         ("BTCU", "perpetual", "BTC", "U", NOW + HOUR, NOW + HOUR),
         ("BTCUSDT_240329", "delivery", "BTC", "USDT", NOW, NOW),
@@ -409,7 +399,7 @@ def test_symbols_are_remembered_with_what_their_names_say(path):
 def test_addresses_are_those_of_the_naming_grammar(path):
     names = ("BTCUSDT_240329", "我踏马来了USDT", "AUSDT_SETTLED", "4USDT")
     write(path, {name: flat(START, START) for name in names})
-    got = rows(path, "SELECT symbol, date, url, status_code FROM availability")
+    got = rows(path, "SELECT symbol, date, url, status_code FROM daily_availability")
     assert len(got) == 40
     for symbol, date, url, code in got:
         assert url == UM_KLINES_1M.url(symbol, date)
@@ -419,7 +409,7 @@ def test_addresses_are_those_of_the_naming_grammar(path):
 def test_probes_say_what_the_last_look_at_a_date_found(path):
     write(path, {"AUSDT": flat(START, D(2024, 1, 2)), "BUSDT": flat(START, START)})
     write(path, {"AUSDT": {}}, start=END, end=END, at=NOW + HOUR)
-    got = rows(path, "FROM probes ORDER BY date")
+    got = rows(path, "SELECT * EXCLUDE (dataset) FROM probes ORDER BY period")
     assert got[:2] == [(START, NOW, 2, 2, "run"), (D(2024, 1, 2), NOW, 2, 1, "run")]
     assert got[-1] == (END, NOW + HOUR, 2, 0, "run")
     assert len(got) == 10
@@ -445,7 +435,7 @@ def hold(path, seconds):
 def test_a_reader_that_meets_a_writer_waits_for_it(path):
     write(path, {"AUSDT": flat(START, END)})
     with hold(path, 1) as process, reader(path, wait_seconds=PATIENCE) as con:
-        assert con.execute("SELECT count(*) FROM availability").fetchall() == [(10,)]
+        assert con.execute("SELECT count(*) FROM daily_availability").fetchall() == [(10,)]
         assert process.wait() == 0
 
 
@@ -472,7 +462,7 @@ def test_readers_and_writers_of_one_process_wait_for_each_other_too(path):
     thread = threading.Thread(target=keep)
     thread.start()
     entered.wait(PATIENCE)
-    assert rows(path, "SELECT count(*) FROM availability") == [(10,)]
+    assert rows(path, "SELECT count(*) FROM daily_availability") == [(10,)]
     thread.join()
 
 
@@ -592,11 +582,12 @@ def test_a_database_of_a_newer_version_is_refused_with_the_remedy(path):
 
 def test_a_newer_package_migrates_and_a_reader_says_that_it_must(path, monkeypatch):
     write(path, {"AUSDT": flat(START, END)})
-    # A step that alters a table must also tell `schema.require_ours` the earlier text.
-    step = ("CREATE TABLE notes (note VARCHAR)", "INSERT INTO notes SELECT 'old' FROM probes")
+    # A version that alters a table must also tell `schema.require_ours` the earlier text.
+    steps = ["CREATE TABLE notes (note VARCHAR)", "INSERT INTO notes SELECT 'old' FROM probes"]
     now, following = schema.SCHEMA_VERSION, schema.SCHEMA_VERSION + 1
     monkeypatch.setattr(schema, "SCHEMA_VERSION", following)
-    monkeypatch.setattr(schema, "MIGRATIONS", {following: step})
+    monkeypatch.setattr(_migrations, "steps", lambda version, _: steps if version == now else [])
+    monkeypatch.setitem(_migrations.DDL, now, schema.DDL)
     with pytest.raises(StoreError, match=rf"has schema version {now}, .* migrates it"):
         rows(path, "FROM probes")
     with writer(path):
@@ -608,9 +599,10 @@ def test_a_migration_that_fails_changes_nothing(path, monkeypatch):
     write(path, {"AUSDT": flat(START, END)})
     before = everything(path)
     with monkeypatch.context() as patch:
-        following = schema.SCHEMA_VERSION + 1
-        patch.setattr(schema, "SCHEMA_VERSION", following)
-        patch.setattr(schema, "MIGRATIONS", {following: ("DELETE FROM probes", "no SQL")})
+        now = schema.SCHEMA_VERSION
+        patch.setattr(schema, "SCHEMA_VERSION", now + 1)
+        patch.setattr(_migrations, "steps", lambda *_: ["DELETE FROM probes", "no SQL"])
+        patch.setitem(_migrations.DDL, now, schema.DDL)
         with pytest.raises(duckdb.ParserException), writer(path):
             pass
     assert everything(path) == before
@@ -633,11 +625,11 @@ def test_a_path_that_cannot_be_opened_is_one_clear_line(tmp_path):
 def test_the_settling_time_is_kept_in_the_file(path):
     at = dt.datetime(2024, 1, 11, 2, tzinfo=dt.UTC)
     write(path, {"AUSDT": {}}, at=at)
-    assert rows(path, "SELECT count(*) FROM availability WHERE status = 'pending'") == [(3,)]
+    assert rows(path, "SELECT count(*) FROM daily_availability WHERE status = 'pending'") == [(3,)]
     write(path, {"AUSDT": {}}, at=at, settle_days=9)
-    assert rows(path, "SELECT count(*) FROM availability WHERE status = 'pending'") == [(9,)]
+    assert rows(path, "SELECT count(*) FROM daily_availability WHERE status = 'pending'") == [(9,)]
     write(path, {"AUSDT": {}}, at=at)  # says nothing of it
-    assert rows(path, "SELECT count(*) FROM availability WHERE status = 'pending'") == [(9,)]
+    assert rows(path, "SELECT count(*) FROM daily_availability WHERE status = 'pending'") == [(9,)]
 
 
 def test_a_writer_that_fails_before_it_writes_leaves_no_file_where_there_was_none(path):
@@ -647,7 +639,7 @@ def test_a_writer_that_fails_before_it_writes_leaves_no_file_where_there_was_non
     write(path, {"AUSDT": flat(START, END)})
     with pytest.raises(ZeroDivisionError), writer(path):
         raise ZeroDivisionError
-    assert rows(path, "SELECT count(*) FROM availability") == [(10,)]
+    assert rows(path, "SELECT count(*) FROM daily_availability") == [(10,)]
 
 
 def test_a_new_file_that_somebody_else_has_open_by_then_stays(path):
@@ -674,7 +666,7 @@ with writer(sys.argv[1]) as con:
 with reader(sys.argv[1]) as con:
     print(con.execute("SELECT epoch(max(last_modified)), epoch(max(probe_timestamp)), "
         "min(date)::VARCHAR, max(date)::VARCHAR, min(date) FILTER (status = 'pending')::VARCHAR, "
-        "max(last_modified)::VARCHAR, count(*) FROM availability").fetchall())
+        "max(last_modified)::VARCHAR, count(*) FROM daily_availability").fetchall())
 """
 
 
@@ -721,7 +713,7 @@ def test_any_probes_end_at_the_last_of_each_cell_and_revisions_lead_there(looks)
     truth, replay, looked, known = {}, {}, set(), set()
     with duckdb.connect(":memory:", config={"threads": 1}) as con:
         con.execute("SET TimeZone = 'UTC'")
-        schema.ensure_schema(con, derived.refresh)
+        schema.ensure_schema(con, derived.refresh_all)
         for n, ((start, end), files) in enumerate(looks):
             listing = make_listing(start, end, files, recorded=store.recorded(con))
             store.write_probe(
@@ -742,13 +734,12 @@ def test_any_probes_end_at_the_last_of_each_cell_and_revisions_lead_there(looks)
             ).fetchall() == [(len(looked), len(looked) * len(known))]
             assert con.execute(
                 """SELECT count(*) FROM probes p JOIN (SELECT date, count(*) AS symbols,
-                    count(*) FILTER (available) AS available, min(probe_timestamp) AS oldest
-                    FROM daily_availability GROUP BY date) d ON d.date = p.date
-                    AND d.symbols = p.symbols AND d.available = p.available
+                    min(probe_timestamp) AS oldest FROM daily_availability GROUP BY date) d
+                    ON d.date = p.period AND d.symbols >= p.symbols
                     AND d.oldest >= p.probed_at"""
             ).fetchall() == [(len(looked),)]
         for d, s, change, old, new in con.execute(
-            "SELECT date, symbol, change, (old_size, old_last_modified), "
+            "SELECT period, symbol, change, (old_size, old_last_modified), "
             "(new_size, new_last_modified) FROM revisions ORDER BY observed_at"
         ).fetchall():
             before = (None, None) if change == "appeared" else replay.pop((d, s))
@@ -759,7 +750,8 @@ def test_any_probes_end_at_the_last_of_each_cell_and_revisions_lead_there(looks)
                 assert (d, s) not in replay
                 replay[d, s] = new
         stored = con.execute(
-            "SELECT date, symbol, file_size_bytes, last_modified FROM availability WHERE available"
+            "SELECT date, symbol, file_size_bytes, last_modified FROM daily_availability "
+            "WHERE available"
         ).fetchall()
     assert {(d, s): (size, time) for d, s, size, time in stored} == truth == replay
 

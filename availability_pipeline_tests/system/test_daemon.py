@@ -78,5 +78,5 @@ def test_two_backfills_launched_at_once_both_finish_one_write_after_the_other(tm
     for before, after in itertools.pairwise(probes):
         assert before[1] <= after[0] + 0.5, (before, after)  # stats are rounded
     with reader(tmp_path / "record.duckdb") as con:
-        rows = con.execute("SELECT count(*) FILTER (available), count(*) FROM availability")
+        rows = con.execute("SELECT count(*) FILTER (available), count(*) FROM daily_availability")
         assert rows.fetchall() == [(41, 41)]

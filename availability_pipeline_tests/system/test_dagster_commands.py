@@ -72,7 +72,7 @@ def test_asset_materialize_writes_the_record_and_leaves_no_history_in_the_checko
             "--partition", "2024-01-02", AVAILABILITY_S3_ENDPOINT=archive.endpoint,
         )  # fmt: skip
     with reader(checkout / "record.duckdb") as con:
-        rows = con.execute("SELECT date, symbol FROM availability WHERE available").fetchall()
+        rows = con.execute("SELECT date, symbol FROM daily_availability WHERE available").fetchall()
     assert rows == [(D(2024, 1, 2), "BTCUSDT")]
     assert not (checkout / "history").exists()
     assert not list(checkout.glob(".tmp_dagster_home_*"))
