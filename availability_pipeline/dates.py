@@ -71,6 +71,31 @@ def _date_of_numpy(value: object, name: str) -> dt.date:
     raise ValueError(f"{name} is {value}, which is not a date")
 
 
+AsOf = dt.datetime | dt.date | str
+"""A moment: an aware `datetime`, ISO text with its time zone, or a date: its 00:00 UTC."""
+
+
+def as_moment(value: object, name: str = "as_of") -> dt.datetime:
+    """A moment from what people have at hand; see `AsOf`.
+
+    Raises:
+        ValueError: the text is neither a date nor a time with its zone, or a `datetime` is naive.
+        TypeError: it is none of these.
+    """
+    if isinstance(value, str) and len(value) > len("YYYY-MM-DD"):
+        try:
+            value = dt.datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError(
+                f"{name} {value!r} is not a moment; write it as 2024-03-01T12:00Z, or as a date"
+            ) from None
+    if isinstance(value, dt.datetime):
+        if value != value or not value.tzinfo:
+            raise ValueError(f"{name} {value} has no time zone; add Z for UTC, or give a date")
+        return value.astimezone(dt.UTC)
+    return dt.datetime.combine(as_date(value, name), dt.time(), dt.UTC)
+
+
 def as_range(start: object, end: object) -> tuple[dt.date, dt.date]:
     """Two dates in order.
 

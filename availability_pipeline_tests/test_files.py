@@ -175,7 +175,7 @@ def test_an_export_writes_and_removes_nothing_behind_a_link(record, tmp_path):
     [month] = precious.iterdir()
     before = {p.name: p.read_bytes() for p in month.iterdir()}
     with writer(record) as con:
-        con.execute("UPDATE daily_availability SET file_size_bytes = 7")
+        con.execute("UPDATE files SET file_size_bytes = 7")
     with pytest.raises(StoreError, match="symbolic link"):
         export(record, Folder(out), Form("csv", by_month=True), now=NOW)
     export(record, Folder(out), Form("csv"), now=NOW)  # which supersedes those files

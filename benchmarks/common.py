@@ -93,3 +93,11 @@ def show(title: str, rows: list[Row], *, quick: bool, notes: list[str] | None = 
         console.print(note, style="dim", highlight=False)
     if quick:
         console.print("--quick: a small archive; the targets are for the full one", style="dim")
+
+
+TORN = """SELECT period FROM (FROM probes FULL JOIN daily_summary USING (dataset, period)) p
+    FULL JOIN (SELECT dataset, period, count(*) AS n, count(DISTINCT symbol) AS symbols,
+        max(recorded_at) AS recorded_at FROM files GROUP BY ALL) f USING (dataset, period)
+    WHERE p.probed_at IS NULL OR p.available IS DISTINCT FROM coalesce(f.n, 0)
+        OR f.symbols <> f.n"""
+"""SQL of the periods whose files, probe and counts are not those of whole probes: must be none."""

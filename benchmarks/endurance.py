@@ -36,7 +36,7 @@ from availability_pipeline.archive.listing import NOTHING_RECORDED, Listing, Pro
 from availability_pipeline.record import write
 from availability_pipeline.record.connection import reader, writer
 from benchmarks import synthetic
-from benchmarks.common import Row, parser, show
+from benchmarks.common import TORN, Row, parser, show
 
 LOOKBACK = dt.timedelta(19)
 DAY = dt.timedelta(1)
@@ -185,7 +185,7 @@ def live(
     def note(day: dt.date) -> None:
         with reader(path) as con:
             [(rows, revisions)] = con.execute(
-                "SELECT (SELECT count(*) FROM daily_availability), (SELECT count(*) FROM revisions)"
+                "SELECT (SELECT count(*) FROM files), (SELECT count(*) FROM revisions)"
             ).fetchall()
         medians = {kind: statistics.median(times) for kind, times in spent.items()}
         points.append(
@@ -225,16 +225,7 @@ def live(
 def torn(path: Path) -> int:
     """Dates whose rows are not one probe of every symbol, or later ones of some: must be none."""
     with reader(path) as con:
-        [(found,)] = con.execute(
-            """SELECT count(*) FROM (
-                SELECT date FROM daily_availability d FULL JOIN probes p USING (date)
-                GROUP BY date, p.symbols, p.available, p.probed_at
-                HAVING count(d.symbol) IS DISTINCT FROM p.symbols
-                    OR count(DISTINCT d.symbol) <> count(d.symbol)
-                    OR count(*) FILTER (d.available) IS DISTINCT FROM p.available
-                    OR min(d.probe_timestamp) <> p.probed_at)"""
-        ).fetchall()
-    return int(found)
+        return len(con.execute(TORN).fetchall())
 
 
 def fresh(

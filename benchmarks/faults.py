@@ -39,8 +39,9 @@ from availability_pipeline.errors import FullDiskError, StoreBusyError, StoreErr
 from availability_pipeline.record import derived
 from availability_pipeline.record import write as store
 from availability_pipeline.record.connection import reader, writer
+from availability_pipeline.record.status import scope
 from benchmarks import archive_server, synthetic
-from benchmarks.common import Row, parser, show
+from benchmarks.common import TORN, Row, parser, show
 
 ROOT = Path(__file__).parents[1]
 START = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
@@ -136,19 +137,19 @@ def inspect(path: Path) -> int:
         ).fetchnumpy()["file_size_bytes"]
         assert np.array_equal(got, sizes_after(last)), "rows are not those of one look"
         torn = con.execute(
-            """SELECT date FROM daily_availability d FULL JOIN probes p USING (date)
-            GROUP BY date, p.symbols, p.available, p.probed_at
-            HAVING count(*) IS DISTINCT FROM p.symbols OR count(DISTINCT d.symbol) <> p.symbols
-                OR count(*) FILTER (d.available) <> p.available
-                OR min(probe_timestamp) <> p.probed_at OR max(probe_timestamp) <> p.probed_at"""
+            f"""{TORN} UNION ALL SELECT p.period FROM probes p JOIN (
+                SELECT period, count(*) AS n, max(recorded_at) AS recorded_at FROM files
+                GROUP BY period) f USING (period)
+            WHERE p.files <> f.n OR f.recorded_at > p.probed_at"""
         ).fetchall()
         assert not torn, f"torn: {torn[:3]}"
-        looks = con.execute("SELECT DISTINCT date = $1, run_id FROM probes", [LAST]).fetchall()
+        looks = con.execute("SELECT DISTINCT period = $1, run_id FROM probes", [LAST]).fetchall()
         assert sorted(looks) == [(False, str(last - last % 2)), (True, str(last))], looks
         revisions = con.execute("SELECT run_id, count(*) FROM revisions GROUP BY 1").fetchall()
         assert dict(revisions) == revisions_after(last), f"revisions are {revisions}"
-        listings = f"SELECT * EXCLUDE (ended_before) FROM ({derived.LISTINGS_SQL})"
-        for table, sql in (("symbol_listings", listings), ("daily_summary", derived.SUMMARY_SQL)):
+        t = scope(con)
+        listings = f"SELECT * EXCLUDE (ended_before) FROM ({derived.listings_sql(t)})"
+        for table, sql in ((t.listings, listings), (t.summary, derived.summary_sql(t))):
             stale = con.execute(
                 f"((FROM {table}) EXCEPT ({sql})) UNION ALL (({sql}) EXCEPT (FROM {table}))"
             ).fetchall()
@@ -279,7 +280,7 @@ def _without_rights(path: Path, pipe: Connection) -> None:
     for opened in (reader, writer):
         try:
             with opened(path, 1) as con:
-                con.execute("SELECT count(*) FROM daily_availability").fetchall()
+                con.execute("SELECT count(*) FROM files").fetchall()
             said.append("fine")
         except StoreError as error:
             said.append(f"{type(error).__name__}: {error}")
@@ -399,24 +400,13 @@ def kill_through_dagster(folder: Path, kills: int, seed: int = 2) -> Found:
 
 def _torn(path: Path, begin: dt.date, until: dt.date) -> list[str]:
     with reader(path, 60) as con:
-        torn = con.execute(
-            """SELECT date FROM probes p LEFT JOIN daily_availability d USING (date)
-            GROUP BY date, p.symbols, p.available, p.probed_at
-            HAVING count(d.symbol) <> p.symbols OR count(DISTINCT d.symbol) <> p.symbols
-                OR count(*) FILTER (d.available) <> p.available
-                OR min(probe_timestamp) <> p.probed_at OR max(probe_timestamp) <> p.probed_at"""
-        ).fetchall()
+        torn = con.execute(TORN).fetchall()
         # A backfill is there for all its dates or for none.
         runs = con.execute(
-            "SELECT count(DISTINCT run_id) FROM probes WHERE date BETWEEN ? AND ?",
+            "SELECT count(DISTINCT run_id) FROM probes WHERE period BETWEEN ? AND ?",
             [begin, until - dt.timedelta(1)],
         ).fetchall()
-        orphans = con.execute(
-            "SELECT count(*) FROM daily_availability WHERE date NOT IN (SELECT date FROM probes)"
-        ).fetchall()
-    return [f"torn {torn[:2]}, {runs}, {orphans}"] * (
-        bool(torn) or runs[0][0] > 1 or orphans[0][0] > 0
-    )
+    return [f"torn {torn[:2]}, {runs}"] * (bool(torn) or runs[0][0] > 1)
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ from typing import Any
 from availability_pipeline.errors import StoreError
 from availability_pipeline.record.connection import reader
 from benchmarks import archive_server, synthetic
-from benchmarks.common import Row, parser, show
+from benchmarks.common import TORN, Row, parser, show
 
 ROOT = Path(__file__).parents[1]
 DAYS = 40
@@ -39,10 +39,6 @@ LAUNCH = """mutation($tags: [ExecutionTag!]) { launchRun(executionParams: {
       repositoryName: "__repository__", jobName: "daily_update"},
     runConfigData: {}, executionMetadata: {tags: $tags}})
   { __typename ... on PythonError { message } } }"""
-TORN = """SELECT date FROM daily_availability JOIN probes p USING (date)
-    GROUP BY date, p.symbols, p.probed_at
-    HAVING count(*) <> p.symbols OR min(probe_timestamp) <> p.probed_at
-        OR max(probe_timestamp) <> p.probed_at"""
 
 
 def _reader(path: Path, day: dt.date) -> None:

@@ -359,7 +359,7 @@ class Simulation:
     def _fingerprint(self) -> tuple[Any, ...]:
         """All rows, looks and revisions in a few numbers."""
         [found] = self.con.execute(
-            """SELECT (SELECT (count(*), bit_xor(hash(d))) FROM daily_availability d),
+            """SELECT (SELECT (count(*), bit_xor(hash(f))) FROM files f),
                 (SELECT (count(*), bit_xor(hash(p))) FROM probes p),
                 (SELECT (count(*), bit_xor(hash(r))) FROM revisions r)"""
         ).fetchall()
@@ -370,8 +370,7 @@ class Simulation:
         done.record = {
             (date, symbol): File(size, time)
             for date, symbol, size, time in self.con.execute(
-                """SELECT date, symbol, file_size_bytes, last_modified
-                FROM daily_availability WHERE available"""
+                "SELECT period, symbol, file_size_bytes, last_modified FROM files"
             ).fetchall()
         }
         done.archive = {
@@ -380,7 +379,7 @@ class Simulation:
             for date, file in files.items()
         }
         done.revisions = self.con.execute(
-            "SELECT date, symbol, change, old_size, new_size FROM revisions"
+            "SELECT period, symbol, change, old_size, new_size FROM revisions"
         ).fetchall()
         done.expected = self.model.revisions
         done.renames = queries.renames(self.con).dicts()

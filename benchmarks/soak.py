@@ -268,6 +268,8 @@ class Soak:
     def _clock_step(self) -> None:
         step, seconds = self._rng.choice(STEPS), self._lasts(20, 90)
         self._do("step of the clock", f"by {step} s for {seconds:.0f} s")
+        # Two clocks that are wrong alike would be believed: nobody could tell.
+        self._set_archive_clock()
         self._set_clock(step)
         self._in(seconds, "the clock is right", lambda: self._set_clock(0))
 
@@ -279,6 +281,7 @@ class Soak:
     def _archive_clock_step(self) -> None:
         step, seconds = self._rng.choice(STEPS), self._lasts(20, 90)
         self._do("step of the archive's clock", f"by {step} s for {seconds:.0f} s")
+        self._set_clock(0)
         self.archive.seconds_ahead = step
         self._in(seconds, "the archive's clock is right", lambda: self._set_archive_clock())
 
@@ -511,7 +514,7 @@ def record_wrong(path: Path, archive: soak_archive.Archive) -> list[str]:
         rows = con.execute(
             "SELECT date, symbol, status, file_size_bytes, last_modified FROM daily_availability"
         ).fetchall()
-        probed = dict(con.execute("SELECT date, probed_at FROM probes").fetchall())
+        probed = dict(con.execute("SELECT period, probed_at FROM probes").fetchall())
     files = archive.files()
     symbols = {symbol for _, symbol, *_ in rows}
     wrong += [f"{s} is not recorded" for s in sorted({s for _, s in files} - symbols)]

@@ -183,16 +183,6 @@ class Dataset:
         """Download address, percent-encoded (several symbols are not ASCII)."""
         return DOWNLOAD_HOST + quote(self.key(symbol, period), safe="/")
 
-    def url_sql(self, symbol: str, period: str) -> str:
-        """The download address as SQL, of two columns."""
-        interval = f"/{self.interval}/" if self.interval else "/"
-        # Records hold this text in their view, and a view that differs is refused as foreign.
-        text = f"strftime({period}, '%Y-%m')" if self.monthly else period
-        return (
-            f"'{DOWNLOAD_HOST}{self.prefix}' || url_encode({symbol}) || '{interval}' || "
-            f"url_encode({symbol}) || '-{self.interval or self.data_type}-' || {text} || '.zip'"
-        )
-
     def parse_key(self, key: str) -> ArchiveFile | None:
         """Take a data file's key apart; None for anything else, CHECKSUM siblings included."""
         if not key.startswith(self.prefix):

@@ -1,18 +1,19 @@
 """Options and arguments that several commands take: dates, paths, filters, forms, the record."""
 
+import contextlib
 import datetime as dt
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, get_args
 
 import click
 
 from availability_pipeline import settings
-from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.archive.datasets import FIRST_DATE, ContractType, Dataset
 from availability_pipeline.cli._output import GIVEN_DB
-from availability_pipeline.dates import as_date, today_utc
+from availability_pipeline.dates import as_date, as_moment, today_utc
 from availability_pipeline.masking import is_address, mask, printable
 
 
@@ -144,7 +145,60 @@ def _set_form(context: click.Context, option: click.Parameter, given: bool) -> N
         context.params["form"] = option.name
 
 
-class Filters(TypedDict):
+class DatasetName(click.ParamType[str]):
+    """A dataset by its name, as `um/daily/klines/1m`; else wrong usage."""
+
+    name = "dataset"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Read it; exit 2 with the nearest names when it is none."""
+        try:
+            return str(Dataset.parse(value))
+        except ValueError as error:
+            self.fail(printable(str(error)), param, ctx)
+
+
+class Moment(click.ParamType[dt.datetime]):
+    """A moment: a date (its 00:00 UTC), as `read_date` reads it, or a time with its zone."""
+
+    name = "moment"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> dt.datetime:
+        """Read it; exit 2 with the remedy when it is none."""
+        with contextlib.suppress(ValueError):
+            return as_moment(read_date(value, today_utc()))
+        try:
+            return as_moment(value, "the moment")
+        except ValueError as error:
+            self.fail(printable(str(error)), param, ctx)
+
+
+class Which(TypedDict):
+    """What `which_options` gives a command."""
+
+    dataset: str | None
+    as_of: dt.datetime | None
+
+
+def which_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options `--dataset` and `--as-of`: which record of which dataset answers."""
+    command = click.option(
+        "--as-of",
+        type=Moment(),
+        metavar="MOMENT",
+        help="As the record would have answered then: a date (00:00 UTC), or 2024-01-15T12:00Z.",
+    )(command)
+    return click.option(
+        "--dataset",
+        type=DatasetName(),
+        metavar="NAME",
+        help="A recorded dataset, as um/daily/klines/1m; the first one when left out.",
+    )(command)
+
+
+class Filters(Which):
     """What `filter_options` gives a command."""
 
     quote_asset: list[str] | None
@@ -152,11 +206,12 @@ class Filters(TypedDict):
 
 
 def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options `--quote` and `--contract-type`, as `quote_asset` and `contract_type`."""
+    """Options `--quote` and `--contract-type`, and those of `which_options`."""
+    command = which_options(command)
     command = click.option(
         "--contract-type",
         multiple=True,
-        type=click.Choice(["perpetual", "delivery", "settled"], case_sensitive=False),
+        type=click.Choice(get_args(ContractType), case_sensitive=False),
         callback=lambda _context, _option, value: list(value) or None,
         help="Only these contracts; may be given more than once.",
     )(command)
@@ -168,3 +223,8 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
         callback=lambda _context, _option, value: list(value) or None,
         help="Only symbols quoted in this asset, as USDT; may be given more than once.",
     )(command)
+
+
+def which(filters: Filters) -> Which:
+    """Of a command's filters those that choose the record."""
+    return Which(dataset=filters["dataset"], as_of=filters["as_of"])

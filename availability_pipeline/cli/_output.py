@@ -140,8 +140,8 @@ def print_notes(notes: Iterable[str]) -> None:
 
 
 SPARE = (
-    "url", "run_id", "base_asset", "quote_asset", "old_last_modified", "new_last_modified",
-    "last_date", "observed_at", "note",
+    "url", "run_id", "old_etag", "new_etag", "base_asset", "quote_asset", "old_last_modified",
+    "new_last_modified", "last_date", "observed_at", "note",
 )  # fmt: skip
 """The columns that a terminal which is too narrow does without, in this order."""
 

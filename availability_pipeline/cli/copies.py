@@ -209,6 +209,6 @@ def export(
 
 def _summary(manifest: backups.Manifest) -> str:
     return (
-        f"{manifest.rows:,} rows, {manifest.first_date or 'no date'} to "
+        f"{manifest.rows:,} {manifest.counted}, {manifest.first_date or 'no date'} to "
         f"{manifest.last_date or 'no date'}, made {manifest.created_at:%Y-%m-%d %H:%M:%S} UTC"
     )

@@ -13,10 +13,13 @@ from availability_pipeline.cli._options import (
     Date,
     Filters,
     LocalPath,
+    Which,
     filter_options,
     form_options,
     in_order,
     text_argument,
+    which,
+    which_options,
 )
 from availability_pipeline.cli._output import (
     count,
@@ -59,11 +62,15 @@ def snapshot(
     """
     with record() as con:
         found = queries.snapshot(con, date, status=status, **filters)
-        by_status = queries.counts(con, date)
+        by_status = queries.counts(con, date, **which(filters))
     of_all = ", ".join(f"{n} {name}" for name, n in by_status.items())
     if form and not found.rows and status == "available" and by_status["pending"]:
         print_notes([f"{date}: {of_all}; pending means probed too early to say"])
-    shown = f"{count(len(found.rows), 'symbol')} shown; " if any(filters.values()) else ""
+    shown = (
+        f"{count(len(found.rows), 'symbol')} shown; "
+        if filters["quote_asset"] or filters["contract_type"]
+        else ""
+    )
     print_rows(found, form or "table", f"{date}: {shown}{of_all}")
 
 
@@ -76,9 +83,15 @@ def snapshot(
     type=click.Choice(["available", "pending", "absent", "unknown"]),
     help="Only the dates with this status.",
 )
+@which_options
 @form_options
 def timeline(
-    symbol: str, start: dt.date | None, end: dt.date | None, status: str | None, form: str | None
+    symbol: str,
+    start: dt.date | None,
+    end: dt.date | None,
+    status: str | None,
+    form: str | None,
+    **chosen: Unpack[Which],
 ) -> None:
     """One symbol's dates with their status.
 
@@ -89,7 +102,7 @@ def timeline(
     in_order(start, end, "--start --end")
     symbol = text_argument(symbol)
     with record() as con:
-        found = queries.timeline(con, symbol, start, end, status=status)
+        found = queries.timeline(con, symbol, start, end, status=status, **chosen)
     name = symbol.upper() if found.notes else symbol
     print_rows(found, form or "table", f"{name}: {count(len(found.rows), 'date')}")
 
@@ -237,7 +250,7 @@ def new_listings(date: dt.date, form: str | None, **filters: Unpack[Filters]) ->
     """
     with record() as con:
         found = queries.new_listings(con, date, **filters)
-        pending = queries.counts(con, date)["pending"]
+        pending = queries.counts(con, date, **which(filters))["pending"]
     if pending:
         print_notes([f"{date} is pending for {pending} symbols: the list may still grow"])
     print_symbols(found, form or "table", f"{date}: {count(len(found), 'new listing')}")
@@ -257,7 +270,7 @@ def delistings(date: dt.date, form: str | None, **filters: Unpack[Filters]) -> N
     """
     with record() as con:
         found = queries.delistings(con, date, **filters)
-        confirmed = queries.delistings_confirmed(con, date)
+        confirmed = queries.delistings_confirmed(con, date, **which(filters))
     if not confirmed:
         print_notes([f"{date} has too few confirmed dates after it: the list may still grow"])
     print_symbols(found, form or "table", f"{date}: {count(len(found), 'delisting')}")

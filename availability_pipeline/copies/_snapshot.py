@@ -90,11 +90,12 @@ def _contents(con: duckdb.DuckDBPyConnection, path: Path) -> Contents:
         tables[name] = rows
     version = int(get_meta(con, "schema_version") or 0)
     files, key, column = ("files", "(dataset, period, symbol)", "period")
-    if version < SPARSE:
-        files, key, column = ("daily_availability", "(date, symbol)", "date")
+    where = "status = 'available'"
+    if version < SPARSE:  # absences had rows, too
+        files, key, column, where = "daily_availability", "(date, symbol)", "date", "true"
     [(pairs, view)] = con.execute(
-        f"""SELECT (SELECT count(DISTINCT {key}) FROM {files}), (SELECT count(*) FROM availability
-            {"WHERE status = 'available'" if version >= SPARSE else ""})"""
+        f"""SELECT (SELECT count(DISTINCT {key}) FROM {files}),
+            (SELECT count(status) FROM availability WHERE {where})"""
     ).fetchall()
     if not tables[files] == pairs == view:
         raise DamagedDatabaseError(

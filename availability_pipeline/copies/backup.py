@@ -88,6 +88,11 @@ class Manifest(BaseModel):
     number: int = 0
 
     @property
+    def counted(self) -> str:
+        """What `rows` counts: files, or rows of a version of the tables that had absent ones."""
+        return "files" if "files" in self.tables else "rows"
+
+    @property
     def rows(self) -> int:
         """Files that are recorded; before version 4 of the tables, rows of `daily_availability`."""
         return self.tables.get("files", self.tables.get("daily_availability", 0))

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from availability_pipeline import PROGRAM
-from availability_pipeline.archive.datasets import FIRST_DATE
-from availability_pipeline.dates import today_utc
+from availability_pipeline.archive.datasets import FIRST_DATE, Dataset
+from availability_pipeline.dates import AsOf, as_moment, today_utc
 from availability_pipeline.queries.arguments import texts
-from availability_pipeline.record.status import Scope
+from availability_pipeline.record import derived
+from availability_pipeline.record.status import Scope, recorded_datasets, scope
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +28,9 @@ Connection = duckdb.DuckDBPyConnection
 
 Texts = str | Sequence[str] | AbstractSet[str] | None
 """A filter: one text, several, or None for all."""
+
+DatasetLike = str | Dataset
+"""A dataset or its name, as `um/daily/klines/1m`."""
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
@@ -112,6 +116,26 @@ def instant(microseconds: int | None) -> dt.datetime | None:
     return None if microseconds is None else _EPOCH + dt.timedelta(microseconds=microseconds)
 
 
+def tables(con: Connection, dataset: DatasetLike | None = None, as_of: AsOf | None = None) -> Scope:
+    """The tables that answer: of a dataset, as they are or as they were.
+
+    Args:
+        con: an open record.
+        dataset: its name; the first that was recorded when left out.
+        as_of: what the record knew at that moment; see `AsOf`.
+
+    Raises:
+        QueryError: the dataset is not recorded.
+    """
+    wanted = Dataset.parse(dataset) if isinstance(dataset, str) else dataset
+    if wanted is not None and wanted not in (recorded := recorded_datasets(con)):
+        names = ", ".join(map(str, recorded)) or "none"
+        raise QueryError(f"{wanted} is not recorded; recorded are {names}")
+    if as_of is None:
+        return scope(con, wanted)
+    return derived.scope_at(con, wanted, as_moment(as_of))
+
+
 def find_symbol(con: Connection, t: Scope, symbol: str) -> tuple[str, tuple[str, ...]]:
     """The recorded symbol meant by `symbol`, and notes on how it was read.
 
@@ -184,6 +208,8 @@ class Chosen:
 
 def require_any(con: Connection, t: Scope) -> None:
     """Raise NotProbedError when no date at all was probed."""
+    if t.as_of and not ask(con, f"SELECT 1 FROM {t.probes} LIMIT 1").rows:
+        raise NotProbedError(f"no date of {t.dataset} had been probed by {t.as_of:%Y-%m-%d %H:%M}")
     if not ask(con, f"SELECT 1 FROM {t.probes} LIMIT 1").rows:
         raise NotProbedError(
             "no date was probed yet, so nothing is known; "
@@ -194,23 +220,21 @@ def require_any(con: Connection, t: Scope) -> None:
 def require_probed(con: Connection, t: Scope, date: dt.date) -> None:
     """Raise NotProbedError when the date was never probed."""
     if not ask(con, f"SELECT 1 FROM {t.probes} WHERE date = ?", [date]).rows:
-        raise NotProbedError(
-            f"{date} was not probed: whether files exist is unknown; {remedy([date])}"
-        )
+        text = f"{date} was not probed: whether files exist is unknown"
+        raise NotProbedError(with_remedy(t, text, [date]))
 
 
 def require_range_probed(con: Connection, t: Scope, start: dt.date, end: dt.date) -> None:
     """Raise NotProbedError when a date of the range was never probed."""
     if gaps := unknown_dates(con, t, start, end):
-        raise NotProbedError(f"{say_unknown(gaps, start, end)}; {remedy(gaps)}")
+        raise NotProbedError(with_remedy(t, say_unknown(gaps, start, end), gaps))
 
 
 def unknown_dates(con: Connection, t: Scope, start: dt.date, end: dt.date) -> list[dt.date]:
     """Dates from `start` to `end` that were never probed, in order."""
     rows = ask(con, f"SELECT date FROM {t.probes} WHERE date BETWEEN ? AND ?", [start, end])
     known = set(rows.column("date"))
-    days = (start + dt.timedelta(n) for n in range((end - start).days + 1))
-    return [day for day in days if day not in known]
+    return [period for period in t.dataset.periods(start, end) if period not in known]
 
 
 def say_unknown(gaps: Sequence[dt.date], start: dt.date, end: dt.date) -> str:
@@ -219,6 +243,11 @@ def say_unknown(gaps: Sequence[dt.date], start: dt.date, end: dt.date) -> str:
     dates = (end - start).days + 1
     were = "was" if len(gaps) == 1 else "were"
     return f"{len(gaps)} of {dates} dates from {start} to {end} {were} not probed ({named})"
+
+
+def with_remedy(t: Scope, text: str, gaps: Sequence[dt.date]) -> str:
+    """A text on dates that were not probed, with what to do; about the past there is nothing."""
+    return text if t.as_of else f"{text}; {remedy(gaps)}"
 
 
 def remedy(gaps: Sequence[dt.date], today: dt.date | None = None) -> str:

@@ -15,8 +15,8 @@ from typing import ParamSpec, TypeVar, get_args
 
 import duckdb
 
-from availability_pipeline.archive.datasets import FIRST_DATE, ContractType
-from availability_pipeline.dates import as_date, as_range, said
+from availability_pipeline.archive.datasets import FIRST_DATE, ContractType, Dataset
+from availability_pipeline.dates import as_date, as_moment, as_range, said
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -127,6 +127,17 @@ def _moment(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a datetime with a time zone, not {said(value)}")
 
 
+def _dataset(name: str, value: object) -> None:
+    if not isinstance(value, str | Dataset):
+        raise TypeError(f"{name} must be text, as 'um/daily/klines/1m', not {said(value)}")
+    if isinstance(value, str):
+        Dataset.parse(value)
+
+
+def _as_of(name: str, value: object) -> None:
+    as_moment(value, name)
+
+
 def _connection(name: str, value: object) -> None:
     if not isinstance(value, duckdb.DuckDBPyConnection):
         raise TypeError(
@@ -151,6 +162,8 @@ CHECKS: Mapping[str, Check] = {
     "days": _days,
     "today": _is_today,
     "now": _moment,
+    "dataset": _dataset,
+    "as_of": _as_of,
     "threshold": _number(0, 1),
     **dict.fromkeys(("path", "db"), _path),
     "wait_seconds": _number(0, 86_400),

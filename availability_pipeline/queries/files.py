@@ -4,9 +4,10 @@ import datetime as dt
 from typing import Any, Literal
 
 from availability_pipeline.archive.datasets import FIRST_DATE
-from availability_pipeline.dates import DateLike, as_date, as_range, today_utc
+from availability_pipeline.dates import AsOf, DateLike, as_date, as_range, today_utc
 from availability_pipeline.queries.answers import (
     Connection,
+    DatasetLike,
     Filter,
     NotProbedError,
     Rows,
@@ -14,12 +15,13 @@ from availability_pipeline.queries.answers import (
     ask,
     find_symbol,
     instant,
-    remedy,
     require_any,
     require_probed,
     require_range_probed,
     say_unknown,
+    tables,
     unknown_dates,
+    with_remedy,
 )
 from availability_pipeline.queries.arguments import SNAPSHOT_STATUSES, checked, one_of
 from availability_pipeline.record.status import Scope, scope
@@ -37,6 +39,8 @@ def snapshot(
     status: Status = "available",
     quote_asset: Texts = None,
     contract_type: Texts = None,
+    dataset: DatasetLike | None = None,
+    as_of: AsOf | None = None,
 ) -> Rows:
     """The files of one date, by symbol: symbol, file_size_bytes, last_modified (aware UTC).
 
@@ -46,7 +50,7 @@ def snapshot(
         NotProbedError: the date was never probed.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
-    date, t = as_date(date), scope(con)
+    date, t = as_date(date), tables(con, dataset, as_of)
     chosen = Filter(quote_asset, contract_type).chosen(con, t)
     # The files stand in a table of their own, the others follow from what was probed.
     of = f"{t.files} WHERE $status = 'available'"
@@ -64,13 +68,19 @@ def snapshot(
 
 
 @checked()
-def counts(con: Connection, date: DateLike) -> dict[str, int]:
+def counts(
+    con: Connection,
+    date: DateLike,
+    *,
+    dataset: DatasetLike | None = None,
+    as_of: AsOf | None = None,
+) -> dict[str, int]:
     """Symbols of one date by status: available, pending, absent.
 
     Raises:
         NotProbedError: the date was never probed.
     """
-    date, t = as_date(date), scope(con)
+    date, t = as_date(date), tables(con, dataset, as_of)
     found = ask(
         con,
         f"SELECT status, count(*) FROM {t.cells} WHERE date = ? GROUP BY status",
@@ -89,6 +99,8 @@ def timeline(
     end: DateLike | None = None,
     *,
     status: str | None = None,
+    dataset: DatasetLike | None = None,
+    as_of: AsOf | None = None,
 ) -> Rows:
     """One symbol's dates: date, available, status, file_size_bytes, status_code.
 
@@ -106,7 +118,7 @@ def timeline(
     last = as_date(end) if end is not None else None
     if first and last:
         as_range(first, last)
-    t = scope(con)
+    t = tables(con, dataset, as_of)
     found = _timeline(con, t, symbol, first, last)
     notes: tuple[str, ...] = ()
     if not found.rows:
@@ -114,7 +126,7 @@ def timeline(
         found = _timeline(con, t, symbol, first, last)
     rows = _with_gaps(con, t, sorted(found.rows), first, last)
     if gaps := [row[0] for row in rows if row[2] == "unknown"]:
-        text = f"{say_unknown(gaps, rows[0][0], rows[-1][0])}; {remedy(gaps)}"
+        text = with_remedy(t, say_unknown(gaps, rows[0][0], rows[-1][0]), gaps)
         if status not in {None, "unknown"} and len(gaps) == len(rows):
             raise NotProbedError(text)
         notes = (*notes, text)
@@ -150,18 +162,17 @@ def _with_gaps(
             require_any(con, t)
         if first and first > high:
             text = f"no date from {first} on was probed, the record ends with {high}"
-            raise NotProbedError(f"{text}; {remedy([first, max(first, today_utc() - _DAY)])}")
+            raise NotProbedError(with_remedy(t, text, [first, max(first, today_utc() - _DAY)]))
         if last and last < low:
             text = f"no date up to {last} was probed, the record begins with {low}"
-            raise NotProbedError(f"{text}; {remedy([min(FIRST_DATE, last), last])}")
+            raise NotProbedError(with_remedy(t, text, [min(FIRST_DATE, last), last]))
         first, last = first or low, last or high
     first, last = first or rows[0][0], last or rows[-1][0]
-    length = (last - first).days + 1
-    if len(rows) == length:  # each date has one row at most
+    days = t.dataset.periods(first, last)
+    if len(rows) == len(days):  # each date has one row at most
         return rows
     found = {row[0]: row for row in rows}
     unknown = (None, "unknown", None, None)
-    days = (first + dt.timedelta(n) for n in range(length))
     return [found.get(day) or (day, *unknown) for day in days]
 
 
@@ -173,6 +184,8 @@ def symbols_in_range(
     *,
     quote_asset: Texts = None,
     contract_type: Texts = None,
+    dataset: DatasetLike | None = None,
+    as_of: AsOf | None = None,
 ) -> list[str]:
     """Symbols with at least one file from `start` to `end` (both included), sorted.
 
@@ -181,7 +194,7 @@ def symbols_in_range(
         QueryError: no recorded symbol has that quote asset or contract type.
         ValueError: `end` is before `start`.
     """
-    (first, last), t = as_range(start, end), scope(con)
+    (first, last), t = as_range(start, end), tables(con, dataset, as_of)
     require_range_probed(con, t, first, last)
     chosen = Filter(quote_asset, contract_type).chosen(con, t)
     found = ask(
@@ -194,9 +207,16 @@ def symbols_in_range(
 
 
 @checked()
-def missing_dates(con: Connection, start: DateLike, end: DateLike) -> list[dt.date]:
+def missing_dates(
+    con: Connection,
+    start: DateLike,
+    end: DateLike,
+    *,
+    dataset: DatasetLike | None = None,
+    as_of: AsOf | None = None,
+) -> list[dt.date]:
     """Dates from `start` to `end` (both included) without rows: unknown."""
-    return unknown_dates(con, scope(con), *as_range(start, end))
+    return unknown_dates(con, tables(con, dataset, as_of), *as_range(start, end))
 
 
 @checked()
@@ -206,6 +226,8 @@ def holes(
     *,
     quote_asset: Texts = None,
     contract_type: Texts = None,
+    dataset: DatasetLike | None = None,
+    as_of: AsOf | None = None,
 ) -> Rows:
     """Confirmed absences strictly between a symbol's first and last file: symbol, date, url.
 
@@ -216,7 +238,7 @@ def holes(
         NotProbedError: no date at all was probed.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
-    t = scope(con)
+    t = tables(con, dataset, as_of)
     chosen = Filter(quote_asset, contract_type, symbol).chosen(con, t)
     windows = f"{t.listings} WHERE hole_days > 0{chosen.where()}"
     found = ask(con, f"FROM {t.holes(windows)} ORDER BY symbol, date", chosen.args).rows
@@ -231,10 +253,11 @@ def _gaps_note(con: Connection, t: Scope) -> tuple[str, ...]:
         con,
         f"SELECT min(date), max(date), count(*) FROM {t.probes}",
     ).rows
-    if first is None or (last - first).days + 1 == n:
+    if first is None or len(t.dataset.periods(first, last)) == n:
         return ()
     gaps = unknown_dates(con, t, first, last)
-    return (f"{say_unknown(gaps, first, last)}, so they may hold more holes; {remedy(gaps)}",)
+    text = f"{say_unknown(gaps, first, last)}, so they may hold more holes"
+    return (with_remedy(t, text, gaps),)
 
 
 @checked()

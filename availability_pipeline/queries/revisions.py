@@ -10,10 +10,19 @@ settled again later: that is another event.
 import datetime as dt
 
 from availability_pipeline.archive.datasets import unsettled_sql
-from availability_pipeline.dates import DateLike, as_date
-from availability_pipeline.queries.answers import Connection, Filter, Rows, Texts, ask, require_any
+from availability_pipeline.dates import AsOf, DateLike, as_date
+from availability_pipeline.queries.answers import (
+    Connection,
+    DatasetLike,
+    Filter,
+    Rows,
+    Texts,
+    ask,
+    require_any,
+    tables,
+)
 from availability_pipeline.queries.arguments import checked
-from availability_pipeline.record.status import Scope, scope
+from availability_pipeline.record.status import Scope
 
 NEIGHBOURS = dt.timedelta(8)
 """Two probes of one date lie no further apart: old dates are probed by the Sunday run. What it
@@ -100,6 +109,8 @@ def revisions(
     symbol: str | None = None,
     quote_asset: Texts = None,
     contract_type: Texts = None,
+    dataset: DatasetLike | None = None,
+    as_of: AsOf | None = None,
 ) -> Rows:
     """Every revision of every file, oldest first; all columns of the `revisions` table.
 
@@ -110,7 +121,7 @@ def revisions(
         NotProbedError: no date at all was probed.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
-    t = scope(con)
+    t = tables(con, dataset, as_of)
     chosen = Filter(quote_asset, contract_type, symbol).chosen(con, t)
     found = ask(
         con,
@@ -124,7 +135,12 @@ def revisions(
 
 
 @checked()
-def renames(con: Connection) -> Rows:
+def renames(
+    con: Connection,
+    *,
+    dataset: DatasetLike | None = None,
+    as_of: AsOf | None = None,
+) -> Rows:
     """Each settled rename as one event, oldest first.
 
     Returns:
@@ -132,8 +148,12 @@ def renames(con: Connection) -> Rows:
         observed_at (aware, UTC; when it was first seen). Probes less than `NEIGHBOURS` apart make
         one event: the look-back sees the last 20 dates move, the next reconcile all others.
     """
-    found = f"{_moved(scope(con))} SELECT * EXCLUDE (last_seen_at) FROM events"
-    return ask(con, f"{found} ORDER BY observed_at, symbol")
+    t = tables(con, dataset, as_of)
+    return ask(
+        con,
+        f"""{_moved(t)} SELECT * EXCLUDE (last_seen_at) FROM events
+        ORDER BY observed_at, symbol""",
+    )
 
 
 @checked()
@@ -144,6 +164,8 @@ def changes(
     symbol: str | None = None,
     quote_asset: Texts = None,
     contract_type: Texts = None,
+    dataset: DatasetLike | None = None,
+    as_of: AsOf | None = None,
 ) -> Rows:
     """What changed after a first probe and is news, oldest first; each rename is one row.
 
@@ -162,7 +184,7 @@ def changes(
         NotProbedError: no date at all was probed.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
-    t = scope(con)
+    t = tables(con, dataset, as_of)
     chosen = Filter(quote_asset, contract_type, symbol).chosen(con, t)
     args = {"since": as_date(since) if since is not None else dt.date(1970, 1, 1)} | chosen.args
     notes = chosen.notes

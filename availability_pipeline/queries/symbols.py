@@ -3,9 +3,10 @@
 import datetime as dt
 
 from availability_pipeline.archive.datasets import FIRST_DATE
-from availability_pipeline.dates import DateLike, as_date, as_range, today_utc
+from availability_pipeline.dates import AsOf, DateLike, as_date, as_range, today_utc
 from availability_pipeline.queries.answers import (
     Connection,
+    DatasetLike,
     Filter,
     NotProbedError,
     Rows,
@@ -15,11 +16,13 @@ from availability_pipeline.queries.answers import (
     require_any,
     require_probed,
     say_unknown,
+    tables,
     unknown_dates,
+    with_remedy,
 )
 from availability_pipeline.queries.arguments import checked
 from availability_pipeline.record import derived
-from availability_pipeline.record.status import Scope, scope
+from availability_pipeline.record.status import Scope
 
 _DAY = dt.timedelta(1)
 
@@ -31,6 +34,8 @@ def listings(
     *,
     quote_asset: Texts = None,
     contract_type: Texts = None,
+    dataset: DatasetLike | None = None,
+    as_of: AsOf | None = None,
 ) -> Rows:
     """First and last file, days with a file, holes and state of each symbol, or of one.
 
@@ -42,7 +47,7 @@ def listings(
         NotProbedError: no date at all was probed.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
-    t = scope(con)
+    t = tables(con, dataset, as_of)
     chosen = Filter(quote_asset, contract_type, symbol).chosen(con, t)
     found = ask(
         con,
@@ -61,6 +66,8 @@ def new_listings(
     *,
     quote_asset: Texts = None,
     contract_type: Texts = None,
+    dataset: DatasetLike | None = None,
+    as_of: AsOf | None = None,
 ) -> list[str]:
     """Symbols whose first file is that date's, sorted.
 
@@ -71,7 +78,7 @@ def new_listings(
             not show that the symbol is new.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
-    day, t = as_date(date), scope(con)
+    day, t = as_date(date), tables(con, dataset, as_of)
     of = Filter(quote_asset, contract_type)
     found = _born_or_gone(con, t, "first_available = $date", day, of)
     _require_with_day_before(con, t, day)
@@ -85,6 +92,8 @@ def delistings(
     *,
     quote_asset: Texts = None,
     contract_type: Texts = None,
+    dataset: DatasetLike | None = None,
+    as_of: AsOf | None = None,
 ) -> list[str]:
     """Symbols whose last file is that of the day before, sorted.
 
@@ -95,7 +104,7 @@ def delistings(
         NotProbedError: the date, or the one before, was never probed.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
-    day, t = as_date(date), scope(con)
+    day, t = as_date(date), tables(con, dataset, as_of)
     gone = f"last_available = $date - 1 AND {derived.delisted(t)}"
     found = _born_or_gone(con, t, gone, day, Filter(quote_asset, contract_type))
     _require_with_day_before(con, t, day)
@@ -103,12 +112,18 @@ def delistings(
 
 
 @checked()
-def delistings_confirmed(con: Connection, date: DateLike) -> bool:
+def delistings_confirmed(
+    con: Connection,
+    date: DateLike,
+    *,
+    dataset: DatasetLike | None = None,
+    as_of: AsOf | None = None,
+) -> bool:
     """Whether enough dates from `date` on were published to tell its delistings from a late file.
 
     Settled but unpublished dates do not count, as in `delistings` itself.
     """
-    before = scope(con).ended_before
+    before = tables(con, dataset, as_of).ended_before
     return before is not None and as_date(date) <= before
 
 
@@ -122,6 +137,8 @@ def summary(
     quote_asset: Texts = None,
     contract_type: Texts = None,
     today: dt.date | None = None,
+    dataset: DatasetLike | None = None,
+    as_of: AsOf | None = None,
 ) -> Rows:
     """Counts of each date that was probed: date, available_count, pending_count.
 
@@ -142,7 +159,7 @@ def summary(
         first = max(FIRST_DATE, last - (days - 1) * _DAY)
     if first and last:
         as_range(first, last)
-    t = scope(con)
+    t = tables(con, dataset, as_of)
     chosen = Filter(quote_asset, contract_type).chosen(con, t)
     found = ask(
         con,
@@ -154,14 +171,14 @@ def summary(
         gaps = [first or min(FIRST_DATE, last or FIRST_DATE)]
         gaps.append(last or max(gaps[0], (today or today_utc()) - _DAY))
         raise NotProbedError(
-            f"no date {_said_range(first, last)} was probed: what they hold is unknown; "
-            f"{remedy(gaps, today)}"
+            f"no date {_said_range(first, last)} was probed: what they hold is unknown"
+            f"{'' if t.as_of else f'; {remedy(gaps, today)}'}"
         )
     first, last = first or found.rows[0][0], last or found.rows[-1][0]
-    if (last - first).days + 1 == len(found.rows):
+    if len(t.dataset.periods(first, last)) == len(found.rows):
         return found
     gaps = unknown_dates(con, t, first, last)
-    notes = (f"{say_unknown(gaps, first, last)}; {remedy(gaps)}",) if gaps else ()
+    notes = (with_remedy(t, say_unknown(gaps, first, last), gaps),) if gaps else ()
     return Rows(found.columns, found.rows, notes)
 
 
@@ -200,6 +217,5 @@ def _require_with_day_before(con: Connection, t: Scope, day: dt.date) -> None:
     require_probed(con, t, day)
     before = day - _DAY
     if before >= FIRST_DATE and unknown_dates(con, t, before, before):
-        raise NotProbedError(
-            f"{before} was not probed, so what changed on {day} is unknown; {remedy([before])}"
-        )
+        text = f"{before} was not probed, so what changed on {day} is unknown"
+        raise NotProbedError(with_remedy(t, text, [before]))

@@ -12,23 +12,25 @@ from typing import TYPE_CHECKING, Literal
 
 import duckdb
 
-from availability_pipeline.dates import DateLike, as_range
+from availability_pipeline.dates import AsOf, DateLike, as_range
 from availability_pipeline.queries.answers import (
     Connection,
+    DatasetLike,
     Filter,
     QueryError,
     Rows,
     Texts,
     ask,
-    remedy,
     require_range_probed,
     say_unknown,
+    tables,
     unknown_dates,
+    with_remedy,
 )
 from availability_pipeline.queries.arguments import checked
 from availability_pipeline.record import outputs
 from availability_pipeline.record.schema import where
-from availability_pipeline.record.status import PROBED, scope
+from availability_pipeline.record.status import PROBED, Scope
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,6 +71,8 @@ def universe(
     quote_asset: Texts = None,
     contract_type: Texts = None,
     unknown: Unknown = "refuse",
+    dataset: DatasetLike | None = None,
+    as_of: AsOf | None = None,
 ) -> Universe:
     """Date x symbol membership from `start` to `end` (both included).
 
@@ -86,7 +90,8 @@ def universe(
         QueryError: no recorded symbol has that quote asset or contract type.
         ValueError: `end` is before `start`.
     """
-    with _matrix(con, start, end, Filter(quote_asset, contract_type), unknown) as (sql, notes):
+    of = Filter(quote_asset, contract_type)
+    with _matrix(con, tables(con, dataset, as_of), start, end, of, unknown) as (sql, notes):
         found = ask(con, sql)
     return Universe(found.columns, found.rows, notes)
 
@@ -101,6 +106,8 @@ def write_universe(
     quote_asset: Texts = None,
     contract_type: Texts = None,
     unknown: Unknown = "refuse",
+    dataset: DatasetLike | None = None,
+    as_of: AsOf | None = None,
 ) -> tuple[str, ...]:
     """Write the matrix of `universe` to a file; Parquet, or CSV by its ending `.csv`.
 
@@ -114,7 +121,8 @@ def write_universe(
     path = Path(path).expanduser()
     outputs.refuse_protected([path], Path(where(con)))
     form = "csv, header" if path.suffix.lower() == ".csv" else "parquet, compression zstd"
-    with _matrix(con, start, end, Filter(quote_asset, contract_type), unknown) as (sql, notes):
+    of = Filter(quote_asset, contract_type)
+    with _matrix(con, tables(con, dataset, as_of), start, end, of, unknown) as (sql, notes):
         try:
             with outputs.replacing(path) as part:
                 con.execute(f"COPY ({sql}) TO $path (format {form})", {"path": str(part)})
@@ -128,15 +136,15 @@ def write_universe(
 
 @contextmanager
 def _matrix(
-    con: Connection, start: DateLike, end: DateLike, of: Filter, unknown: Unknown
+    con: Connection, t: Scope, start: DateLike, end: DateLike, of: Filter, unknown: Unknown
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
     """SQL of the matrix, good inside the block, and its notes."""
-    (first, last), t = as_range(start, end), scope(con)
+    first, last = as_range(start, end)
     notes: tuple[str, ...] = ()
     if unknown == "refuse":
         require_range_probed(con, t, first, last)
     elif gaps := unknown_dates(con, t, first, last):
-        notes = (f"{say_unknown(gaps, first, last)} and are null; {remedy(gaps)}",)
+        notes = (with_remedy(t, f"{say_unknown(gaps, first, last)} and are null", gaps),)
     chosen = of.chosen(con, t)
     # The files' pairs are turned into columns, and the cells without one filled by their date's
     # answer: 0.7 million pairs instead of 2.6 million cells. Temporary tables live in memory, also
@@ -152,9 +160,8 @@ def _matrix(
         f"""CREATE OR REPLACE TEMP TABLE universe_dates AS
         SELECT d.date, CASE WHEN settled AND NOT EXISTS (
             FROM {t.symbols} s WHERE NOT {PROBED}) THEN false END AS otherwise
-        FROM (SELECT unnest(generate_series($first::DATE, $last::DATE, INTERVAL 1 DAY))::DATE
-            AS date) d LEFT JOIN {t.probes} p ON p.date = d.date""",
-        {"first": first, "last": last},
+        FROM (SELECT unnest($periods)::DATE AS date) d LEFT JOIN {t.probes} p ON p.date = d.date""",
+        {"periods": t.dataset.periods(first, last)},
     )
     try:
         if not ask(con, "SELECT 1 FROM universe_cells LIMIT 1").rows:

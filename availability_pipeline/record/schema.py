@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import duckdb
 
 from availability_pipeline import PROGRAM
-from availability_pipeline.archive.datasets import DOWNLOAD_HOST
+from availability_pipeline.archive.datasets import url_sql
 from availability_pipeline.errors import (
     ForeignDatabaseError,
     MissingDatabaseError,
@@ -178,12 +178,9 @@ REMEDY_FOREIGN = "choose another file with AVAILABILITY_DB"
 REMEDY_MISSING = f"run `{PROGRAM} backfill` or `{PROGRAM} update manual` first"
 
 _NAME = "concat_ws('/', t.market, t.frequency, t.data_type, t.interval)"
-_FOLDER = "CASE t.market WHEN 'um' THEN 'futures/um' WHEN 'cm' THEN 'futures/cm' ELSE t.market END"
-_URL = f"""'{DOWNLOAD_HOST}data/' || {_FOLDER} || '/' || t.frequency || '/' || t.data_type || '/'
-    || url_encode(s.symbol) || '/' || coalesce(t.interval || '/', '') || url_encode(s.symbol) || '-'
-    || coalesce(t.interval, t.data_type) || '-'
-    || CASE t.frequency WHEN 'monthly' THEN strftime(p.period, '%Y-%m') ELSE p.period::VARCHAR END
-    || '.zip'"""
+_URL = url_sql(
+    *("t.market", "t.frequency", "t.data_type", "t.interval"), symbol="s.symbol", period="p.period"
+)
 _STATUS = status_sql("f.symbol IS NOT NULL", settled_at("p.period", "t.settle_days", "t.frequency"))
 _CELLS = f"""FROM probes p JOIN datasets t ON t.id = p.dataset
     JOIN symbols s ON s.dataset = p.dataset AND {PROBED}

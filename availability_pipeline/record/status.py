@@ -26,7 +26,7 @@ PROBED_AT = "greatest(p.probed_at, s.listed_at)"
 
 
 def status_sql(file: str, settled: str) -> str:
-    """SQL of a cell's status: `available`, `pending` or `absent`; what is no cell is `unknown`.
+    """SQL of a cell's status: `available`, `pending` or `absent`; what was not probed is `unknown`.
 
     Args:
         file: SQL of whether there is a file.
@@ -62,6 +62,7 @@ class Scope:
         acknowledgements: date, symbol, reason, acknowledged_at.
         listings: the columns of `symbol_listings`, without the dataset.
         summary: the columns of `daily_summary`, likewise.
+        as_of: the moment whose answers these tables give; None for now.
         ended_before: a symbol whose last file is before this date publishes no more, unless it is
             in an outage: the first of the last three settled dates that were published; None
             while there are fewer.
@@ -78,6 +79,7 @@ class Scope:
     listings: str
     summary: str
     ended_before: dt.date | None
+    as_of: dt.datetime | None = None
 
     @property
     def cells(self) -> str:
@@ -97,10 +99,10 @@ class Scope:
 
         Args:
             windows: what to put after FROM: symbol, first_available, last_available and
-                days_available of the symbols to look at.
+                days_available of the symbols in question.
         """
         # Nearly no symbol has any: those whose files are fewer than the probed dates between the
-        # first and the last are found from counts, and only their cells are looked at.
+        # first and the last are found from counts, and only their cells are made.
         return f"""(WITH probed AS MATERIALIZED (
                 SELECT date, probed_at, settled_at, row_number() OVER (ORDER BY date) AS n
                 FROM {self.probes}),
@@ -124,8 +126,14 @@ def hexed(etag: str) -> str:
     return f"replace({etag}::VARCHAR, '-', '')"
 
 
-def scope(con: duckdb.DuckDBPyConnection, dataset: Dataset = UM_KLINES_1M) -> Scope:
-    """The tables of a dataset, as they are now. Of one that is not recorded, empty ones."""
+def scope(con: duckdb.DuckDBPyConnection, dataset: Dataset | None = None) -> Scope:
+    """The tables of a dataset, as they are now. Of one that is not recorded, empty ones.
+
+    Args:
+        con: an open record.
+        dataset: which; the first that was recorded when left out.
+    """
+    dataset = dataset or next(iter(recorded_datasets(con)), UM_KLINES_1M)
     rows = con.execute(
         """SELECT id, settle_days, ended_before FROM datasets
         WHERE market = $market AND frequency = $frequency AND data_type = $data_type

@@ -355,10 +355,10 @@ def _write_files(
     to a new `...SETTLED` folder so). Where either side has no ETag, as all of an earlier version,
     another time is taken for another content.
     """
-    before = "date BETWEEN ? AND ?"
+    range_before = "date BETWEEN ? AND ?"
     [(wide,)] = con.execute("SELECT count(*) FROM wide").fetchall()
     if wide:  # otherwise DuckDB need not read any other date: half of a day's write
-        before += " OR symbol IN (SELECT symbol FROM wide)"
+        range_before += " OR symbol IN (SELECT symbol FROM wide)"
     con.execute(
         f"""CREATE OR REPLACE TEMP TABLE changed AS
         SELECT coalesce(n.date, o.date) AS date, coalesce(n.symbol, o.symbol) AS symbol,
@@ -374,7 +374,7 @@ def _write_files(
             o.etag AS old_etag, coalesce(n.etag, CASE WHEN o.file_size_bytes = n.file_size_bytes
                 AND o.last_modified = n.last_modified THEN o.etag END) AS new_etag,
             o.recorded_at
-        FROM (FROM {t.files} WHERE {before}) o
+        FROM (FROM {t.files} WHERE {range_before}) o
         FULL JOIN looked n ON n.date = o.date AND n.symbol = o.symbol
         WHERE change IS NOT NULL OR o.etag IS NULL AND n.etag IS NOT NULL""",
         span,

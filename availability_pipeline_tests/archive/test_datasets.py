@@ -449,9 +449,12 @@ def test_a_month_begins_with_its_first_day():
 
 def test_the_sql_of_an_address_is_the_one_that_records_hold():
     """Their view has it, and a view of another text is refused as foreign: no record would open."""
-    assert UM_KLINES_1M.url_sql("d.symbol", "d.date") == (
-        "'https://data.binance.vision/data/futures/um/daily/klines/' || url_encode(d.symbol) || "
-        "'/1m/' || url_encode(d.symbol) || '-1m-' || d.date || '.zip'"
+    assert url_sql("m", "f", "t", "i", "s", "p") == (
+        "'https://data.binance.vision/data/' || CASE m WHEN 'spot' THEN 'spot' WHEN 'um' THEN "
+        "'futures/um' WHEN 'cm' THEN 'futures/cm' WHEN 'option' THEN 'option' END || '/' || f || "
+        "'/' || t || '/' || url_encode(s) || coalesce('/' || i, '') || '/' || url_encode(s) || "
+        "'-' || coalesce(i, t) || '-' || "
+        "left(p::VARCHAR, CASE f WHEN 'monthly' THEN 7 ELSE 10 END) || '.zip'"
     )
 
 
@@ -462,10 +465,10 @@ def test_the_address_in_sql_is_the_one_in_python(made):
     dataset = Dataset(*model)
     columns = ["market", "frequency", "data_type", "interval", "symbol", "period"]
     with duckdb.connect() as con:
-        [(general, own)] = con.execute(
-            f"SELECT {url_sql(*columns)}, {dataset.url_sql('symbol', 'period')} "
+        [(address,)] = con.execute(
+            f"SELECT {url_sql(*columns)} "
             "FROM (SELECT $1 AS market, $2 AS frequency, $3 AS data_type, $4 AS interval, "
             "$5 AS symbol, $6::DATE AS period)",
             [*model, symbol, period],
         ).fetchall()
-    assert general == own == dataset.url(symbol, period)
+    assert address == dataset.url(symbol, period)

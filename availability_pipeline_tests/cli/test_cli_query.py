@@ -128,6 +128,30 @@ def test_a_snapshot_by_status_keeps_its_shape(ask):
     )
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("query", "snapshot", day(40)), ("query", "timeline", "NEWUSDT"),
+        ("query", "range", day(40), day(35)), ("query", "holes"), ("query", "listings"),
+        ("query", "revisions"), ("query", "universe", day(40), day(35)),
+        ("query", "analytics", "new-listings", BORN), ("query", "analytics", "delistings", GONE),
+        ("query", "analytics", "summary"),
+    ],
+    ids=lambda args: " ".join(map(str, args[:3])),
+)  # fmt: skip
+def test_every_question_is_asked_of_a_dataset_and_as_of_a_moment(ask, args):
+    of_now = ask(*args, "--json").stdout
+    assert ask(*args, "--json", "--as-of", "2100-01-01T09:00+09:00").stdout == of_now
+    assert ask(*args, "--json", "--dataset", "um/daily/klines/1m").stdout == of_now
+    refused = ask(*args, "--as-of", "2020-01-01", code=1).output
+    assert "probed" in refused
+    assert "run `" not in refused, "no command changes the past"
+    assert (
+        "recorded are um/daily/klines/1m"
+        in ask(*args, "--dataset", "cm/daily/metrics", code=1).output
+    )
+
+
 def test_a_lower_case_symbol_is_forgiven_with_a_hint(ask):
     done = ask("query", "timeline", "newusdt", "--start", BORN, "--end", BORN, "--json")
     assert answer(done)[0]["status"] == "available"
@@ -299,7 +323,9 @@ def test_an_empty_database_and_a_locked_one_are_one_line(ask, tmp_path, monkeypa
         ("query", "analytics", "summary", "--days", "3", "--start", "2024-01-02"),
         ("query", "analytics", "summary", "--days", "0"),
         ("query", "snapshot", "2024-01-02", "--status", "unknown"),
-        ("query", "snapshot", "2024-01-02", "--contract-type", "spot"),
+        ("query", "snapshot", "2024-01-02", "--contract-type", "future"),
+        ("query", "holes", "--as-of", "2024-01-01T12:00"),
+        ("query", "holes", "--dataset", "um/daily/kline/1m"),
         ("validate", "--start", "2024-01-02", "--end", "2024-01-01"),
     ],
 )

@@ -36,9 +36,9 @@ from availability_pipeline.orchestration import launch, processes, runs, schedul
 from availability_pipeline.orchestration.instance import ticks
 from availability_pipeline.orchestration.partitions import DAILY_AVAILABILITY
 from availability_pipeline.quality import rules
-from availability_pipeline.record import schema
 from availability_pipeline.record import write as store
 from availability_pipeline.record.connection import reader, writer
+from availability_pipeline.record.status import scope
 from availability_pipeline_tests.support.helpers import PATIENCE, days, flat, make_listing
 
 ROOT = Path(__file__).parents[2]
@@ -619,7 +619,7 @@ def test_an_acknowledgement_leaves_the_settling_time_alone(home, monkeypatch):
     monkeypatch.setenv("AVAILABILITY_SETTLE_DAYS", "9")
     assert home("slo", "acknowledge", "--date", str(HOLE), "--reason", "x").exit_code == 0
     with reader(home.db) as con:
-        assert schema.get_meta(con, "settle_days") == "3"
+        assert scope(con).settle_days == 3
 
 
 def test_a_warning_is_no_breach(home, monkeypatch):

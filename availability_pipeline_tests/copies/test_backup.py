@@ -43,7 +43,7 @@ def test_a_backup_is_one_file_with_a_manifest_that_says_what_is_in_it(record, fo
     said = json.loads(made.path.with_suffix(".json").read_text())
     assert said["sha256"] == _snapshot.sha256(made.path)
     assert said["bytes"] == made.path.stat().st_size
-    assert said["tables"]["daily_availability"] == 30
+    assert said["tables"]["files"] == 20
     assert (said["first_date"], said["last_date"]) == ("2024-01-01", "2024-01-10")
     assert said["schema_version"] == schema.SCHEMA_VERSION
     assert said["created_at"] == said["last_probe"] == "2024-03-01T02:00:00Z"
@@ -202,12 +202,12 @@ def test_a_backup_cut_short_is_noticed(record, folder, cut_at):
 def test_a_database_changed_together_with_its_checksum_is_noticed_too(record, folder):
     path = make(record, folder).path
     with duckdb.connect(str(path)) as con:
-        con.execute("INSERT INTO daily_availability FROM daily_availability LIMIT 1")
+        con.execute("INSERT INTO files FROM files LIMIT 1")
     rewrite(path)
-    with pytest.raises(backup.BackupError, match="31 rows for 30 pairs of date and symbol"):
+    with pytest.raises(backup.BackupError, match="21 rows for 20 pairs of date and symbol"):
         backup.verify(path)
     with duckdb.connect(str(path)) as con:
-        con.execute("DELETE FROM daily_availability WHERE symbol = 'AUSDT'")
+        con.execute("DELETE FROM files WHERE symbol = 'AUSDT'")
     rewrite(path)
     with pytest.raises(backup.BackupError, match="holds other rows than its manifest"):
         backup.verify(path)

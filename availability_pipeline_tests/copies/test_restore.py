@@ -16,10 +16,11 @@ from availability_pipeline import files
 from availability_pipeline.archive.datasets import FIRST_DATE
 from availability_pipeline.cli.main import cli
 from availability_pipeline.copies import backup, restore
-from availability_pipeline.errors import StoreBusyError, StoreError
+from availability_pipeline.errors import StoreBusyError
 from availability_pipeline.record import schema
 from availability_pipeline.record import write as store
 from availability_pipeline.record.connection import reader, writer
+from availability_pipeline_tests.support import old_schemas
 from availability_pipeline_tests.support.backups import (
     END,
     HOUR,
@@ -239,21 +240,19 @@ def test_somebody_elses_database_is_refused_whatever_its_manifest_says(record, f
         backup.newest_good(made.path)
 
 
-def test_an_older_backup_is_restored_as_it_is_and_migrated_by_the_next_writer(
-    record, folder, monkeypatch
-):
-    made = make(record, folder)
-    step = ("ALTER TABLE probes ADD COLUMN note VARCHAR",)
-    now = schema.SCHEMA_VERSION + 1
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", now)
-    monkeypatch.setattr(schema, "MIGRATIONS", {**schema.MIGRATIONS, now: step})
-    path, manifest, _ = backup.newest_good(made.path)
-    restore.put_back(path, manifest, record, now=LATER)
-    assert restore.outstanding(record, D(2024, 1, 12)).start == D(2024, 1, 11)
-    with pytest.raises(StoreError, match="migrates it"), reader(record):
-        pass
-    with writer(record) as con:
-        assert con.execute("SELECT count(note) FROM probes").fetchall() == [(0,)]
+@pytest.mark.parametrize("version", [1, 3])
+def test_a_backup_of_an_earlier_version_is_restored_and_migrated(tmp_path, folder, version):
+    path = tmp_path / "old.duckdb"
+    old_schemas.build(str(path), version)
+    made = make(path, folder)
+    assert (made.manifest.schema_version, made.manifest.rows) == (version, 20)
+    path.unlink()
+    found, manifest, _ = backup.newest_good(made.path)
+    restore.put_back(found, manifest, path, now=LATER)
+    assert restore.outstanding(path, D(2024, 1, 13)).start == D(2024, 1, 11)
+    with reader(path) as con:
+        assert schema.get_meta(con, "schema_version") == str(schema.SCHEMA_VERSION)
+        assert con.execute("SELECT count(*) FROM daily_availability").fetchall() == [(20,)]
 
 
 def test_what_is_to_be_looked_at_again_is_what_was_unknown_or_not_settled(tmp_path):

@@ -93,7 +93,7 @@ def test_the_record_of_the_documents_is_the_demo_s(past: tuple[Path, str], tmp_p
             names = "SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal"
             columns: dict[str, list[str]] = {}
             for table, column in con.execute(names).fetchall():
-                if column != "run_id":
+                if column != "run_id" and not column.endswith("etag"):  # the files have contents
                     columns.setdefault(table, []).append(column)
             return {
                 table: con.execute(

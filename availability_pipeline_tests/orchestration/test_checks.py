@@ -198,7 +198,7 @@ def test_a_date_and_symbol_with_two_rows_is_found_whoever_wrote_them(world):
     world.write(start=YESTERDAY)
     assert outcome(world.verdict("rows_are_unique")) == "pass"
     with writer(world.path) as con:
-        con.execute("INSERT INTO daily_availability FROM daily_availability LIMIT 2")
+        con.execute("INSERT INTO files FROM files LIMIT 2")
     found = world.verdict("rows_are_unique")
     assert (outcome(found), found.metadata["count"].value) == ("error", 2)
 
@@ -344,9 +344,9 @@ def test_store_and_dagster_agree_or_the_drift_is_named_both_ways(world):
     assert outcome(world.verdict("store_matches_dagster")) == "pass"
     world.seen([D(2024, 1, 1)])
     with writer(world.path) as con:
-        con.execute("DELETE FROM daily_availability WHERE date = ?", [YESTERDAY])
-        con.execute("INSERT INTO daily_availability SELECT DATE '2024-02-02', * EXCLUDE date "
-                    "FROM daily_availability LIMIT 1")  # fmt: skip
+        con.execute("DELETE FROM probes WHERE period = ?", [YESTERDAY])
+        con.execute("INSERT INTO probes SELECT * REPLACE (DATE '2024-02-02' AS period) "
+                    "FROM probes LIMIT 1")  # fmt: skip
     found = world.verdict("store_matches_dagster")
     assert outcome(found) == "error"
     assert found.metadata["sample"].value == [

@@ -25,6 +25,7 @@ from availability_pipeline.orchestration.schedules import (
 from availability_pipeline.quality import checks
 from availability_pipeline.record import derived
 from availability_pipeline.record.connection import reader, writer
+from availability_pipeline.record.status import scope
 from availability_pipeline.report import data
 from availability_pipeline_tests.support.helpers import PATIENCE, D, flat
 from availability_pipeline_tests.support.world import (
@@ -251,7 +252,7 @@ def test_a_run_that_ended_between_its_write_and_its_reports_is_made_up_for(world
     with monkeypatch.context() as patch:
         patch.setattr(probes, "numbers", lambda row: 1 / 0)
         assert not world.run(job="late_arrivals").success
-    assert world.rows(f"SELECT available FROM daily_summary WHERE date = '{END}'") == [(1,)]
+    assert world.rows(f"SELECT available FROM daily_summary WHERE period = '{END}'") == [(1,)]
     assert sorted(reported(world, world.run(job="late_arrivals"))) == [
         "2024-01-10", "daily_summary", "symbol_listings",
     ]  # fmt: skip
@@ -320,8 +321,8 @@ def test_a_relisting_is_recorded_on_all_dates_by_the_run_that_first_sees_it(worl
     files, run_id = relist(world)
     for symbol, change in (("XUSDT", "vanished"), ("XUSDTSETTLED", "appeared")):
         found = world.rows(
-            f"SELECT date FROM revisions WHERE (symbol, change, run_id) = "
-            f"('{symbol}', '{change}', '{run_id}') ORDER BY date"
+            f"SELECT period FROM revisions WHERE (symbol, change, run_id) = "
+            f"('{symbol}', '{change}', '{run_id}') ORDER BY period"
         )
         assert [date for (date,) in found] == list(files), symbol
 
@@ -336,7 +337,7 @@ def test_table_query_check_and_report_agree_on_the_holes_of_a_relisting(world):
         assert [row[:2] for row in queries.holes(con).rows] == [("XUSDTSETTLED", hole)]
         table = con.execute("SELECT symbol, hole_days FROM symbol_listings WHERE hole_days > 0")
         assert table.fetchall() == [("XUSDTSETTLED", 1)]
-        afresh = con.execute(f"SELECT symbol, hole_days FROM ({derived.LISTINGS_SQL}) "
+        afresh = con.execute(f"SELECT symbol, hole_days FROM ({derived.listings_sql(scope(con))}) "
                              "WHERE hole_days > 0")  # fmt: skip
         assert afresh.fetchall() == [("XUSDTSETTLED", 1)]
         verdict = checks.symbol_holes(con, now, settings.Settings(slo_hole_share=0.0001))
@@ -359,7 +360,9 @@ def test_a_record_that_lacks_rows_is_completed_by_the_next_run_of_any_dates(worl
     """Version 0.1 left a new symbol without rows on all dates outside the run that saw it."""
     world.run()
     with writer(world.path) as con:
-        con.execute("DELETE FROM daily_availability WHERE symbol = 'BUSDT' AND date < '2024-01-08'")
+        con.execute("DELETE FROM files WHERE symbol = 'BUSDT' AND period < '2024-01-08'")
+        con.execute("UPDATE symbols SET whole_at = NULL, first_seen = first_seen + INTERVAL 1 HOUR "
+                    "WHERE symbol = 'BUSDT'")  # fmt: skip
     with reader(world.path) as con:
         assert queries.timeline(con, "BUSDT", START, START).column("status") == ["unknown"]
     assert world.run(END, END).success
@@ -380,9 +383,9 @@ def test_only_a_written_probe_changes_the_settling_time_of_the_record(world, mon
             assert not world.run().success
         assert everything(world) == before
     assert world.run().success
-    assert world.rows("SELECT value FROM meta WHERE key = 'settle_days'") == [("30",)]
+    assert world.rows("SELECT settle_days FROM datasets") == [(30,)]
     monkeypatch.delenv("AVAILABILITY_SETTLE_DAYS")
-    assert world.rows("SELECT value FROM meta WHERE key = 'settle_days'") == [("30",)]
+    assert world.rows("SELECT settle_days FROM datasets") == [(30,)]
 
 
 def test_a_first_probe_that_is_refused_leaves_no_database(world):

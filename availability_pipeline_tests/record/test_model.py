@@ -62,6 +62,8 @@ class Walk:
         self.taken: list[tuple[str, dt.date, tuple[int, dt.datetime]]] = []
         self.refused = self.written = self.compared = 0
         self.said: list[str] = []
+        self.past: dict[dt.datetime, dict[str, object]] = {}
+        self.asked_of_past, self.choice = 0, random.Random(seed)
         for name in NAMES[:6]:
             self.list(name, first + self.random.randrange(4) * DAY)
 
@@ -204,6 +206,9 @@ class Walk:
             self.refused += 1
         else:
             assert not why
+            if self.settle_days != self.model.settle_days:
+                self.past.clear()  # of the past, too, today's settling time is the measure
+            self.past = {at: answers for at, answers in self.past.items() if at < now}
             self.model.settle_days = self.settle_days
             self.model.probe(start, end, archive, now, run_id)
             self.written += 1
@@ -254,6 +259,33 @@ class Walk:
             self.compare_date(date)
         start = rnd.choice(days(low, high))
         self.compare_range(start, rnd.choice(days(start, high)))
+        self.compare_past()
+
+    def compare_past(self) -> None:
+        """What was answered at some moment is what the record answers now as of that moment."""
+        # Each question makes the tables of its moment, which takes most of the time here.
+        if self.past and self.choice.random() < 0.25:
+            at = self.choice.choice(sorted(self.past))
+            self.asked_of_past += 1
+            for question, answer in self.answers(at).items():
+                assert answer == self.past[at][question], f"{question} as of {at}"
+        last = self.model.last_probe
+        if last and last == max(at for at, _ in self.model.probes.values()):
+            self.past[last] = self.answers(None)
+
+    def answers(self, at: dt.datetime | None) -> dict[str, object]:
+        con, low, high = self.con, self.first, self.first + 20 * DAY
+        listings = queries.listings(con, as_of=at)
+        return {
+            "listings": listings.rows,
+            "holes": queries.holes(con, as_of=at).rows,
+            "summary": queries.summary(con, as_of=at).rows,
+            "revisions": queries.revisions(con, as_of=at).rows,
+            "changes": sorted(queries.changes(con, as_of=at).rows, key=str),
+            "missing": queries.missing_dates(con, low, high, as_of=at),
+            "timeline": queries.timeline(con, listings.rows[0][0], as_of=at).rows,
+            "universe": queries.universe(con, low, high, unknown="mark", as_of=at).rows,
+        }
 
     def compare_revisions(self) -> None:
         con, model = self.con, self.model
@@ -438,6 +470,7 @@ def test_thousands_of_random_steps_lead_to_the_answers_of_the_model(tmp_path, se
     walked = walk(tmp_path / "record.duckdb", seed, 60, first)
     assert walked.written > 30
     assert walked.refused > 0
+    assert walked.asked_of_past > 3
 
 
 def test_random_runs_through_dagster_lead_to_the_answers_of_the_model(tmp_path):

@@ -127,14 +127,12 @@ CREATE VIEW availability AS
             f.file_size_bytes,
             f.last_modified, replace(f.etag::VARCHAR, '-', '') AS etag,
             s.contract_type, s.base_asset, s.quote_asset, 'https://data.binance.vision/data/'
-            || CASE t.market WHEN 'um' THEN 'futures/um' WHEN 'cm' THEN 'futures/cm' ELSE
-            t.market END || '/' || t.frequency || '/' || t.data_type || '/'
-    || url_encode(s.symbol) || '/' || coalesce(t.interval || '/', '') || url_encode(s.symbol)
-            || '-'
-    || coalesce(t.interval, t.data_type) || '-'
-    || CASE t.frequency WHEN 'monthly' THEN strftime(p.period, '%Y-%m') ELSE p.period::VARCHAR
-            END
-    || '.zip' AS url
+            || CASE t.market WHEN 'spot' THEN 'spot' WHEN 'um' THEN 'futures/um' WHEN 'cm' THEN
+            'futures/cm' WHEN 'option' THEN 'option' END || '/' || t.frequency || '/' ||
+            t.data_type || '/' || url_encode(s.symbol) || coalesce('/' || t.interval, '') ||
+            '/' || url_encode(s.symbol) || '-' || coalesce(t.interval, t.data_type) || '-' ||
+            left(p.period::VARCHAR, CASE t.frequency WHEN 'monthly' THEN 7 ELSE 10 END) ||
+            '.zip' AS url
         FROM probes p JOIN datasets t ON t.id = p.dataset
     JOIN symbols s ON s.dataset = p.dataset AND (s.whole_at IS NOT NULL OR p.probed_at >=
             s.first_seen)
@@ -149,14 +147,12 @@ CREATE VIEW daily_availability AS
         + INTERVAL 1 MONTH ELSE p.period::TIMESTAMP + INTERVAL 1 DAY END +
             to_days(t.settle_days)) THEN 'pending' ELSE 'absent' END AS status,
             s.contract_type, s.base_asset, s.quote_asset, 'https://data.binance.vision/data/'
-            || CASE t.market WHEN 'um' THEN 'futures/um' WHEN 'cm' THEN 'futures/cm' ELSE
-            t.market END || '/' || t.frequency || '/' || t.data_type || '/'
-    || url_encode(s.symbol) || '/' || coalesce(t.interval || '/', '') || url_encode(s.symbol)
-            || '-'
-    || coalesce(t.interval, t.data_type) || '-'
-    || CASE t.frequency WHEN 'monthly' THEN strftime(p.period, '%Y-%m') ELSE p.period::VARCHAR
-            END
-    || '.zip' AS url,
+            || CASE t.market WHEN 'spot' THEN 'spot' WHEN 'um' THEN 'futures/um' WHEN 'cm' THEN
+            'futures/cm' WHEN 'option' THEN 'option' END || '/' || t.frequency || '/' ||
+            t.data_type || '/' || url_encode(s.symbol) || coalesce('/' || t.interval, '') ||
+            '/' || url_encode(s.symbol) || '-' || coalesce(t.interval, t.data_type) || '-' ||
+            left(p.period::VARCHAR, CASE t.frequency WHEN 'monthly' THEN 7 ELSE 10 END) ||
+            '.zip' AS url,
             CASE WHEN f.symbol IS NOT NULL THEN 200 ELSE 404 END AS status_code
         FROM probes p JOIN datasets t ON t.id = p.dataset
     JOIN symbols s ON s.dataset = p.dataset AND (s.whole_at IS NOT NULL OR p.probed_at >=

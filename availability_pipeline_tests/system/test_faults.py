@@ -51,16 +51,16 @@ def test_what_the_inspection_calls_whole_it_finds_torn_after_any_change(tmp_path
     assert faults.inspect(path) == 2
     whole = path.read_bytes()
     for change in (
-        "DELETE FROM daily_availability WHERE symbol = 'AAXUSDT' AND date = '2025-03-01'",
-        "INSERT INTO daily_availability FROM daily_availability LIMIT 1",
-        "UPDATE daily_availability SET file_size_bytes = 7 WHERE date = '2025-03-01'",
-        "UPDATE daily_availability SET probe_timestamp = '2026-01-01' WHERE date = '2025-03-01'",
-        "UPDATE probes SET run_id = '1' WHERE date = '2025-03-01'",
-        "DELETE FROM probes WHERE date = '2025-03-01'",
+        "DELETE FROM files WHERE symbol = 'AAXUSDT' AND period = '2025-03-01'",
+        "INSERT INTO files FROM files LIMIT 1",
+        "UPDATE files SET file_size_bytes = 7 WHERE period = '2025-03-01'",
+        "UPDATE files SET recorded_at = '2036-01-01' WHERE period = '2025-03-01'",
+        "UPDATE probes SET run_id = '1' WHERE period = '2025-03-01'",
+        "DELETE FROM probes WHERE period = '2025-03-01'",
         "DELETE FROM revisions WHERE run_id = '2' AND symbol = 'AAXUSDT'",
         "UPDATE revisions SET run_id = '3' WHERE run_id = '2'",
         "UPDATE symbol_listings SET days_available = 0",
-        "DELETE FROM daily_summary WHERE date = '2025-03-01'",
+        "DELETE FROM daily_summary WHERE period = '2025-03-01'",
     ):
         path.write_bytes(whole)
         with duckdb.connect(str(path)) as con:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import traceback
+from dataclasses import fields
 from pathlib import Path
 
 import dagster as dg
@@ -29,6 +30,7 @@ from availability_pipeline.errors import StoreError
 from availability_pipeline.masking import mask, mask_target
 from availability_pipeline.orchestration import services
 from availability_pipeline.record import connection
+from availability_pipeline.record.status import Scope
 from availability_pipeline_tests.support.disclosure import everything_in
 from availability_pipeline_tests.support.helpers import PATIENCE, D, flat
 from availability_pipeline_tests.support.receiver import SECRET, receiving
@@ -221,10 +223,8 @@ def test_no_user_password_or_query_survives_masking(secret):
 # What may be put into SQL, and why it is never what somebody else wrote. Capitals are constants.
 OWN_WORDS = {
     "settled_at": "SQL of our own; its argument is a column's name",
-    "settled_probes": "SQL of our own",
     "url_sql": "of datasets.Dataset: its own prefix and interval, and columns' names",
     "status_sql": "SQL of our own; its argument is an alias",
-    "holes_sql": "SQL of our own; its argument is a relation of our own",
     "outages": "in checks: a SELECT of our own",
     "accepted": "in checks: a SELECT of our own",
     "windows": "a SELECT of our own",
@@ -239,8 +239,6 @@ OWN_WORDS = {
     "form": "one of two formats of ours",
     "month": "in export: one of two expressions of ours",
     "dates": "in export: one of two expressions of ours",
-    "rows_before": "in write: a condition of our own, its dates bound",
-    "rows": "in write: the same condition",
     "order": "in export: columns of our own tables",
     "quoted": "in _snapshot: a table's name from the catalog, quoted",
     "definitions": "in schema: the columns of our own tables",
@@ -248,7 +246,30 @@ OWN_WORDS = {
     "_text": "in storage_format: the path of a file of our own, quoted",
     "chosen_ones": "in revisions: of answers.Chosen, values bound",
     "statement": "DDL of our own, or Dagster's own statement",
+    "key": "in derived and _snapshot: columns of our own tables",
+    "files": "in _snapshot: one of two tables of ours",
+    "_source": "in export: a relation of a Scope",
+    "_holes": "in checks: SQL of our own",
+    "_settled": "in checks: SQL of our own",
+    "of": "in files: a relation of a Scope with a condition of our own",
+    "_early": "in revisions: SQL of our own",
+    "_moved": "in revisions: SQL of our own",
+    "_back": "in revisions: SQL of our own",
+    "_changes": "in revisions: SQL of our own",
+    "_dates_sql": "in derived: SQL of our own",
+    "listings_sql": "in derived: SQL of our own",
+    "summary_sql": "in derived: SQL of our own",
+    "delisted": "in derived: a condition of our own with a DATE of DuckDB's",
+    "columns": "in status: columns of our own tables",
+    "number": "in status: of a SMALLINT column",
+    "range_before": "in write: a condition of our own, its dates bound",
+    "probes": "in derived: a temporary table of ours",
+    "ranges": "in derived: a relation of our own, its moment bound",
+    "step": "in derived: one of two intervals of ours",
 }
+OF_SCOPE = {field.name for field in fields(Scope)} - {"dataset", "as_of"} | {"cells", "holes"}
+"""Relations of `status.Scope`: our own words, and numbers that a SMALLINT column holds."""
+
 KEYWORDS = re.compile(
     r"\b(SELECT|INSERT INTO|DELETE FROM|UPDATE|COPY|ATTACH|CREATE|DROP|FROM|WHERE|JOIN|ORDER BY)\b"
 )
@@ -277,6 +298,8 @@ def is_own(expression: ast.expr) -> bool:
     if isinstance(expression, ast.Call):
         expression = expression.func
     name = expression.attr if isinstance(expression, ast.Attribute) else ast.unparse(expression)
+    if isinstance(expression, ast.Attribute) and name in OF_SCOPE:
+        return ast.unparse(expression.value) in {"t", "self", "before", "then", "scope(con)"}
     return name in OWN_WORDS or re.fullmatch(r"_?[A-Z][A-Z0-9_]*", name) is not None
 
 
