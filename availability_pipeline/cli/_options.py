@@ -182,20 +182,24 @@ class Which(TypedDict):
     as_of: dt.datetime | None
 
 
-def which_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options `--dataset` and `--as-of`: which record of which dataset answers."""
-    command = click.option(
+def as_of_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Option `--as-of`: the answer of a past moment."""
+    return click.option(
         "--as-of",
         type=Moment(),
         metavar="MOMENT",
         help="As the record would have answered then: a date (00:00 UTC), or 2024-01-15T12:00Z.",
     )(command)
+
+
+def which_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options `--dataset` and `--as-of`: which record of which dataset answers."""
     return click.option(
         "--dataset",
         type=DatasetName(),
         metavar="NAME",
         help="A recorded dataset, as um/daily/klines/1m; the first one when left out.",
-    )(command)
+    )(as_of_option(command))
 
 
 class Filters(Which):

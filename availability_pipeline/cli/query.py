@@ -14,6 +14,7 @@ from availability_pipeline.cli._options import (
     Filters,
     LocalPath,
     Which,
+    as_of_option,
     filter_options,
     form_options,
     in_order,
@@ -179,6 +180,20 @@ def listings(symbol: str | None, form: str | None, **filters: Unpack[Filters]) -
     with record() as con:
         found = queries.listings(con, text_argument(symbol) if symbol else None, **filters)
     print_rows(found, form or "table", count(len(found.rows), "symbol"))
+
+
+@query.command()
+@click.argument("symbol")
+@as_of_option
+@form_options
+def coverage(symbol: str, form: str | None, as_of: dt.datetime | None) -> None:
+    """One symbol in every recorded dataset: first, last, files, holes.
+
+    Example: binance-availability query coverage SOLUSDT --json
+    """
+    with record() as con:
+        found = queries.symbol_coverage(con, text_argument(symbol), as_of=as_of)
+    print_rows(found, form or "table", count(len(found.rows), "dataset"))
 
 
 @query.command()

@@ -41,6 +41,7 @@ from availability_pipeline.queries.symbols import (
     listings,
     new_listings,
     summary,
+    symbol_coverage,
 )
 from availability_pipeline.queries.universe import Universe, Unknown, universe, write_universe
 
@@ -73,6 +74,7 @@ __all__ = [
     "revisions",
     "snapshot",
     "summary",
+    "symbol_coverage",
     "symbols_in_range",
     "timeline",
     "universe",

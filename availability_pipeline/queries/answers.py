@@ -90,7 +90,9 @@ class Rows:
 
 
 _DTYPES: dict[str, str] = {
-    **dict.fromkeys(("date", "first_available", "last_available"), "datetime64[us]"),
+    **dict.fromkeys(
+        ("date", "first_available", "last_available", "first", "last"), "datetime64[us]"
+    ),
     **dict.fromkeys(
         ("last_modified", "observed_at", "old_last_modified", "new_last_modified"),
         "datetime64[us, UTC]",

@@ -143,7 +143,7 @@ def _timeline(
         f"""SELECT date, status = 'available' AS available, status, file_size_bytes,
             CASE status WHEN 'available' THEN 200 ELSE 404 END AS status_code
         FROM {t.cells} WHERE symbol = $symbol AND date >= $first AND date <= $last""",
-        {"symbol": symbol, "first": first or FIRST_DATE, "last": last or dt.date.max},
+        {"symbol": symbol, "first": first or dt.date.min, "last": last or dt.date.max},
     )
 
 
@@ -165,7 +165,7 @@ def _with_gaps(
             raise NotProbedError(with_remedy(t, text, [first, max(first, today_utc() - _DAY)]))
         if last and last < low:
             text = f"no date up to {last} was probed, the record begins with {low}"
-            raise NotProbedError(with_remedy(t, text, [min(FIRST_DATE, last), last]))
+            raise NotProbedError(with_remedy(t, text, [min(t.first_period, last), last]))
         first, last = first or low, last or high
     first, last = first or rows[0][0], last or rows[-1][0]
     days = t.dataset.periods(first, last)

@@ -136,6 +136,7 @@ class Record:
     timeline = _framed(queries.timeline)
     universe = _framed(queries.universe)
     listings = _framed(queries.listings)
+    symbol_coverage = _framed(queries.symbol_coverage)
     holes = _framed(queries.holes)
     changes = _framed(queries.changes)
     revisions = _framed(queries.revisions)

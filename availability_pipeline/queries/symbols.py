@@ -1,17 +1,21 @@
 """Questions about symbols' whole lives and dates' counts, answered from the derived tables."""
 
 import datetime as dt
+from typing import Any
 
-from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.archive.datasets import Dataset
 from availability_pipeline.dates import AsOf, DateLike, as_date, as_range, today_utc
 from availability_pipeline.queries.answers import (
     Connection,
     DatasetLike,
     Filter,
     NotProbedError,
+    QueryError,
     Rows,
     Texts,
+    UnknownSymbolError,
     ask,
+    find_symbol,
     remedy,
     require_any,
     require_probed,
@@ -22,7 +26,7 @@ from availability_pipeline.queries.answers import (
 )
 from availability_pipeline.queries.arguments import checked
 from availability_pipeline.record import derived
-from availability_pipeline.record.status import Scope
+from availability_pipeline.record.status import Scope, recorded_datasets
 
 _DAY = dt.timedelta(1)
 
@@ -57,6 +61,39 @@ def listings(
     if not found.rows:
         require_any(con, t)
     return Rows(found.columns, found.rows, chosen.notes)
+
+
+@checked()
+def symbol_coverage(con: Connection, symbol: str, *, as_of: AsOf | None = None) -> Rows:
+    """One symbol in every recorded dataset that has it, in the order of their first recording.
+
+    Columns: dataset, first and last (of its files; a month is its first day), files, holes (how
+    many of each), state (`live`, `ended`, `settled`).
+
+    Raises:
+        UnknownSymbolError: no recorded dataset has it.
+        NotProbedError: no date at all was probed.
+    """
+    found: list[tuple[Any, ...]] = []
+    notes: tuple[str, ...] = ()
+    errors: list[QueryError] = []
+    datasets: list[Dataset | None] = [*recorded_datasets(con)]
+    for dataset in datasets or [None]:
+        t = tables(con, dataset, as_of)
+        try:
+            name, notes = find_symbol(con, t, symbol)
+        except (UnknownSymbolError, NotProbedError) as error:
+            errors.append(error)
+            continue
+        found += ask(
+            con,
+            f"""SELECT $dataset, first_available, last_available, days_available, hole_days, state
+            FROM {t.listings} WHERE symbol = $symbol""",
+            {"dataset": str(t.dataset), "symbol": name},
+        ).rows
+    if not found:
+        raise errors[0]
+    return Rows(("dataset", "first", "last", "files", "holes", "state"), found, notes)
 
 
 @checked()
@@ -105,7 +142,7 @@ def delistings(
         QueryError: no recorded symbol has that quote asset or contract type.
     """
     day, t = as_date(date), tables(con, dataset, as_of)
-    gone = f"last_available = $date - 1 AND {derived.delisted(t)}"
+    gone = f"last_available = {t.after('$date', -1)} AND {derived.delisted(t)}"
     found = _born_or_gone(con, t, gone, day, Filter(quote_asset, contract_type))
     _require_with_day_before(con, t, day)
     return found
@@ -150,16 +187,16 @@ def summary(
         QueryError: no recorded symbol has that quote asset or contract type.
         ValueError: `days` is not 1 to 10,000 or comes with a range, or `end` is before `start`.
     """
+    t = tables(con, dataset, as_of)
     first = as_date(start) if start is not None else None
     last = as_date(end) if end is not None else None
     if days is not None:
         if first or last:
             raise ValueError("give days or a range, not both")
         last = (today or today_utc()) - _DAY
-        first = max(FIRST_DATE, last - (days - 1) * _DAY)
+        first = max(t.first_period, last - (days - 1) * _DAY)
     if first and last:
         as_range(first, last)
-    t = tables(con, dataset, as_of)
     chosen = Filter(quote_asset, contract_type).chosen(con, t)
     found = ask(
         con,
@@ -168,7 +205,7 @@ def summary(
     )
     if not found.rows:
         require_any(con, t)
-        gaps = [first or min(FIRST_DATE, last or FIRST_DATE)]
+        gaps = [first or min(t.first_period, last or t.first_period)]
         gaps.append(last or max(gaps[0], (today or today_utc()) - _DAY))
         raise NotProbedError(
             f"no date {_said_range(first, last)} was probed: what they hold is unknown"
@@ -215,7 +252,7 @@ def _born_or_gone(con: Connection, t: Scope, what: str, day: dt.date, of: Filter
 
 def _require_with_day_before(con: Connection, t: Scope, day: dt.date) -> None:
     require_probed(con, t, day)
-    before = day - _DAY
-    if before >= FIRST_DATE and unknown_dates(con, t, before, before):
+    before = t.dataset.shift(day, -1)
+    if before >= t.first_period and unknown_dates(con, t, before, before):
         text = f"{before} was not probed, so what changed on {day} is unknown"
         raise NotProbedError(with_remedy(t, text, [before]))

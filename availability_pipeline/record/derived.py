@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import duckdb
 
-from availability_pipeline.archive.datasets import FIRST_DATE, Dataset
+from availability_pipeline.archive.datasets import Dataset
 from availability_pipeline.record.status import (
     PROBED,
     PROBED_AT,
@@ -85,8 +85,9 @@ near AS (
             ORDER BY date ROWS BETWEEN CURRENT ROW AND ({OUTAGE_DATES} - 1) FOLLOWING) AS stopped,
         max(n) OVER (
             ORDER BY date ROWS BETWEEN ({_PUBLISHING_DATES} - 1) PRECEDING AND CURRENT ROW) AS n,
-        coalesce(lead(date, {OUTAGE_DATES}) OVER (ORDER BY date) - date - {OUTAGE_DATES},
-            max(date) OVER () - date + 1 - count(*) OVER (
+        coalesce({t.distance("date", f"lead(date, {OUTAGE_DATES}) OVER (ORDER BY date)")}
+                - {OUTAGE_DATES},
+            {t.distance("date", "max(date) OVER ()")} + 1 - count(*) OVER (
                 ORDER BY date ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING)) AS unprobed
     FROM probed LEFT JOIN (SELECT date, count(*) AS stopped FROM stops GROUP BY date) s
         USING (date)),
@@ -103,7 +104,7 @@ listed AS (
     SELECT date, sum(sum(change)) OVER (ORDER BY date) AS n FROM (
         SELECT date, 0 AS change FROM probed
         UNION ALL SELECT first_available, 1 FROM lives WHERE first_available IS NOT NULL
-        UNION ALL SELECT last_available + 1, -1 FROM lives ANTI JOIN outages USING (symbol)
+        UNION ALL SELECT {t.after("last_available")}, -1 FROM lives ANTI JOIN outages USING (symbol)
             WHERE last_available IS NOT NULL)
     GROUP BY date),
 dates AS (
@@ -168,28 +169,28 @@ waiting AS (
 counted AS (
     SELECT p.date, w.n + coalesce(l.n, 0) AS symbols_probed, coalesce(f.available, 0) AS available,
         coalesce(o.n, 0) AS pending, coalesce(f.bytes, 0) AS bytes, f.lag,
-        p.date <= DATE '{FIRST_DATE}'
-            OR coalesce(lag(p.date) OVER (ORDER BY p.date) = p.date - 1, false) AS known
+        p.date <= DATE '{t.first_period}' OR coalesce(
+            lag(p.date) OVER (ORDER BY p.date) = {t.after("p.date", -1)}, false) AS known
     FROM {t.probes} p CROSS JOIN whole w LEFT JOIN filed f USING (date)
     LEFT JOIN partly l USING (date) LEFT JOIN waiting o USING (date)),
 begun AS (SELECT first_available AS date, count(*) AS n FROM {t.listings} GROUP BY 1),
 gone AS (
-    SELECT last_available + 1 AS date, count(*) AS n FROM {t.listings}
+    SELECT {t.after("last_available")} AS date, count(*) AS n FROM {t.listings}
     WHERE {delisted(t)} GROUP BY 1),
 -- Expected: those that began by a date and are live, or not past their last file.
 expected AS (
     SELECT date, sum(sum(change)) OVER (ORDER BY date) AS n FROM (
         SELECT date, 0 AS change FROM counted
         UNION ALL SELECT first_available, 1 FROM {t.listings} WHERE first_available IS NOT NULL
-        UNION ALL SELECT last_available + 1, -1 FROM {t.listings}
+        UNION ALL SELECT {t.after("last_available")}, -1 FROM {t.listings}
             WHERE last_available IS NOT NULL AND state <> 'live')
     GROUP BY date)
 SELECT c.date, c.symbols_probed, e.n::BIGINT AS expected, c.available,
     c.pending, c.symbols_probed - c.available - c.pending AS absent,
     CASE WHEN c.known THEN coalesce(b.n, 0) END AS new_listings,
     CASE WHEN c.known THEN coalesce(g.n, 0) END AS ended, c.bytes,
-    (c.lag[1] - epoch_us((c.date + 1)::TIMESTAMP)) / 3.6e9 AS lag_p50_hours,
-    (c.lag[2] - epoch_us((c.date + 1)::TIMESTAMP)) / 3.6e9 AS lag_p95_hours
+    (c.lag[1] - epoch_us({t.after("c.date")}::TIMESTAMP)) / 3.6e9 AS lag_p50_hours,
+    (c.lag[2] - epoch_us({t.after("c.date")}::TIMESTAMP)) / 3.6e9 AS lag_p95_hours
 FROM counted c JOIN expected e USING (date)
 LEFT JOIN begun b USING (date) LEFT JOIN gone g USING (date) ORDER BY c.date"""
 

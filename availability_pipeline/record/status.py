@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from availability_pipeline.archive.datasets import UM_KLINES_1M, Dataset
+from availability_pipeline.archive.datasets import CATALOGUE, FIRST_DATE, UM_KLINES_1M, Dataset
 
 PROBED = "(s.whole_at IS NOT NULL OR p.probed_at >= s.first_seen)"
 """SQL condition: the symbol `s` was probed on the date of the probe `p`."""
@@ -93,6 +93,24 @@ class Scope:
     def settled_at(self, date: str) -> str:
         """SQL: the end of the settling time of a date."""
         return settled_at(date, self.settle_days, f"'{self.dataset.frequency}'")
+
+    @property
+    def first_period(self) -> dt.date:
+        """The first period that can have a file, as the catalogue says."""
+        entry = CATALOGUE.get(self.dataset.kind)
+        return self.dataset.period_of(entry.first if entry else FIRST_DATE)
+
+    def after(self, period: str, by: int = 1) -> str:
+        """SQL: the period so many after a period; before it where `by` is negative."""
+        if self.dataset.monthly:
+            return f"({period} + to_months({by}))::DATE"
+        return f"({period} + ({by}))"
+
+    def distance(self, start: str, end: str) -> str:
+        """SQL: how many periods lie between two of them."""
+        if self.dataset.monthly:
+            return f"date_diff('month', {start}, {end})"
+        return f"({end} - {start})"
 
     def holes(self, windows: str) -> str:
         """SQL of all holes, as symbol and date: confirmed absences between first and last file.

@@ -264,14 +264,14 @@ def _opened(con: duckdb.DuckDBPyConnection, dataset: Dataset, settle_days: int |
             """INSERT INTO datasets BY NAME SELECT $id AS id, $market AS market,
                 $frequency AS frequency, $data_type AS data_type, $interval AS interval,
                 $settle AS settle_days""",
-            {"id": number, "settle": SETTLE_DAYS} | parts(dataset),
+            {"id": number, "settle": dataset.settle_days(SETTLE_DAYS)} | parts(dataset),
         )
         if get_meta(con, FIRST_DATASET) is None:
             set_meta(con, FIRST_DATASET, str(number))
     if settle_days is not None:
         con.execute(
             "UPDATE datasets SET settle_days = $1 WHERE id = $2 AND settle_days <> $1",
-            [settle_days, number],
+            [dataset.settle_days(settle_days), number],
         )
     return scope(con, dataset)
 
@@ -432,10 +432,12 @@ def _write_probes(
     con.execute(
         f"""INSERT INTO probes
         SELECT $id, date, $at, (SELECT count(*) FROM {t.symbols}), count(f.symbol), $run
-        FROM (SELECT unnest(generate_series($start::DATE, $end::DATE, INTERVAL 1 DAY))::DATE
-            AS date) d LEFT JOIN (FROM {t.files} WHERE date BETWEEN $start AND $end) f USING (date)
+        FROM (SELECT unnest($periods)::DATE AS date) d
+            LEFT JOIN (FROM {t.files} WHERE date BETWEEN $start AND $end) f USING (date)
         GROUP BY date ORDER BY date""",
-        at | {"run": run_id, "start": span[0], "end": span[1]},
+        at
+        | {"run": run_id, "start": span[0], "end": span[1]}
+        | {"periods": t.dataset.periods(*span)},
     )
     con.execute("INSERT INTO probe_ranges VALUES ($id, NULL, $start, $end, $at)",
                 at | {"start": span[0], "end": span[1]})  # fmt: skip

@@ -152,6 +152,17 @@ def test_every_question_is_asked_of_a_dataset_and_as_of_a_moment(ask, args):
     )
 
 
+def test_coverage_has_the_shape_of_the_contract(ask):
+    got = answer(ask("query", "coverage", "NEWUSDT", "--json"))
+    assert got == [
+        {"dataset": "um/daily/klines/1m", "first": str(BORN), "last": str(day(1)), "files": 40,
+         "holes": 0, "state": "live"}
+    ]  # fmt: skip
+    assert "no symbol NOUSDT is recorded" in ask("query", "coverage", "NOUSDT", code=1).output
+    before = ask("query", "coverage", "NEWUSDT", "--as-of", "2020-01-01", code=1).output
+    assert "probed by 2020-01-01" in before
+
+
 def test_a_lower_case_symbol_is_forgiven_with_a_hint(ask):
     done = ask("query", "timeline", "newusdt", "--start", BORN, "--end", BORN, "--json")
     assert answer(done)[0]["status"] == "available"

@@ -4,11 +4,12 @@
 """
 
 import datetime as dt
+from dataclasses import replace
 
 import pytest
 
 from availability_pipeline import queries
-from availability_pipeline.archive.datasets import UM_KLINES_1M
+from availability_pipeline.archive.datasets import UM_KLINES_1M, Dataset
 from availability_pipeline.record import write as store
 from availability_pipeline.record.connection import reader, writer
 from availability_pipeline_tests.support.helpers import D, flat, make_listing
@@ -130,3 +131,40 @@ def test_a_notebook_asks_as_of_a_moment_too(path):
             100,
         ]
         assert record.universe(START, END, as_of=BETWEEN).columns.tolist() == ["AUSDT", "BUSDT"]
+
+
+def test_one_symbol_is_found_in_every_dataset_that_has_it(path):
+    """Monthly files are of months, and another market's symbol of the same name is another one."""
+    months = Dataset("um", "monthly", "fundingRate", None)
+    spot = Dataset("spot", "daily", "klines", "1d")
+    with writer(path) as con:
+        for dataset, periods in (
+            (months, months.periods(D(2023, 11, 1), D(2023, 12, 1))), (spot, [START]),
+        ):  # fmt: skip
+            files = {"AUSDT": dict.fromkeys(periods, (7, SECOND))}
+            listing = make_listing(periods[0], periods[-1], files)
+            listing = replace(listing, dataset=dataset)
+            store.write_probe(con, listing, probed_at=SECOND, run_id="r")
+    with reader(path) as con:
+        found = queries.symbol_coverage(con, "ausdt")
+        assert found.columns == ("dataset", "first", "last", "files", "holes", "state")
+        assert found.rows == [
+            ("um/daily/klines/1m", START, END, 10, 0, "live"),
+            ("um/monthly/fundingRate", D(2023, 11, 1), D(2023, 12, 1), 2, 0, "live"),
+            ("spot/daily/klines/1d", START, START, 1, 0, "live"),
+        ]
+        assert queries.symbol_coverage(con, "AUSDT", as_of=BETWEEN).rows == found.rows[:1]
+        assert queries.symbol_coverage(con, "NEWUSDT").column("dataset") == ["um/daily/klines/1m"]
+        with pytest.raises(queries.UnknownSymbolError):
+            queries.symbol_coverage(con, "NOSUCHUSDT")
+        monthly = queries.timeline(con, "AUSDT", dataset=str(months))
+        assert monthly.column("date") == [D(2023, 11, 1), D(2023, 12, 1)]
+        addresses = con.execute(
+            "SELECT url FROM availability WHERE dataset = 'um/monthly/fundingRate' ORDER BY url"
+        ).fetchall()
+        assert [row[0] for row in addresses] == [months.url("AUSDT", p) for p in (
+            D(2023, 11, 1), D(2023, 12, 1))]  # fmt: skip
+        assert queries.snapshot(con, START, dataset="spot/daily/klines/1d").rows[0][:2] == (
+            "AUSDT", 7
+        )  # fmt: skip
+        assert len(queries.snapshot(con, START).rows) == 1, "of the first dataset, as before"

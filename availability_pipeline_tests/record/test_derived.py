@@ -1,12 +1,13 @@
 """Listings and summaries. Breaking a rule here calls a missing file the end of a contract."""
 
 import datetime as dt
+from dataclasses import replace
 
 import duckdb
 import pytest
 
 from availability_pipeline import queries
-from availability_pipeline.archive.datasets import FIRST_DATE, UM_KLINES_1M
+from availability_pipeline.archive.datasets import FIRST_DATE, UM_KLINES_1M, Dataset
 from availability_pipeline.record import derived, schema
 from availability_pipeline.record import write as store
 from availability_pipeline.record.connection import reader, writer
@@ -356,3 +357,50 @@ def test_rows_and_what_follows_from_them_are_written_together_or_not_at_all(path
     with reader(path) as con:
         assert con.execute("SELECT count(*) FROM revisions").fetchall() == [(0,)]
         assert con.execute("SELECT max(probed_at) FROM probes").fetchall() == [(NOW,)]
+
+
+def test_months_are_counted_in_months_and_settle_after_fifteen_days(path):
+    months = Dataset("um", "monthly", "klines", "1d")
+    first, last = D(2023, 1, 1), D(2024, 1, 1)
+
+    def files(*without, end=last):
+        """Each published at noon of the first day after the month."""
+        return {
+            month: (100, dt.datetime.combine(months.shift(month, 1), dt.time(12), dt.UTC))
+            for month in months.periods(first, end)
+            if month not in without
+        }
+
+    archive = {
+        **{f"L{n}USDT": files() for n in range(5)},
+        "HOLEUSDT": files(D(2023, 5, 1)),
+        "ENDUSDT": files(end=D(2023, 8, 1)),
+        "LATEUSDT": files(last),
+    }
+    at = dt.datetime(2024, 2, 15, 23, tzinfo=dt.UTC)  # one hour before January settles
+    listing = replace(make_listing(first, last, archive), dataset=months)
+    with writer(path) as con:
+        store.write_probe(con, listing, probed_at=at, run_id="r", settle_days=3)
+    asked = {"dataset": "um/monthly/klines/1d"}
+    with reader(path) as con:
+        lives = {row["symbol"]: row for row in queries.listings(con, **asked).dicts()}
+        assert queries.holes(con, **asked).rows == [
+            ("HOLEUSDT", D(2023, 5, 1), months.url("HOLEUSDT", D(2023, 5, 1)))
+        ]
+        assert queries.delistings(con, D(2023, 9, 1), **asked) == ["ENDUSDT"]
+        assert queries.counts(con, last, **asked) == {"available": 6, "pending": 2, "absent": 0}
+        late = queries.timeline(con, "LATEUSDT", D(2023, 12, 1), last, **asked)
+        assert late.column("status") == ["available", "pending"]
+        daily = con.execute(f"FROM {scope(con, months).summary} ORDER BY date").fetchall()
+        assert queries.missing_dates(con, D(2022, 11, 5), D(2024, 2, 20), **asked) == [
+            D(2022, 11, 1), D(2022, 12, 1), D(2024, 2, 1)
+        ]  # fmt: skip
+    assert {s: row["state"] for s, row in lives.items() if row["state"] != "live"} == {
+        "ENDUSDT": "ended"
+    }
+    assert (lives["HOLEUSDT"]["days_available"], lives["HOLEUSDT"]["hole_days"]) == (12, 1)
+    assert [row[0] for row in daily] == months.periods(first, last)
+    assert {row[-1] for row in daily} == {12.0}, "hours from the end of the month"
+    # Known where the month before was probed.
+    assert [row[6] for row in daily[:3]] == [None, 0, 0]
+    assert [row[7] for row in daily if row[7]] == [1]
