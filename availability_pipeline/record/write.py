@@ -6,7 +6,7 @@ refused before anything is written.
 """
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,6 @@ from availability_pipeline import PROGRAM
 from availability_pipeline.archive.datasets import (
     UM_KLINES_1M,
     Dataset,
-    classify,
     unsettled,
 )
 from availability_pipeline.archive.listing import (
@@ -115,7 +114,7 @@ def update(
     if not listing.in_archive:
         raise DiscoveryError(f"{listing.dataset} is not in the archive; nothing was written")
     with writer(path, settings.db_wait_seconds) as con:
-        before = scope(con)
+        before = scope(con, listing.dataset)
         con.execute(f"CREATE TEMP TABLE summary_before AS FROM {before.summary}")
         result = write_probe(
             con,
@@ -127,7 +126,7 @@ def update(
             max_clock_skew_minutes=settings.max_clock_skew_minutes,
             settle_days=settings.settle_days,
         )
-        t = scope(con)
+        t = scope(con, listing.dataset)
         found = con.execute(
             f"""WITH revised AS (
                 SELECT date, count(*) FILTER (change = 'appeared') AS appeared,
@@ -157,9 +156,9 @@ def update(
 
 @dataclass(frozen=True)
 class WriteResult:
-    """What one probe wrote: rows of its range by status, and revisions by change.
+    """What one probe found: dates times symbols of its range by status, and revisions by change.
 
-    `widened` counts the symbols of which rows outside the range were written too.
+    `widened` counts the symbols that were probed on all recorded dates.
     """
 
     rows: int
@@ -192,12 +191,12 @@ def write_probe(
     max_clock_skew_minutes: int = 0,
     settle_days: int | None = None,
 ) -> WriteResult:
-    """Write one whole listing in one transaction: symbols, rows, probes, revisions, derived tables.
+    """Write how a whole listing differs from the record, in one transaction.
 
-    Every known symbol gets one row for each date of the listing, and a widened one for each date
-    that was ever probed; earlier rows of these are replaced. What differs from the earlier probe
-    becomes a revision; a first probe has none. Dates that were never probed stay unknown, also
-    where a widened listing saw a file.
+    From then on every known symbol was probed on each date of the listing, and a widened one on
+    each date that was ever probed. What differs from an earlier probe becomes a revision too; a
+    first probe of a date has none. Dates that were never probed stay unknown, also where a widened
+    listing saw a file. What is derived follows in the same transaction.
 
     Args:
         con: from `writer`.
@@ -211,17 +210,20 @@ def write_probe(
             the whole record, until the next probe that says it; None leaves it as it is.
 
     Raises:
-        ValueError: `probed_at` is naive, or the listing contradicts itself.
-        ClockWentBackError: some of these rows were probed later than `probed_at`.
+        ValueError: `probed_at` is naive, the listing contradicts itself, or left symbols out.
+        ClockWentBackError: some of these dates were probed later than `probed_at`.
         ClockSkewError: `probed_at` is far from the archive's clock.
         ShrunkenArchiveError: far less is listed than is recorded.
     """
     probed_at, dataset = aware(probed_at), listing.dataset
     span = [listing.start, listing.end]
+    if listing.left_out:
+        # Their files of the range would vanish, and their absences be confirmed, unseen.
+        raise ValueError(f"{len(listing.left_out)} symbols were left out; nothing was written")
     refuse_skew(con, listing, probed_at, max_clock_skew_minutes)
     with (
         _registered(con, "listed", listing.files),
-        _registered(con, "seen", _classified(listing.symbols, dataset.market)),
+        _registered(con, "seen", _classified(listing)),
         _registered(con, "wide", _widened(con, scope(con, dataset), listing)),
         transaction(con),
     ):
@@ -464,8 +466,8 @@ def _write_probes(
     return int(widened)
 
 
-def _classified(symbols: Sequence[str], market: str) -> pd.DataFrame:
-    contracts = [classify(symbol, market) for symbol in symbols]
+def _classified(listing: Listing) -> pd.DataFrame:
+    contracts = [listing.dataset.classify(symbol) for symbol in listing.symbols]
     return pd.DataFrame(
         [(c.symbol, c.contract_type, c.base_asset, c.quote_asset) for c in contracts],
         columns=["symbol", "contract_type", "base_asset", "quote_asset"],

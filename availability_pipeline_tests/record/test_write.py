@@ -381,6 +381,18 @@ def test_a_listing_that_contradicts_itself_is_refused(path):
     assert rows(path, "FROM daily_availability") == []
 
 
+def test_a_listing_that_left_symbols_out_is_refused(path):
+    """No file of theirs is in it, which is not an absence."""
+    write(path, {"AUSDT": flat(START, END), "BUSDT": flat(START, END)})
+    before = everything(path)
+    part = make_listing(START, END, {"AUSDT": flat(START, END), "BUSDT": {}})
+    with writer(path) as con, pytest.raises(ValueError, match="1 symbols were left out"):
+        store.write_probe(
+            con, replace(part, left_out=frozenset({"BUSDT"})), probed_at=NOW + HOUR, run_id="r"
+        )
+    assert everything(path) == before
+
+
 def test_symbols_are_remembered_with_what_their_names_say(path):
     write(path, {"BTCUSDT_240329": {}, "龙虾USDT": {}, "ODD": {}, "AUSDT_SETTLED": {}})
     write(path, {"ODD": {}, "BTCU": {}}, at=NOW + HOUR, accept_shrunken=True)
