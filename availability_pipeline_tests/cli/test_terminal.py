@@ -36,6 +36,7 @@ READING = {
     "query holes": "query holes",
     "query revisions": "query revisions",
     "query listings": "query listings",
+    "query coverage": "query coverage ETHUSDT_261225",
     "query universe": "query universe 2026-11-01 2026-11-23",
     "query analytics new-listings": "query analytics new-listings 2026-10-13",
     "query analytics delistings": "query analytics delistings 2026-10-27",

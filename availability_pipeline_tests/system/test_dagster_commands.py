@@ -94,7 +94,7 @@ def test_a_range_of_an_asset_and_all_after_it_is_one_run(checkout):
     with dg.DagsterInstance.from_config(str(home)) as instance:
         assert [run.status.value for run in instance.get_runs()] == ["SUCCESS"]
     with reader(checkout / "record.duckdb") as con:
-        rows = con.execute("SELECT count(*), count(DISTINCT date) FROM daily_summary").fetchall()
+        rows = con.execute("SELECT count(*), count(DISTINCT period) FROM daily_summary").fetchall()
     assert rows == [(5, 5)]
     assert (checkout / "report" / "availability.html").exists(), "what is after it, too"
 
