@@ -124,6 +124,6 @@ def _replace(
             date += DAY
         come, size = published[symbol, date]
         life.replaced.append((symbol, date))
-        # Some are of the same size: only the time tells.
+        # Some have the same content, which here is the size: only the time tells.
         again = size + (rng.randint(1, 900) if age % 2 else 0)
         life.events.append(Event(max(at(day, 13), come + DAY), symbol, date, again))

@@ -76,7 +76,7 @@ RULES = (
         "expected", "record/derived.py",
         {
             " AND state <> 'live')": ")",
-            "last_available + 1, -1 FROM {t.listings}": "last_available, -1 FROM {t.listings}",
+            """{t.after("last_available")}, -1 FROM {t.l""": "last_available, -1 FROM {t.l",
         },
         ("record/test_derived.py",),
     ),

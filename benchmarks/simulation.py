@@ -93,6 +93,8 @@ class Model:
             old, new = before.get(key), there.get(key)
             if key[0] in self.probed and old != new:
                 change = "appeared" if old is None else "vanished" if new is None else "replaced"
+                if old and new and old.size == new.size:  # the living archive's content is its size
+                    change = "touched"
                 self.revisions.append((*key, change, old and old.size, new and new.size))
         self.seen = {k: f for k, f in self.seen.items() if k not in before} | there
         for n in range((end - start).days + 1):

@@ -522,6 +522,7 @@ READ = [
     "query holes",
     "query revisions --all",
     "query listings",
+    "query coverage AUSDT",
     "query universe 2024-01-02 2024-01-04",
     "query analytics new-listings 2024-01-04",
     "query analytics delistings 2024-01-05",

@@ -266,6 +266,9 @@ OWN_WORDS = {
     "probes": "in derived: a temporary table of ours",
     "ranges": "in derived: a relation of our own, its moment bound",
     "step": "in derived: one of two intervals of ours",
+    "after": "of Scope: a column of our own and a number",
+    "distance": "of Scope: columns of our own",
+    "first_period": "of Scope: a date of the catalogue",
 }
 OF_SCOPE = {field.name for field in fields(Scope)} - {"dataset", "as_of"} | {"cells", "holes"}
 """Relations of `status.Scope`: our own words, and numbers that a SMALLINT column holds."""
