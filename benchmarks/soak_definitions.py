@@ -22,6 +22,7 @@ class ErringClock(Clock):
     """A clock that is off by what the file says."""
 
     def __init__(self, error: Path) -> None:
+        super().__init__()
         self._error = error
 
     def now(self) -> dt.datetime:
