@@ -115,7 +115,7 @@ def test_the_snippets_of_the_operations_guide_run_as_they_stand(path):
 
 
 def test_a_missing_database_and_a_bad_setting_are_one_line(tmp_path, monkeypatch):
-    with pytest.raises(MissingDatabaseError, match="there is no database"):
+    with pytest.raises(MissingDatabaseError, match="no database"):
         ContinuityValidator(tmp_path / "none.duckdb").check_continuity(START, END)
     monkeypatch.setenv("AVAILABILITY_SETTLE_DAYS", "0")
     with pytest.raises(SettingsError, match="AVAILABILITY_SETTLE_DAYS"):

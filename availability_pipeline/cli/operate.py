@@ -130,7 +130,7 @@ def say_verdicts(rows: Sequence[dict[str, Any]], *, hints: bool = False) -> None
 
 
 START = "`make up` in the checkout, or your service"
-NEVER = f"Never ran here: there is no run history in DAGSTER_HOME. Start it with {START}."
+NEVER = f"Never ran here: DAGSTER_HOME has no run history. Start it with {START}."
 
 
 @click.command()
@@ -196,7 +196,7 @@ def slo_command(ctx: click.Context, days: int, as_json: bool) -> None:
 
     The success rate of the scheduled updates is one of them.
 
-    Exit code 1 if one is breached, or if nothing can be measured: there is no record, or no date
+    Exit code 1 if one is breached, or if nothing can be measured: a missing record, or no date
     was probed. Without a run history the levels of the record alone are judged. A warning, or a
     success rate that is not known yet, is not a breach.
 

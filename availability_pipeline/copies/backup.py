@@ -204,7 +204,7 @@ def backups(folder: Path) -> list[Path]:
             reverse=True,
         )
     if not found:
-        raise BackupError(f"there is no backup in {folder}; make one with `{PROGRAM} backup`")
+        raise BackupError(f"{folder} has no backup; make one with `{PROGRAM} backup`")
     return found
 
 

@@ -167,7 +167,7 @@ def _matrix(
         if not ask(con, "SELECT 1 FROM universe_cells LIMIT 1").rows:
             yield "SELECT date FROM universe_dates ORDER BY date", notes
             return
-        # On the other dates each cell must say for itself that there is no file.
+        # On the other dates each cell without a file must be confirmed by itself.
         con.execute(
             f"""INSERT INTO universe_cells SELECT d.date, d.symbol, false
             FROM {t.cells} d JOIN universe_dates u USING (date)

@@ -107,7 +107,7 @@ def reader(
     path = Path(path).expanduser()
     refuse_left_behind(path)
     if not _exists(path):
-        raise MissingDatabaseError(f"there is no database at {path}; {REMEDY_MISSING}")
+        raise MissingDatabaseError(f"no database at {path}; {REMEDY_MISSING}")
     with _connected(path, read_only=True, wait_seconds=wait_seconds, only_in=only_in) as con:
         check_schema(con, older_too=older_too)
         yield con
@@ -169,7 +169,7 @@ def refuse_left_behind(path: Path) -> None:
         pass  # busy, damaged or newer: not to be passed over
     old, new = shlex.quote(str(former.parent)), shlex.quote(str(path.parent))
     raise LostRecordError(
-        f"there is no database at {path}, but a record at the former default {former}; stop what "
+        f"no database at {path}, but a record at the former default {former}; stop what "
         f"writes it and carry it over: `mkdir -p -m 700 {new} && mv {old}/{former.name}* {new}/`, "
         f"or set AVAILABILITY_DB={former}; to begin a new record, move that file away"
     )

@@ -45,6 +45,10 @@ class Column:
 _DATASET = Column("dataset", "SMALLINT", "Which dataset: its `id` in `datasets`.", required=True)
 _PERIOD = Column("period", "DATE", "UTC date, or the first day of a month.", required=True)
 _SYMBOL = Column("symbol", "VARCHAR", "Symbol, as its folder is named.", required=True)
+_ASSETS = (
+    Column("base_asset", "VARCHAR", "BTC of BTCUSDT; NULL where the name does not say it."),
+    Column("quote_asset", "VARCHAR", "USDT of BTCUSDT; NULL where the name does not say it."),
+)
 
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "datasets": (
@@ -61,8 +65,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         _DATASET,
         _SYMBOL,
         Column("contract_type", "VARCHAR", "perpetual, delivery or settled.", required=True),
-        Column("base_asset", "VARCHAR", "BTC of BTCUSDT; NULL where the name does not say it."),
-        Column("quote_asset", "VARCHAR", "USDT of BTCUSDT; NULL where the name does not say it."),
+        *_ASSETS,
         Column("first_seen", "TIMESTAMPTZ", "First probe that listed its folder.", required=True),
         Column("last_seen", "TIMESTAMPTZ", "Last probe that listed its folder.", required=True),
         Column("whole_at", "TIMESTAMPTZ", "Probed on every probed period since; NULL: not yet."),
@@ -110,8 +113,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         _DATASET,
         _SYMBOL,
         Column("contract_type", "VARCHAR", "perpetual, delivery or settled."),
-        Column("base_asset", "VARCHAR", "BTC of BTCUSDT; NULL where the name does not say it."),
-        Column("quote_asset", "VARCHAR", "USDT of BTCUSDT; NULL where the name does not say it."),
+        *_ASSETS,
         Column("first_available", "DATE", "Date of the first file; NULL without any."),
         Column("last_available", "DATE", "Date of the last file; NULL without any."),
         Column("days_available", "BIGINT", "Dates with a file."),

@@ -249,7 +249,7 @@ UPDATES = [("update", "manual"), ("backfill", "--start", str(FIRST), "--end", st
     ids=["no home", "no network", "no bucket", "bad setting"],
 )
 def test_a_command_that_fails_makes_no_database(shell, tmp_path, args, environment, code, says):
-    """An empty one would turn "there is no database" into "no date was probed"."""
+    """An empty one would turn "no database" into "no date was probed"."""
     home = tmp_path / "home"  # a new one: where a run has written before, another record is refused
     home.mkdir()
     shutil.copy(ROOT / "dagster.yaml", home)
@@ -259,7 +259,7 @@ def test_a_command_that_fails_makes_no_database(shell, tmp_path, args, environme
     assert says in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == [home]
-    assert "there is no database" in shell("query", "holes", **new).stderr
+    assert "no database" in shell("query", "holes", **new).stderr
 
 
 def test_a_refused_probe_makes_no_database(shell, tmp_path):

@@ -360,11 +360,11 @@ def test_a_missing_database_with_a_history_is_an_error_beside_what_is_known(home
     home.ran()
     done = home("status")
     assert done.exit_code == 1
-    assert "Error: there is no database at" in done.stderr
+    assert "Error: no database at" in done.stderr
     assert "daily_update_schedule" in done.stdout
     done = home("slo")
     assert (done.exit_code, done.stdout) == (1, "")
-    assert "Error: there is no database at" in done.stderr
+    assert "Error: no database at" in done.stderr
 
 
 def test_a_history_that_cannot_be_read_is_one_line(home):
@@ -488,7 +488,7 @@ def test_slo_without_a_run_history_judges_the_record_all_the_same(home):
 def test_slo_fails_where_nothing_can_be_measured(home):
     done = home("slo")
     assert (done.exit_code, done.stdout) == (1, "")
-    assert "Error: there is no database at" in done.stderr
+    assert "Error: no database at" in done.stderr
     assert not home.db.parent.joinpath("record.duckdb").exists()
     with writer(home.db):
         pass
@@ -610,7 +610,7 @@ def test_an_acknowledgement_makes_no_record(home, command):
     reason = ["--reason", "x"] if command == "acknowledge" else []
     done = home("slo", command, "--date", str(HOLE), *reason)
     assert done.exit_code == 1
-    assert "Error: there is no database at" in done.stderr
+    assert "Error: no database at" in done.stderr
     assert not home.db.exists()
 
 

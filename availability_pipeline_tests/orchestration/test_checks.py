@@ -366,7 +366,7 @@ def test_a_check_that_cannot_judge_says_why_in_its_own_history_and_fails_its_run
     assert not result.success, "one failed run is one alert; nine failed checks would be nine"
     [failed] = [e for e in result.all_events if e.is_step_failure]
     reason = failed.step_failure_data.user_failure_data.description
-    assert reason.startswith("there is no database at")
+    assert reason.startswith("no database at")
     key = dg.AssetCheckKey(dg.AssetKey("record"), "continuity")
     [stored] = world.instance.event_log_storage.get_asset_check_execution_history(key, limit=5)
     assert stored.evaluation.description == f"Not judged: {reason}"

@@ -389,7 +389,7 @@ def test_only_a_written_probe_changes_the_settling_time_of_the_record(world, mon
 
 
 def test_a_first_probe_that_is_refused_leaves_no_database(world):
-    """An empty one once turned 'there is no database' into 'no date was probed'."""
+    """An empty one once turned 'no database' into 'no date was probed'."""
     world.archive.server_time = world.clock.time - dt.timedelta(9)
     assert "minutes ahead of the archive's" in why(world.run())
     assert not [path.name for path in world.path.parent.iterdir() if "turn" not in path.name]

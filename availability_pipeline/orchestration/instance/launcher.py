@@ -92,7 +92,7 @@ def opened(home: Path) -> dg.DagsterInstance:
     Dagster copies a run's stdout and stderr for the UI, with four processes more. They inherit the
     signals that the command ignores: without SIGTERM (`trap '' TERM`) Dagster waited 60 s for two
     `tail` that never end and keep the command's output open. For what daemon and UI launch the
-    copies stay: there is no terminal, and the last words of a run that crashed are of use.
+    copies stay: they have no terminal, and the last words of a run that crashed are of use.
     """
     return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=_UNCAPTURED))
 

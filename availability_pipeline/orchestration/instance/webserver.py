@@ -143,7 +143,7 @@ def _named(url: SplitResult, hosts: Collection[str]) -> bool:
 
 
 def _from_here(headers: Headers, origins: Sequence[str]) -> bool:
-    """Whether the browser says that the UI's own page asks, or that there is no page.
+    """Whether the browser says that the UI's own page asks, or no page at all.
 
     Behind a proxy that sends another Host, a named origin has been admitted already.
     """
