@@ -187,7 +187,7 @@ def test_a_file_that_is_only_named_like_a_version_of_ours_is_kept(record, tmp_pa
     export(record, Folder(out), Form("csv", versioned=True), now=NOW)
     foreign = out / "symbols-0123456789abcdef.csv"
     foreign.write_text(PRECIOUS)
-    [ours] = out.glob("symbol_listings-*.csv")
+    [ours] = out.glob("symbol_spans-*.csv")
     left = out / "probes-0000000000000000.csv"  # of an export that was killed: by its content
     left.write_bytes(ours.read_bytes())
     left = left.rename(out / f"probes-{ours.stem.rpartition('-')[2]}.csv")

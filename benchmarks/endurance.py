@@ -8,7 +8,7 @@ Every scheduled run of a lived week is made: the daily update at 02:00, the late
 03:00, 09:00, 15:00 and 21:00, all history on Sundays at 05:00. Clock and archive are simulated:
 files appear in it at their time, some come weeks late, some are uploaded again, new symbols are
 listed (1,000 at the start, 1,200 at the end). The runs are made at the store, by one process that
-opens and closes the file for each write as the assets do. `symbol_listings` and `daily_summary`
+opens and closes the file for each write as the assets do. `symbol_spans` and `daily_summary`
 are refreshed once a day and after each reconcile, not after each run. With --sample N only one
 week of N is lived; the reconcile of the next one finds what happened meanwhile. Times are CPU,
 all threads.

@@ -34,7 +34,7 @@ these files are ours although no manifest names them."""
 
 ORDER = {
     "availability": "date, symbol",
-    "symbol_listings": "symbol",
+    "symbol_spans": "symbol",
     "daily_summary": "date",
     "revisions": "observed_at, date, symbol",
     "symbols": "symbol",
@@ -321,7 +321,7 @@ def _source(con: duckdb.DuckDBPyConnection, table: str) -> str:
     t = scope(con)
     return {
         "availability": VIEW,
-        "symbol_listings": t.listings,
+        "symbol_spans": t.listings,
         "daily_summary": t.summary,
         "revisions": t.revisions,
         "symbols": t.symbols,

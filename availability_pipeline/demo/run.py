@@ -200,7 +200,7 @@ def _report(console: Console, db: Path, yesterday: dt.date) -> None:
         listings = con.execute(
             """SELECT symbol, contract_type, first_available, last_available, days_available,
                 hole_days, state
-            FROM symbol_listings ORDER BY first_available, symbol"""
+            FROM symbol_spans ORDER BY first_available, symbol"""
         ).fetchall()
         revisions = con.execute(
             """SELECT period, symbol, change, old_size, new_size FROM revisions

@@ -131,7 +131,7 @@ def daily_availability(
     kinds={"duckdb"},
     tags={**UPDATE, **ABOUT},
     owners=OWNERS,
-    metadata=_table("symbol_listings"),
+    metadata=_table("symbol_spans"),
     description="""First and last file, days, holes and state of each symbol.
 
 Each update writes it together with the rows; materialised by itself, it is reported again.
@@ -139,17 +139,17 @@ Each update writes it together with the rows; materialised by itself, it is repo
 Example: symbols that ended, the latest first.
 
 ```sql
-SELECT symbol, last_available FROM symbol_listings WHERE state = 'ended' ORDER BY 2 DESC
+SELECT symbol, last_available FROM symbol_spans WHERE state = 'ended' ORDER BY 2 DESC
 ```
 """,
 )
-def symbol_listings(duckdb: dg.ResourceParam[AvailabilityDuckDB]) -> dg.MaterializeResult[None]:
+def symbol_spans(duckdb: dg.ResourceParam[AvailabilityDuckDB]) -> dg.MaterializeResult[None]:
     """Report the table, which the update has written together with the rows."""
-    return _report("symbol_listings", duckdb)
+    return _report("symbol_spans", duckdb)
 
 
 @dg.asset(
-    deps=[daily_availability, symbol_listings],
+    deps=[daily_availability, symbol_spans],
     backfill_policy=ONE_RUN,
     group_name="record",
     kinds={"duckdb"},
@@ -204,7 +204,7 @@ PUBLISHED = export.Form(format="parquet", by_month=True, everything=True, versio
 
 
 @dg.asset(
-    deps=[daily_availability, symbol_listings, daily_summary],
+    deps=[daily_availability, symbol_spans, daily_summary],
     backfill_policy=ONE_RUN,
     group_name="published",
     kinds={"parquet"},
@@ -239,7 +239,7 @@ def published_availability(
 
 
 @dg.asset(
-    deps=[daily_availability, symbol_listings, daily_summary],
+    deps=[daily_availability, symbol_spans, daily_summary],
     backfill_policy=ONE_RUN,
     group_name="published",
     kinds={"duckdb"},
@@ -287,7 +287,7 @@ def _no_longer_set(name: str) -> dg.Failure:
 
 
 @dg.asset(
-    deps=[symbol_listings, daily_summary],
+    deps=[symbol_spans, daily_summary],
     backfill_policy=ONE_RUN,
     group_name="answers",
     kinds={"plotly", "matplotlib"},

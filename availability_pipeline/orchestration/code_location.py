@@ -51,7 +51,7 @@ def _assets(configured: settings.Settings) -> list[Asset]:
     found: list[Asset] = [
         assets.vision_archive,
         assets.daily_availability,
-        assets.symbol_listings,
+        assets.symbol_spans,
         assets.daily_summary,
         assets.record,
     ]

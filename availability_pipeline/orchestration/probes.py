@@ -169,7 +169,7 @@ def _of_summary(con: duckdb.DuckDBPyConnection) -> dict[str, Any]:
 
 
 DERIVED: Mapping[str, Callable[[duckdb.DuckDBPyConnection], dict[str, Any]]] = {
-    "symbol_listings": _of_listings,
+    "symbol_spans": _of_listings,
     "daily_summary": _of_summary,
 }
 """The derived tables that are assets, and the numbers that the UI plots of each."""

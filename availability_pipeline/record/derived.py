@@ -1,6 +1,6 @@
 """Compute what follows from the files: when each symbol was listed, and what each date held.
 
-`symbol_listings` and `daily_summary` of a dataset are computed again in every transaction that
+`symbol_spans` and `daily_summary` of a dataset are computed again in every transaction that
 changes what they follow from (`write`, `acknowledgements`, a migration), so they are never older
 than the files. Only rows that differ are written.
 """
@@ -117,7 +117,7 @@ ended AS MATERIALIZED (
 
 
 def listings_sql(t: Scope) -> str:
-    """SQL of `symbol_listings`, and `ended_before`, on which the states depend."""
+    """SQL of `symbol_spans`, and `ended_before`, on which the states depend."""
     return f"""
 WITH {_dates_sql(t)}
 SELECT f.symbol, s.contract_type, s.base_asset, s.quote_asset, f.first_available,
@@ -205,7 +205,7 @@ def refresh(con: duckdb.DuckDBPyConnection, dataset: Dataset) -> None:
         [before.id],
     )
     con.execute("ALTER TABLE fresh DROP ended_before")
-    _write(con, "symbol_listings", before.id)
+    _write(con, "symbol_spans", before.id)
     con.execute(
         "CREATE OR REPLACE TEMP TABLE fresh AS "
         f"SELECT * RENAME (date AS period) FROM ({summary_sql(scope(con, dataset))})"
@@ -227,7 +227,7 @@ def _write(con: duckdb.DuckDBPyConnection, table: str, number: int) -> None:
         (SELECT * EXCLUDE (dataset) FROM {table} WHERE dataset = $1) EXCEPT ALL (FROM fresh)""",
         [number],
     )
-    key = "symbol" if table == "symbol_listings" else "period"
+    key = "symbol" if table == "symbol_spans" else "period"
     con.execute(
         f"DELETE FROM {table} WHERE dataset = $1 AND {key} IN (SELECT {key} FROM stale)",
         [number],

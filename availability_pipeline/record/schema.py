@@ -109,7 +109,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("new_etag", "UUID", "MD5 after; NULL where it is not known."),
         Column("run_id", "VARCHAR", "Run that saw it.", required=True),
     ),
-    "symbol_listings": (
+    "symbol_spans": (
         _DATASET,
         _SYMBOL,
         Column("contract_type", "VARCHAR", "perpetual, delivery or settled."),

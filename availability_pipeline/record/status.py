@@ -60,7 +60,7 @@ class Scope:
             listed_at.
         revisions: date, symbol, observed_at, change, and size, time and ETag before and after.
         acknowledgements: date, symbol, reason, acknowledged_at.
-        listings: the columns of `symbol_listings`, without the dataset.
+        listings: the columns of `symbol_spans`, without the dataset.
         summary: the columns of `daily_summary`, likewise.
         as_of: the moment whose answers these tables give; None for now.
         ended_before: a symbol whose last file is before this date publishes no more, unless it is
@@ -181,7 +181,7 @@ def scope(con: duckdb.DuckDBPyConnection, dataset: Dataset | None = None) -> Sco
             f"{renamed} REPLACE ({hexed('old_etag')} AS old_etag, {hexed('new_etag')} AS new_etag)",
         ),
         acknowledgements=of("acknowledgements", renamed),
-        listings=of("symbol_listings", "* EXCLUDE (dataset)"),
+        listings=of("symbol_spans", "* EXCLUDE (dataset)"),
         summary=of("daily_summary", renamed),
         ended_before=ended_before,
     )

@@ -123,7 +123,7 @@ def test_the_manifest_says_what_the_files_are(record, tmp_path):
     said = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert said["created_at"] == "2024-03-11T02:03:04Z"
     assert said["rows"] == {
-        "availability": 153, "symbol_listings": 3, "daily_summary": 51, "revisions": 0,
+        "availability": 153, "symbol_spans": 3, "daily_summary": 51, "revisions": 0,
         "symbols": 3, "probes": 51, "acknowledgements": 0,
     }  # fmt: skip
     assert (said["first_date"], said["last_date"]) == ("2024-01-20", "2024-03-10")
@@ -285,7 +285,7 @@ def test_an_empty_record_is_exported_as_empty_files(tmp_path):
     with writer(path):
         pass
     done = run(path, tmp_path / "a")
-    assert done.manifest.rows == {"availability": 0, "symbol_listings": 0, "daily_summary": 0}
+    assert done.manifest.rows == {"availability": 0, "symbol_spans": 0, "daily_summary": 0}
     assert duckdb.read_parquet(str(tmp_path / "a" / "availability.parquet")).columns[0] == "date"
     assert len(run(path, tmp_path / "b", Form(by_month=True)).written) == 2
 

@@ -76,7 +76,7 @@ class World:
         return found
 
 
-UPDATED = ("daily_availability", "symbol_listings", "daily_summary")
+UPDATED = ("daily_availability", "symbol_spans", "daily_summary")
 ASSETS = {
     key.name: key.asset_key.to_user_string() for one in checks.STANDING for key in one.check_keys
 }

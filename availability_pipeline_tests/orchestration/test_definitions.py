@@ -22,7 +22,7 @@ from availability_pipeline.settings import SettingsError
 from availability_pipeline_tests.support.helpers import PATIENCE
 
 ASSETS = {
-    "vision_archive", "daily_availability", "symbol_listings", "daily_summary",
+    "vision_archive", "daily_availability", "symbol_spans", "daily_summary",
     "availability_report", "record",
 }  # fmt: skip
 JOBS = {
@@ -113,7 +113,7 @@ def test_the_update_job_takes_what_is_tagged_so_that_a_further_dataset_needs_no_
     ours = build_defs()
     graph = dg.Definitions.merge(ours, dg.Definitions(assets=[another])).resolve_asset_graph()
     assert {key.to_user_string() for key in automation.daily_update.selection.resolve(graph)} == {
-        "daily_availability", "symbol_listings", "daily_summary", "spot/daily_availability",
+        "daily_availability", "symbol_spans", "daily_summary", "spot/daily_availability",
     }  # fmt: skip
 
 
@@ -145,7 +145,7 @@ def test_a_bad_setting_is_one_line_where_the_definitions_are_loaded(tmp_path):
     assert any(one.endswith(line) for one in (done.stdout + done.stderr).splitlines())
 
 
-OURS = ("daily_availability", "symbol_listings", "daily_summary")
+OURS = ("daily_availability", "symbol_spans", "daily_summary")
 
 
 def test_the_catalogue_shows_the_columns_that_the_tables_have(tmp_path):

@@ -62,7 +62,7 @@ def test_a_run_with_one_partition_nobody_materialised_again_stays(world):
     assert prune(world.instance, now()) == (1, 2)
     assert everything.run_id not in {run.run_id for run in world.instance.get_runs()}
     assert len(world.instance.get_materialized_partitions(KEY)) == 10
-    for name in ("symbol_listings", "daily_summary"):
+    for name in ("symbol_spans", "daily_summary"):
         event = world.instance.get_latest_materialization_event(dg.AssetKey(name))
         assert event.run_id == latest.run_id
 

@@ -121,7 +121,7 @@ def test_a_fault_on_the_second_page_of_one_symbol_leaves_the_rows_alone(world):
 
 
 TABLES = (
-    "daily_availability", "symbols", "probes", "revisions", "symbol_listings", "daily_summary",
+    "daily_availability", "symbols", "probes", "revisions", "symbol_spans", "daily_summary",
     "meta",
 )  # fmt: skip
 
@@ -224,13 +224,13 @@ def test_a_probe_of_known_dates_reports_the_partitions_that_changed_and_no_other
         "AUSDT": {**files, D(2024, 1, 3): (77, files[D(2024, 1, 3)][1])},
     }
     done = world.run(job="full_reconcile")
-    assert reported(world, done) == ["symbol_listings", "daily_summary", "2024-01-03"]
+    assert reported(world, done) == ["symbol_spans", "daily_summary", "2024-01-03"]
     [*_, first] = [e for e in done.all_events if e.is_step_materialization]
     assert first.asset_key == DAILY_AVAILABILITY
     shown = first.step_materialization_data.materialization.metadata
     assert (shown["replaced"].value, shown["available"].value) == (1, 2)
     assert reported(world, world.run(END, D(2024, 1, 12), job="late_arrivals")) == [
-        "symbol_listings", "daily_summary", "2024-01-11", "2024-01-12",
+        "symbol_spans", "daily_summary", "2024-01-11", "2024-01-12",
     ]  # fmt: skip
 
 
@@ -239,7 +239,7 @@ def test_what_an_update_changes_outside_its_dates_is_reported_by_the_next_probe_
     assert world.run().success
     world.archive.files["NEWUSDT"] = flat(D(2024, 1, 4), D(2024, 1, 4))
     assert sorted(reported(world, world.run(END, END))) == [
-        "2024-01-10", "daily_summary", "symbol_listings",
+        "2024-01-10", "daily_summary", "symbol_spans",
     ]  # fmt: skip
     # On each date after its only file it is expected until it has ended.
     assert "2024-01-04" in reported(world, world.run(job="full_reconcile"))
@@ -254,7 +254,7 @@ def test_a_run_that_ended_between_its_write_and_its_reports_is_made_up_for(world
         assert not world.run(job="late_arrivals").success
     assert world.rows(f"SELECT available FROM daily_summary WHERE period = '{END}'") == [(1,)]
     assert sorted(reported(world, world.run(job="late_arrivals"))) == [
-        "2024-01-10", "daily_summary", "symbol_listings",
+        "2024-01-10", "daily_summary", "symbol_spans",
     ]  # fmt: skip
     assert reported(world, world.run(job="late_arrivals")) == []
 
@@ -335,7 +335,7 @@ def test_table_query_check_and_report_agree_on_the_holes_of_a_relisting(world):
     now = world.clock.now()
     with reader(world.path) as con:
         assert [row[:2] for row in queries.holes(con).rows] == [("XUSDTSETTLED", hole)]
-        table = con.execute("SELECT symbol, hole_days FROM symbol_listings WHERE hole_days > 0")
+        table = con.execute("SELECT symbol, hole_days FROM symbol_spans WHERE hole_days > 0")
         assert table.fetchall() == [("XUSDTSETTLED", 1)]
         afresh = con.execute(f"SELECT symbol, hole_days FROM ({derived.listings_sql(scope(con))}) "
                              "WHERE hole_days > 0")  # fmt: skip

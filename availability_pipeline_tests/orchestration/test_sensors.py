@@ -270,7 +270,7 @@ def test_reordered_addresses_neither_lose_nor_repeat_a_message(watch, receiver):
 
 def test_a_look_back_repairs_an_update_that_failed_after_its_write(watch, receiver, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setitem(probes.DERIVED, "symbol_listings", lambda con: 1 / 0)
+        patch.setitem(probes.DERIVED, "symbol_spans", lambda con: 1 / 0)
         assert not watch.run(DAY, DAY).success
     watch.tick()
     assert watch.run(START, END, job="late_arrivals").success

@@ -40,7 +40,7 @@ def crowd(start=START, end=END, without=(), n=4):
 
 def listings(path):
     with reader(path) as con:
-        relation = con.sql("SELECT * EXCLUDE (dataset) FROM symbol_listings")
+        relation = con.sql("SELECT * EXCLUDE (dataset) FROM symbol_spans")
         return {r[0]: dict(zip(relation.columns, r, strict=True)) for r in relation.fetchall()}
 
 

@@ -96,7 +96,7 @@ def test_what_follows_from_the_rows_is_made_anew_by_a_migration_and_not_read_bef
         pass
     with reader(path) as con:
         assert con.execute(
-            "SELECT symbol, days_available, state FROM symbol_listings ORDER BY symbol"
+            "SELECT symbol, days_available, state FROM symbol_spans ORDER BY symbol"
         ).fetchall() == [("AUSDT", 10, "live"), ("龙虾USDT", 9, "live")]
         counts = con.execute(
             "SELECT expected, available, absent FROM daily_summary ORDER BY period"

@@ -152,11 +152,11 @@ def test_a_report_never_takes_the_records_place(home, tmp_path, monkeypatch):
 def test_an_export_never_overwrites_files_that_no_manifest_of_ours_names(home, tmp_path, kind):
     out = tmp_path / "out"
     out.mkdir()
-    mine = out / f"symbol_listings.{kind}"
+    mine = out / f"symbol_spans.{kind}"
     mine.write_text("my own table")
     done = run("export", out, "--format", kind)
     assert done.exit_code == 1, done.output
-    assert f"holds symbol_listings.{kind}, which no manifest of ours names" in done.stderr
+    assert f"holds symbol_spans.{kind}, which no manifest of ours names" in done.stderr
     assert [p for p in out.iterdir() if not p.name.startswith(".")] == [mine]
     assert mine.read_text() == "my own table"
     mine.rename(out / "mine")

@@ -221,7 +221,7 @@ def everything(path):
 
 def everything_of(con):
     tables = ("daily_availability", "datasets", "symbols", "files", "probes",
-              "probe_ranges", "revisions", "symbol_listings", "daily_summary", "meta")  # fmt: skip
+              "probe_ranges", "revisions", "symbol_spans", "daily_summary", "meta")  # fmt: skip
     return {t: con.execute(f"FROM {t} ORDER BY ALL").fetchall() for t in tables}
 
 

@@ -561,7 +561,7 @@ def test_the_report_is_drawn_once_a_day_after_both_tables_were_written():
 
         assert asked(tick - minute) == 0
         assert asked(tick) == 0  # the tables are older than the tick
-        instance.report_runless_asset_event(dg.AssetMaterialization("symbol_listings"))
+        instance.report_runless_asset_event(dg.AssetMaterialization("symbol_spans"))
         assert asked(now + minute) == 0
         instance.report_runless_asset_event(dg.AssetMaterialization("daily_summary"))
         assert asked(now + 2 * minute) == 1

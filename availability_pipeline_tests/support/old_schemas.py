@@ -106,7 +106,7 @@ CREATE TABLE revisions (
     observed_at TIMESTAMPTZ NOT NULL, change VARCHAR NOT NULL, old_size BIGINT,
     new_size BIGINT, old_last_modified TIMESTAMPTZ, new_last_modified TIMESTAMPTZ,
     old_etag UUID, new_etag UUID, run_id VARCHAR NOT NULL);
-CREATE TABLE symbol_listings (
+CREATE TABLE symbol_spans (
     dataset SMALLINT NOT NULL, symbol VARCHAR NOT NULL, contract_type VARCHAR,
     base_asset VARCHAR, quote_asset VARCHAR, first_available DATE, last_available DATE,
     days_available BIGINT, hole_days BIGINT, state VARCHAR);
@@ -177,7 +177,7 @@ INSERT INTO probes SELECT 1, period, '2024-03-01 03:00:00+00', 2, count(*), 'r'
 INSERT INTO probe_ranges VALUES (1, NULL, '2024-01-01', '2024-01-10', '2024-03-01 03:00:00+00');
 INSERT INTO revisions VALUES (1, '2024-01-03', 'AUSDT', '2024-03-01 03:00:00+00', 'replaced', 99,
     102, '2024-01-04 07:00:00+00', '2024-01-04 08:00:00+00', NULL, NULL, 'r');
-INSERT INTO symbol_listings
+INSERT INTO symbol_spans
     SELECT 1, symbol, 'perpetual', base_asset, 'USDT', '2024-01-01',
         CASE base_asset WHEN 'A' THEN '2024-01-10' ELSE '2024-01-09' END::DATE,
         CASE base_asset WHEN 'A' THEN 10 ELSE 9 END, 0, 'live' FROM symbols;

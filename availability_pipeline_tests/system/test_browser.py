@@ -38,7 +38,7 @@ def test_the_asset_graph_shows_every_asset(ui: str, page: Page) -> None:
     for name in (
         "vision_archive",
         "daily_availability",
-        "symbol_listings",
+        "symbol_spans",
         "daily_summary",
     ):
         page.get_by_text(name, exact=True).first.wait_for()

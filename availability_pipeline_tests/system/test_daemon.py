@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 TICKS = """{ sensorOrError(sensorSelector: {sensorName: "alert_sensor",
   repositoryName: "__repository__", repositoryLocationName: "availability_pipeline.definitions"})
   { ... on Sensor { sensorState { ticks(limit: 1) { status } } } } }"""
-ASSETS = ["daily_availability", "symbol_listings", "daily_summary"]
+ASSETS = ["daily_availability", "symbol_spans", "daily_summary"]
 
 
 def steps(state):

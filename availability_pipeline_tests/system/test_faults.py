@@ -59,7 +59,7 @@ def test_what_the_inspection_calls_whole_it_finds_torn_after_any_change(tmp_path
         "DELETE FROM probes WHERE period = '2025-03-01'",
         "DELETE FROM revisions WHERE run_id = '2' AND symbol = 'AAXUSDT'",
         "UPDATE revisions SET run_id = '3' WHERE run_id = '2'",
-        "UPDATE symbol_listings SET days_available = 0",
+        "UPDATE symbol_spans SET days_available = 0",
         "DELETE FROM daily_summary WHERE period = '2025-03-01'",
     ):
         path.write_bytes(whole)

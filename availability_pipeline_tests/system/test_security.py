@@ -160,7 +160,7 @@ def test_a_run_cannot_say_where_the_record_is(tmp_path, monkeypatch, key, field,
 
 
 def test_the_ui_shows_where_the_record_is(hostile):
-    event = hostile.instance.get_latest_materialization_event(dg.AssetKey("symbol_listings"))
+    event = hostile.instance.get_latest_materialization_event(dg.AssetKey("symbol_spans"))
     shown = event.asset_materialization.metadata["database"]
     assert shown == dg.MetadataValue.path(hostile.path)
 
