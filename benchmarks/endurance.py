@@ -67,6 +67,7 @@ class SimulatedArchive:
         end: dt.date,
         progress: Progress | None = None,
         recorded: Recorded = NOTHING_RECORDED,
+        **_: object,
     ) -> Listing:
         """What a listing would find now."""
         now = self._now()

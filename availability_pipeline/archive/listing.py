@@ -177,11 +177,18 @@ class Archive(Protocol):
         end: dt.date,
         progress: Progress | None = None,
         recorded: Recorded = NOTHING_RECORDED,
+        *,
+        dataset: Dataset | None = None,
+        folders: Folders | None = None,
+        leave_out: Collection[str] = (),
     ) -> Listing:
         """All files of the periods from `start` to `end`, both included.
 
         And of the symbols that are `recorded.behind` all files of all probed periods.
         """
+
+    def folders(self, dataset: Dataset | None = None) -> Folders:
+        """The symbol folders of a dataset, which all intervals of its type share."""
 
 
 class Window:

@@ -26,6 +26,7 @@ from availability_pipeline.archive.listing import (
     NOTHING_RECORDED,
     Archive,
     DiscoveryError,
+    Folders,
     Listing,
     Progress,
     Recorded,
@@ -82,8 +83,10 @@ def update(
     accept_shrunken: bool = False,
     progress: Progress | None = None,
     if_nothing_recorded: Callable[[], None] = lambda: None,
+    dataset: Dataset = UM_KLINES_1M,
+    folders: Folders | None = None,
 ) -> Update:
-    """Bring the dates from `start` to `end` up to date: list the archive, then write at once.
+    """Bring the periods from `start` to `end` up to date: list the archive, then write at once.
 
     No process waits while the archive is listed; what is refused or fails writes nothing at all.
 
@@ -98,19 +101,22 @@ def update(
         accept_shrunken: write even if far less is listed than is recorded.
         progress: called while the archive is listed.
         if_nothing_recorded: called before that where the record is empty; raises to refuse.
+        dataset: which.
+        folders: its symbols, where they have been listed already.
 
     Raises:
         ArchiveError: the archive could not be listed wholly.
         StoreError: as one of its subclasses; see `errors`.
     """
-    known = NOTHING_RECORDED
+    known, empty = NOTHING_RECORDED, True
     with suppress(MissingDatabaseError):
         migrate(path, settings.db_wait_seconds)
         with reader(path, settings.db_wait_seconds) as con:
-            known = recorded(con)
-    if known.last is None:
+            known = recorded(con, dataset)
+            empty = not con.execute("FROM probes LIMIT 1").fetchall()
+    if empty:
         if_nothing_recorded()
-    listing = archive.list_range(start, end, progress, known)
+    listing = archive.list_range(start, end, progress, known, dataset=dataset, folders=folders)
     if not listing.in_archive:
         raise DiscoveryError(f"{listing.dataset} is not in the archive; nothing was written")
     with writer(path, settings.db_wait_seconds) as con:

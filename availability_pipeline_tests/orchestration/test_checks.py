@@ -397,7 +397,7 @@ def test_a_materialisation_from_the_ui_runs_no_standing_check(world):
     """One 503 turned all seven red, the success rate included."""
 
     class FakeArchive:
-        def list_range(self, start, end, progress, recorded):
+        def list_range(self, start, end, progress, recorded, **_):
             return make_listing(start, end, world.files, recorded=recorded)
 
     found = build_defs(

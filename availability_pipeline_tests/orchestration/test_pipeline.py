@@ -507,10 +507,10 @@ def test_what_follows_from_the_rows_does_not_wait_for_a_listing(tmp_path, monkey
     listing, go_on, summarised = threading.Event(), threading.Event(), []
 
     class SlowArchive(FakeArchive):
-        def list_range(self, *arguments):
+        def list_range(self, *arguments, **others):
             listing.set()
             assert go_on.wait(PATIENCE)
-            return super().list_range(*arguments)
+            return super().list_range(*arguments, **others)
 
     with dg.DagsterInstance.get() as instance:
         world = World(tmp_path, instance)

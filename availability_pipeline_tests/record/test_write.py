@@ -74,7 +74,7 @@ class OneListing:
     def __init__(self, path, files, server_time=None):
         self.path, self.files, self.server_time, self.known = path, files, server_time, None
 
-    def list_range(self, start, end, progress=None, recorded=None):
+    def list_range(self, start, end, progress=None, recorded=None, **_):
         self.known = recorded
         if self.path.exists():
             with reader(self.path, wait_seconds=0):  # refused while this process has a writer

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import pandas as pd
 
+from availability_pipeline.archive.datasets import UM_KLINES_1M, Dataset
 from availability_pipeline.archive.listing import NOTHING_RECORDED, Listing, Recorded
 
 D = dt.date
@@ -37,6 +38,7 @@ def make_listing(
     files: Mapping[str, Files],
     server_time: dt.datetime | None = None,
     recorded: Recorded = NOTHING_RECORDED,
+    dataset: Dataset = UM_KLINES_1M,
 ) -> Listing:
     """A whole listing as `S3Archive.list_range` returns it; files out of its range are left out.
 
@@ -69,7 +71,7 @@ def make_listing(
     )
     return Listing(
         start, end, symbols, frame, requests=1, server_time=server_time,
-        widened=behind, widened_start=first, widened_end=last,
+        widened=behind, widened_start=first, widened_end=last, dataset=dataset,
     )  # fmt: skip
 
 

@@ -1,10 +1,12 @@
 """A record, an archive and a Dagster instance of their own, for tests of whole runs."""
 
 import datetime as dt
+from dataclasses import replace
 
 import dagster as dg
 
-from availability_pipeline.archive.listing import NOTHING_RECORDED, ListingError
+from availability_pipeline.archive.datasets import UM_KLINES_1M
+from availability_pipeline.archive.listing import NOTHING_RECORDED, Folders, ListingError
 from availability_pipeline.definitions import defs
 from availability_pipeline.orchestration.code_location import build_defs
 from availability_pipeline.orchestration.partitions import range_tags
@@ -16,15 +18,32 @@ START, END = D(2024, 1, 1), D(2024, 1, 10)
 
 
 class FakeArchive:
-    def __init__(self, files):
-        self.files, self.fails, self.server_time = files, False, None
+    """`files` are those of the default dataset, `others` those of others by their names."""
 
-    def list_range(self, start, end, progress=None, recorded=NOTHING_RECORDED):
-        if self.fails:
-            raise ListingError({"AUSDT": "HTTP 503 SlowDown"}, len(self.files), start, end)
+    def __init__(self, files, **others):
+        self.files, self.others, self.fails, self.server_time = files, others, False, None
+
+    def folders(self, dataset=None):
+        symbols = {name for files in self.of_kind(dataset) for name in files}
+        return Folders(dataset.kind, tuple(sorted(symbols)))
+
+    def of_kind(self, dataset):
+        kind = "/".join(dataset.kind)
+        return [self.files] * (kind == "um/daily/klines") + [
+            files for name, files in self.others.items() if name.startswith(kind)
+        ]
+
+    def list_range(
+        self, start, end, progress=None, recorded=NOTHING_RECORDED, *, dataset=UM_KLINES_1M,
+        folders=None, leave_out=(),
+    ):  # fmt: skip
+        files = self.files if dataset == UM_KLINES_1M else self.others.get(str(dataset), {})
+        if self.fails is True or self.fails == str(dataset):
+            raise ListingError({"AUSDT": "HTTP 503 SlowDown"}, len(files), start, end, dataset)
         if progress:
-            progress(len(self.files), len(self.files))
-        return make_listing(start, end, self.files, self.server_time, recorded)
+            progress(len(files), len(files))
+        listing = make_listing(start, end, files, self.server_time, recorded, dataset)
+        return replace(listing, in_archive=dataset == UM_KLINES_1M or str(dataset) in self.others)
 
 
 class FakeClock:
