@@ -1,8 +1,12 @@
-"""What the report shows, read from the record as arrays: dates, cells, segments, renames."""
+"""What the report shows of a dataset, read from the record as arrays: cells, segments, renames.
+
+A period is a date, or a month of monthly files; it is called a date where it may be either.
+"""
 
 import datetime as dt
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,7 +14,12 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
-from availability_pipeline.archive.datasets import FIRST_DATE, relisted_name
+from availability_pipeline.archive.datasets import (
+    CATALOGUE,
+    MONTHLY_SETTLE_DAYS,
+    Dataset,
+    relisted_name,
+)
 from availability_pipeline.queries import QueryError
 from availability_pipeline.record.schema import REMEDY_MISSING
 from availability_pipeline.record.status import Scope, scope
@@ -18,8 +27,11 @@ from availability_pipeline.record.status import Scope, scope
 if TYPE_CHECKING:
     import pandas as pd
 
-LATE_HOURS = 24
-"""A date is late when half of its files came later than this after it ended; usual are 7 to 9."""
+LATE_HOURS, LATE_MONTH_HOURS = 24, 24 * MONTHLY_SETTLE_DAYS
+"""A date, or a month, is late when half of its files came later than this after it ended.
+
+Usual are 7 to 9 hours of dates, and 8 hours to 13 days of months.
+"""
 
 POOR_SHARE = 0.5
 """Below this share of the expected files a date is called nearly empty."""
@@ -69,10 +81,11 @@ class Rename(NamedTuple):
 
 @dataclass(frozen=True)
 class ReportData:
-    """The record as the report needs it.
+    """One dataset of the record as the report needs it.
 
     Attributes:
-        start: first date; all offsets count days from it.
+        dataset: which.
+        start: first date; all offsets count dates, or months, from it.
         days: a row a date from `start` to the last one, without gaps: `date`, `state` (DayState),
             `late` (bool), `available`, `expected`, `missing` (expected - available; all three NaN
             where never probed), `pending` (symbols without a file while it is too early to
@@ -86,6 +99,7 @@ class ReportData:
         drawn_at: aware UTC.
     """
 
+    dataset: Dataset
     start: dt.date
     days: "pd.DataFrame"
     symbols: "pd.DataFrame"
@@ -99,30 +113,59 @@ class ReportData:
         """Offset of the oldest file; 0 without any."""
         return self.offset(self.symbols["first_available"].min()) if len(self.symbols) else 0
 
+    @property
+    def unit(self) -> str:
+        """What a period is called: date or month."""
+        return "month" if self.dataset.monthly else "date"
+
     def offset(self, date: dt.date) -> int:
-        """Days from `start`."""
+        """Dates from `start`, or months."""
+        if self.dataset.monthly:
+            return 12 * (date.year - self.start.year) + date.month - self.start.month
         return (date - self.start).days
 
     def date(self, offset: int) -> dt.date:
-        """The date at an offset."""
-        return self.start + dt.timedelta(int(offset))
+        """The date at an offset, or the first day of the month."""
+        return self.dataset.shift(self.start, int(offset))
+
+    def text(self, offset: int) -> str:
+        """The same as people have it: `2024-01-15`, or `2024-01`."""
+        return self.dataset.text(self.date(offset))
+
+    def minute(self, offset: float) -> np.datetime64:
+        """The time at an offset, between two periods by its share of the way."""
+        whole = math.floor(offset)
+        first = np.datetime64(self.date(whole), "m")
+        length = np.datetime64(self.date(whole + 1), "m") - first
+        return first + np.timedelta64(round((offset - whole) * int(length.astype(int))), "m")
+
+    def span(self, first: int, last: int) -> str:
+        """A stretch of periods in words."""
+        if first == last:
+            return self.text(first)
+        count = f"{last - first + 1:,} {'months' if self.dataset.monthly else 'days'}"
+        return f"{self.text(first)} to {self.text(last)} ({count})"
 
     def headline(self) -> dict[str, str]:
         """The numbers above the pictures, as texts."""
         count = self.days["state"].value_counts()
-        live = int((self.symbols["state"] == "live").sum())
+        entry = CATALOGUE.get(self.dataset.kind)
+        live = f", {int((self.symbols['state'] == 'live').sum()):,} of them live"
         holes = int(self.symbols["hole_days"].sum())
         pending = int(self.days["pending"].sum())
-        looked = self.days[self.days["state"] != DayState.UNKNOWN]["date"]
+        looked = np.flatnonzero(self.days["state"] != DayState.UNKNOWN)
+        cell = "symbol-month" if self.dataset.monthly else "symbol-day"
+        periods = f"{self.unit.capitalize()}s"
         return {
-            "Probed": f"{looked.min()} to {looked.max()}",
-            "Symbols": f"{len(self.symbols):,}, {live:,} of them live",
+            "Probed": f"{self.text(looked[0])} to {self.text(looked[-1])}",
+            # All that stopped together would count as live, in an outage.
+            "Symbols": f"{len(self.symbols):,}{'' if entry and entry.last else live}",
             "Files": f"{int(self.symbols['days_available'].sum()):,}",
-            "Holes": f"{holes:,} symbol-day{'' if holes == 1 else 's'}",
+            "Holes": f"{holes:,} {cell}{'' if holes == 1 else 's'}",
             # A date may be complete, and pending for symbols that have ended.
-            "Pending": f"{pending:,} symbol-day{'' if pending == 1 else 's'}",
-            "Dates pending": f"{count.get(DayState.PENDING, 0):,} lack an expected file",
-            "Dates unknown": f"{count.get(DayState.UNKNOWN, 0):,}",
+            "Pending": f"{pending:,} {cell}{'' if pending == 1 else 's'}",
+            f"{periods} pending": f"{count.get(DayState.PENDING, 0):,} lack an expected file",
+            f"{periods} unknown": f"{count.get(DayState.UNKNOWN, 0):,}",
         }
 
     def marks(self) -> dict[str, npt.NDArray[np.bool_]]:
@@ -130,9 +173,9 @@ class ReportData:
         state = self.days["state"]
         short = (state == DayState.SHORT) | (state == DayState.POOR)
         return {
-            "dates pending": (state == DayState.PENDING).to_numpy(),
-            f"dates below {self.threshold:.0%}": short.to_numpy(),
-            "dates published late": self.days["late"].to_numpy(),
+            f"{self.unit}s pending": (state == DayState.PENDING).to_numpy(),
+            f"{self.unit}s below {self.threshold:.0%}": short.to_numpy(),
+            f"{self.unit}s published late": self.days["late"].to_numpy(),
         }
 
     def bands(self) -> list[tuple[int, int]]:
@@ -159,25 +202,62 @@ class ReportData:
         return found
 
 
-def calendar(data: ReportData) -> tuple[range, npt.NDArray[np.int8]]:
-    """The years to show, and their dates' states: 8 rows a year (7 weekdays and a gap), 54 weeks.
+@dataclass(frozen=True)
+class Calendar:
+    """The periods of some years on a grid.
 
-    -1 is not a date of the record. Leading years in which no file is expected are left out.
+    Attributes:
+        years: those shown; leading ones in which no file is expected are left out.
+        states: of each place the state of its date, -1 where there is none.
+        rows: of a year, with the gap below it: 7 weekdays, or all months in one.
+        months: the column of each month's name.
+        monthly: whether a place is a month.
+    """
+
+    years: range
+    states: npt.NDArray[np.int8]
+    rows: int
+    months: tuple[int, ...]
+    monthly: bool
+
+    @property
+    def middles(self) -> list[float]:
+        """The row of each year's name."""
+        return [self.rows * n + (self.rows - 2) / 2 for n in range(len(self.years))]
+
+    def place(self, date: dt.date) -> tuple[int, int]:
+        """Row and column of a date of these years, or of a month."""
+        row, column = (0, date.month - 1) if self.monthly else calendar_place(date)
+        return self.rows * (date.year - self.years[0]) + row, column
+
+
+def calendar(data: ReportData) -> Calendar:
+    """The years to show, and their periods' states.
+
+    A year is 8 rows (7 weekdays and a gap) of 54 weeks, or 2 rows (and a gap) of 12 months.
     """
     states = data.days["state"].to_numpy()
     first = data.date(int(np.argmax(states != DayState.IDLE)))
     years = range(first.year, data.date(len(states) - 1).year + 1)
-    grid = np.full((8 * len(years) - 1, 54), -1, np.int8)
-    for offset, state in enumerate(states):
-        date = data.date(offset)
+    monthly = data.dataset.monthly
+    rows, columns = (2, 12) if monthly else (8, 54)
+    # Months begin in the same column of every year, give or take one.
+    months = [calendar_place(dt.date(years[-1], month, 15))[1] for month in range(1, 13)]
+    found = Calendar(
+        years,
+        np.full((rows * len(years) - 1, columns), -1, np.int8),
+        rows,
+        tuple(range(12)) if monthly else tuple(months),
+        monthly,
+    )
+    for date, state in zip(data.days["date"], states, strict=True):
         if date.year in years:
-            row, column = calendar_place(date)
-            grid[8 * (date.year - years[0]) + row, column] = state
-    return years, grid
+            found.states[found.place(date)] = state
+    return found
 
 
 def calendar_place(date: dt.date) -> tuple[int, int]:
-    """Row (0 is Monday) and column (week of its year) of a date in the calendar."""
+    """Row (0 is Monday) and column (week of its year) of a date in its year."""
     first = dt.date(date.year, 1, 1)
     return date.weekday(), ((date - first).days + first.weekday()) // 7
 
@@ -215,13 +295,22 @@ class EmptyRecordError(QueryError):
 _AVAILABLE = {"live": Cell.LIVE, "ended": Cell.ENDED, "settled": Cell.SETTLED}
 
 
-def load(con: duckdb.DuckDBPyConnection, *, threshold: float, drawn_at: dt.datetime) -> ReportData:
-    """Read the record, from 2019-09-25 to yesterday or the last probed date.
+def load(
+    con: duckdb.DuckDBPyConnection,
+    *,
+    threshold: float,
+    drawn_at: dt.datetime,
+    dataset: Dataset | None = None,
+    configured: bool = True,
+) -> ReportData:
+    """Read a dataset, from its first possible date to yesterday, or the last one that is due.
 
     Args:
         con: from `connection.reader`.
         threshold: share of the expected files each settled date needs, 0 to 1.
         drawn_at: now, aware.
+        dataset: which; the first that was recorded when left out.
+        configured: whether it is probed; if not, nothing after its last probe is missing.
 
     Raises:
         EmptyRecordError: no date was probed yet.
@@ -230,16 +319,31 @@ def load(con: duckdb.DuckDBPyConnection, *, threshold: float, drawn_at: dt.datet
     if drawn_at.tzinfo is None:
         raise ValueError(f"{drawn_at} has no time zone; give an aware datetime in UTC")
     drawn_at = drawn_at.astimezone(dt.UTC)
-    t = scope(con)
+    t = scope(con, dataset)
     [(first, last)] = con.execute(f"SELECT min(date), max(date) FROM {t.probes}").fetchall()
     if first is None:
         raise EmptyRecordError(f"no date was probed yet; {REMEDY_MISSING}")
-    start = min(first, FIRST_DATE)
-    end = max(last, drawn_at.date() - dt.timedelta(1))
+    start = min(first, t.first_period)
     symbols = _symbols(con, t)
-    days = _days(con, t, start, end, threshold)
-    cells = _cells(con, t, symbols, days, start)
-    return ReportData(start, days, symbols, cells, _renames(symbols, start), threshold, drawn_at)
+    end = _end(t, last, symbols, drawn_at, configured)
+    days = _days(con, t, start, max(start, end), threshold)
+    data = ReportData(
+        t.dataset, start, days, symbols, np.empty((0, 0), np.uint8), (), threshold, drawn_at
+    )
+    return replace(data, cells=_cells(con, t, data), renames=_renames(data))
+
+
+def _end(
+    t: Scope, last: dt.date, symbols: "pd.DataFrame", drawn_at: dt.datetime, configured: bool
+) -> dt.date:
+    """The last period to show, where the last one that was probed is `last`."""
+    entry = CATALOGUE.get(t.dataset.kind)
+    if entry and entry.last:
+        # Nothing comes after it, so nothing is missing there; unless something did come.
+        files: list[dt.date] = symbols["last_available"].tolist()
+        return max(entry.last, *files) if files else entry.last
+    over = t.dataset.shift(t.dataset.period_of(drawn_at.date()), -1)
+    return max(last, over) if configured else last
 
 
 def _symbols(con: duckdb.DuckDBPyConnection, t: Scope) -> "pd.DataFrame":
@@ -261,10 +365,10 @@ def _days(
         f"""SELECT d.date, p.date IS NOT NULL AS known, s.available::DOUBLE AS available,
             s.expected::DOUBLE AS expected, coalesce(s.pending, 0)::BIGINT AS pending,
             s.lag_p50_hours::DOUBLE AS lag_p50, s.lag_p95_hours::DOUBLE AS lag_p95
-        FROM (SELECT unnest(generate_series($1::DATE, $2::DATE, INTERVAL 1 DAY))::DATE AS date) d
+        FROM (SELECT unnest($1)::DATE AS date) d
         LEFT JOIN {t.probes} p USING (date) LEFT JOIN {t.summary} s USING (date)
         ORDER BY d.date""",
-        [start, end],
+        [t.dataset.periods(start, end)],
     ).df()
     known = frame.pop("known").to_numpy(bool)
     frame["date"] = [time.date() for time in frame["date"]]
@@ -281,18 +385,13 @@ def _days(
          DayState.SHORT],
         DayState.POOR,
     )  # fmt: skip
-    frame["late"] = frame["lag_p50"] > LATE_HOURS
+    frame["late"] = frame["lag_p50"] > (LATE_MONTH_HOURS if t.dataset.monthly else LATE_HOURS)
     return frame
 
 
-def _cells(
-    con: duckdb.DuckDBPyConnection,
-    t: Scope,
-    symbols: "pd.DataFrame",
-    days: "pd.DataFrame",
-    start: dt.date,
-) -> npt.NDArray[np.uint8]:
-    cells = np.full((len(symbols), len(days)), Cell.UNKNOWN, np.uint8)
+def _cells(con: duckdb.DuckDBPyConnection, t: Scope, data: ReportData) -> npt.NDArray[np.uint8]:
+    symbols = data.symbols
+    cells = np.full((len(symbols), len(data.days)), Cell.UNKNOWN, np.uint8)
     if not len(symbols):
         return cells
     order = symbols[["symbol"]].assign(row=np.arange(len(symbols), dtype=np.int32))
@@ -300,12 +399,15 @@ def _cells(
     try:
         # The file's own state (live, ended, settled) is put in below: one value here is enough.
         read = con.execute(
-            f"""SELECT r.row, date_diff('day', $1::DATE, a.date)::INTEGER AS day,
+            f"""SELECT r.row, {t.distance("$1::DATE", "a.date")}::INTEGER AS day,
                 CASE status
-                    WHEN 'available' THEN $2 WHEN 'pending' THEN $3 ELSE $4 END::UTINYINT AS cell
-            FROM {t.cells} a JOIN report_rows r USING (symbol)""",
-            [start, int(Cell.LIVE), int(Cell.PENDING), int(Cell.ABSENT)],
-        ).fetchnumpy()
+                    WHEN 'available' THEN $3 WHEN 'pending' THEN $4 ELSE $5 END::UTINYINT AS cell
+            FROM {t.cells} a JOIN report_rows r USING (symbol) WHERE a.date <= $2""",
+            [
+                data.start, data.date(len(data.days) - 1),
+                int(Cell.LIVE), int(Cell.PENDING), int(Cell.ABSENT),
+            ],
+        ).fetchnumpy()  # fmt: skip
     finally:
         con.unregister("report_rows")
     cells[read["row"], read["day"]] = read["cell"]
@@ -314,19 +416,22 @@ def _cells(
     ):
         line = cells[row]
         line[line == Cell.LIVE] = _AVAILABLE[state]
-        line[: (first - start).days] = Cell.OUTSIDE
+        line[: data.offset(first)] = Cell.OUTSIDE
         if state != "live":
-            line[(last - start).days + 1 :] = Cell.OUTSIDE
+            line[data.offset(last) + 1 :] = Cell.OUTSIDE
     return cells
 
 
-def _renames(symbols: "pd.DataFrame", start: dt.date) -> tuple[Rename, ...]:
+def _renames(data: ReportData) -> tuple[Rename, ...]:
+    symbols = data.symbols
     row_of = {symbol: row for row, symbol in enumerate(symbols["symbol"])}
     firsts, lasts = list(symbols["first_available"]), list(symbols["last_available"])
     found = []
     for symbol, row in row_of.items():
-        new = row_of.get(relisted_name(symbol) or "")
+        # In a market without contracts a name that ends so is a name like any other.
+        settled = symbols["contract_type"][row] == "settled"
+        new = row_of.get(relisted_name(symbol) or "") if settled else None
         # Only a name that begins again after the settled contract's last file is its relisting.
         if new is not None and firsts[new] > lasts[row]:
-            found.append(Rename(row, (lasts[row] - start).days, new, (firsts[new] - start).days))
+            found.append(Rename(row, data.offset(lasts[row]), new, data.offset(firsts[new])))
     return tuple(found)

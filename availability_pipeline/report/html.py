@@ -18,7 +18,6 @@ from availability_pipeline.report.data import (
     ReportData,
     Segment,
     calendar,
-    calendar_place,
     lag_range,
     percent,
     year_share,
@@ -32,9 +31,14 @@ from availability_pipeline.report.style import (
     MARKS,
     NAMED_ROWS,
     NO_FILE,
-    TITLES,
     USUAL_LAG,
+    USUAL_LAG_NAME,
+    about,
+    cell_name,
     day_names,
+    has_usual_lag,
+    heading,
+    title,
 )
 
 if TYPE_CHECKING:
@@ -67,24 +71,38 @@ def figure_of(height: int) -> "go.Figure":
 
 
 def time_axis(figure: "go.Figure", data: ReportData) -> None:
-    """Dates from the first file on along the bottom."""
+    """Dates from the first file on along the bottom, or months."""
     first, end = data.first_file, len(data.days)
     room = max(0.5, 0.004 * (end - first))
     span = [iso_minute(data, first - 0.5 - room), iso_minute(data, end - 0.5 + room)]
-    figure.update_xaxes(type="date", range=span, hoverformat="%Y-%m-%d")
+    figure.update_xaxes(type="date", range=span, hoverformat=_format(data))
+    if data.dataset.monthly and end - first <= 12:
+        figure.update_xaxes(dtick="M1")  # plotly would name weeks
+
+
+def _format(data: ReportData) -> str:
+    return "%Y-%m" if data.dataset.monthly else "%Y-%m-%d"
 
 
 def iso_minute(data: ReportData, offset: float) -> str:
-    """The time at an offset in days, as plotly reads it."""
-    return str(np.datetime64(data.start, "m") + np.timedelta64(round(offset * 1440), "m"))
+    """The time at an offset, as plotly reads it."""
+    return str(data.minute(offset))
+
+
+def milliseconds(data: ReportData, first: int, last: int) -> int:
+    """How long a stretch of periods is."""
+    length = data.minute(last + 0.5) - data.minute(first - 0.5)
+    return 60_000 * int(length.astype(int))
 
 
 def line(data: ReportData, values: Any, **options: Any) -> dict[str, Any]:
     """A line over all dates from the first file: their distance is stored, not each date."""
     first = data.first_file
     shown = np.asarray(values, float)[first:].round(2)
-    return {"type": "scatter", "mode": "lines", "x0": iso_minute(data, first), "dx": DAY_MS,
-            "y": shown, **options}  # fmt: skip
+    where: dict[str, Any] = {"x0": iso_minute(data, first), "dx": DAY_MS}
+    if data.dataset.monthly:  # months have no one length
+        where = {"x": [str(data.date(n)) for n in range(first, len(data.days))]}
+    return {"type": "scatter", "mode": "lines", **where, "y": shown, **options}
 
 
 def points(data: ReportData, chosen: Any, values: Any, name: str, **marker: Any) -> dict[str, Any]:
@@ -142,7 +160,8 @@ def _growth(data: ReportData) -> "go.Figure":
         data, available, name="symbols with a file", fill="tozeroy",
         fillcolor="rgba(127,185,230,.3)", line={"color": "#3b86c6", "width": 2},
         customdata=list(zip(expected, said, strict=True)),
-        hovertemplate="<b>%{x|%Y-%m-%d}</b><br>%{y:,} of %{customdata[0]:,} expected"
+        hovertemplate=f"<b>%{{x|{_format(data)}}}</b>"
+        "<br>%{y:,} of %{customdata[0]:,} expected"
         "<br>%{customdata[1]}<extra></extra>",
     ))  # fmt: skip
     figure.add_trace(line(data, days["expected"], name="expected", hoverinfo="skip",
@@ -158,36 +177,34 @@ def _growth(data: ReportData) -> "go.Figure":
 
 
 def _completeness(data: ReportData) -> "go.Figure":
-    years, grid = calendar(data)
-    texts = np.full(grid.shape, "", object)
+    found = calendar(data)
+    texts = np.full(found.states.shape, "", object)
     names = day_names(data.threshold)
     for day in data.days.to_dict("records"):
         date: dt.date = day["date"]
-        if date.year not in years:
+        if date.year not in found.years:
             continue
-        row, column = calendar_place(date)
-        text = f"<b>{date}</b><br>{names[DayState(day['state'])]}"
+        text = f"<b>{data.dataset.text(date)}</b><br>{names[DayState(day['state'])]}"
         if day["state"] not in (DayState.UNKNOWN, DayState.IDLE):
             text += f"<br>{day['available']:,.0f} of {day['expected']:,.0f} files"
             text += f"<br>{day['missing']:,.0f} missing" if day["missing"] else ""
-        texts[8 * (date.year - years[0]) + row, column] = text
-    figure = figure_of(30 + 120 * len(years))
+        texts[found.place(date)] = text
+    figure = figure_of(30 + (40 if found.monthly else 120) * len(found.years))
     stops = [[(n + end) / len(DayState), DAY_COLOURS[s]] for n, s in enumerate(DayState)
              for end in (0, 1)]  # fmt: skip
     figure.add_trace({
-        "type": "heatmap", "z": [[None if v < 0 else int(v) for v in row] for row in grid],
+        "type": "heatmap", "z": [[None if v < 0 else int(v) for v in row] for row in found.states],
         "text": texts.tolist(), "hovertemplate": "%{text}<extra></extra>", "hoverongaps": False,
         "colorscale": stops, "zmin": -0.5, "zmax": len(DayState) - 0.5, "showscale": False,
         "xgap": 1.5, "ygap": 1.5,
     })  # fmt: skip
-    months = [calendar_place(dt.date(years[-1], month, 15))[1] for month in range(1, 13)]
-    figure.update_xaxes(tickvals=months, ticktext=list("JFMAMJJASOND"), side="top", showgrid=False,
-                        showline=False, fixedrange=True)  # fmt: skip
+    figure.update_xaxes(tickvals=found.months, ticktext=list("JFMAMJJASOND"), side="top",
+                        showgrid=False, showline=False, fixedrange=True)  # fmt: skip
     labels = []
-    for year in years:
+    for year in found.years:
         share = year_share(data, year)
         labels.append(f"<b>{year}</b>" + (f"<br>{percent(share)}" if share is not None else ""))
-    figure.update_yaxes(tickvals=[8 * n + 3 for n in range(len(years))], ticktext=labels,
+    figure.update_yaxes(tickvals=found.middles, ticktext=labels,
                         autorange="reversed", showgrid=False, showline=False,
                         fixedrange=True)  # fmt: skip
     figure.update_layout(margin={"l": 64, "r": 12, "t": 26, "b": 4})
@@ -211,11 +228,11 @@ def _matrix(data: ReportData) -> "go.Figure":
         figure.add_trace({
             "type": "bar", "orientation": "h", "y": [(count - 1) / 2] * len(bands),
             "width": count, "base": [iso_minute(data, first - 0.5) for first, _ in bands],
-            "x": [(last - first + 1) * DAY_MS for first, last in bands],
+            "x": [milliseconds(data, first, last) for first, last in bands],
             "marker": {"color": DAY_COLOURS[DayState.UNKNOWN], "line": {"width": 0}},
-            "name": CELL_NAMES[Cell.UNKNOWN], "legendgroup": "unknown",
+            "name": cell_name(Cell.UNKNOWN, data), "legendgroup": "unknown",
             "showlegend": not any(s.cell == Cell.UNKNOWN for s in segments),
-            "text": [_span(data, first, last) for first, last in bands], "textposition": "none",
+            "text": [data.span(first, last) for first, last in bands], "textposition": "none",
             "hovertemplate": "<b>never probed</b><br>%{text}<extra></extra>",
         })  # fmt: skip
     if count > NAMED_ROWS:
@@ -237,13 +254,14 @@ def _bars(
     return {
         "type": "bar", "orientation": "h", "y": [s.row for s in mine],
         "base": [iso_minute(data, s.first - 0.5) for s in mine],
-        "x": [(s.last - s.first + 1) * DAY_MS for s in mine],
+        "x": [milliseconds(data, s.first, s.last) for s in mine],
         "width": 1 if len(names) > NAMED_ROWS else 0.88,
-        "marker": {"color": CELL_COLOURS[cell], "line": {"width": 0}}, "name": CELL_NAMES[cell],
-        "text": [f"<b>{names[s.row]}</b>, {contract[s.row]}<br>{_span(data, s.first, s.last)}"
+        "marker": {"color": CELL_COLOURS[cell], "line": {"width": 0}},
+        "name": cell_name(cell, data),
+        "text": [f"<b>{names[s.row]}</b>, {contract[s.row]}<br>{data.span(s.first, s.last)}"
                  for s in mine],
         "textposition": "none",
-        "hovertemplate": f"%{{text}}<br>{CELL_NAMES[cell]}<extra></extra>",
+        "hovertemplate": f"%{{text}}<br>{cell_name(cell, data)}<extra></extra>",
     }  # fmt: skip
 
 
@@ -256,15 +274,9 @@ def _dots(
         "type": "scatter", "mode": "markers", "y": [s.row for s in mine], "showlegend": False,
         "x": [iso_minute(data, (s.first + s.last) / 2) for s in mine],
         "marker": {"symbol": "square", "size": 3, "color": CELL_COLOURS[cell]},
-        "text": [f"<b>{names[s.row]}</b><br>{_span(data, s.first, s.last)}" for s in mine],
-        "hovertemplate": f"%{{text}}<br>{CELL_NAMES[cell]}<extra></extra>",
+        "text": [f"<b>{names[s.row]}</b><br>{data.span(s.first, s.last)}" for s in mine],
+        "hovertemplate": f"%{{text}}<br>{cell_name(cell, data)}<extra></extra>",
     }  # fmt: skip
-
-
-def _span(data: ReportData, first: int, last: int) -> str:
-    if first == last:
-        return str(data.date(first))
-    return f"{data.date(first)} to {data.date(last)} ({last - first + 1:,} days)"
 
 
 def _relistings(data: ReportData, names: Sequence[str]) -> dict[str, Any]:
@@ -274,8 +286,8 @@ def _relistings(data: ReportData, names: Sequence[str]) -> dict[str, Any]:
     for one in data.renames:
         x += [iso_minute(data, one.old_last), iso_minute(data, one.new_first), None]
         y += [one.old_row, one.new_row, None]
-        text = f"{names[one.new_row]} relisted on {data.date(one.new_first)};<br>"
-        text += f"its files up to {data.date(one.old_last)} are now {names[one.old_row]}"
+        text = f"{names[one.new_row]} relisted on {data.text(one.new_first)};<br>"
+        text += f"its files up to {data.text(one.old_last)} are now {names[one.old_row]}"
         said += [text, text, None]
     return {"type": "scatter", "mode": "lines+markers", "x": x, "y": y, "text": said,
             "name": "relisted", "line": {"width": 1.2}, "marker": {"size": 4}, "meta": "ink",
@@ -292,11 +304,13 @@ def _lag(data: ReportData) -> "go.Figure":
                            hovertemplate="half after %{y:,.1f} h<extra></extra>"))  # fmt: skip
     late = data.days["late"].to_numpy()
     if late.any():
-        figure.add_trace(points(data, late, p50, "dates published late", symbol="triangle-up",
+        name = f"{data.unit}s published late"
+        figure.add_trace(points(data, late, p50, name, symbol="triangle-up",
                                 color=CELL_COLOURS[Cell.SETTLED]))  # fmt: skip
-    figure.add_shape(type="rect", xref="paper", x0=0, x1=1, y0=USUAL_LAG[0], y1=USUAL_LAG[1],
-                     fillcolor=DAY_COLOURS[DayState.MET], opacity=0.35, line_width=0,
-                     layer="below", name="usual: 06:57 to 08:40 UTC", showlegend=True)  # fmt: skip
+    if has_usual_lag(data.dataset):
+        figure.add_shape(type="rect", xref="paper", x0=0, x1=1, y0=USUAL_LAG[0], y1=USUAL_LAG[1],
+                         fillcolor=DAY_COLOURS[DayState.MET], opacity=0.35, line_width=0,
+                         layer="below", name=USUAL_LAG_NAME, showlegend=True)  # fmt: skip
     bands(figure, data)
     time_axis(figure, data)
     figure.update_layout(hovermode="x unified")
@@ -306,16 +320,21 @@ def _lag(data: ReportData) -> "go.Figure":
     return figure
 
 
-NOTES = {
-    "growth": "How many symbols have a file for each date. Gaps are dates that were never probed.",
-    "completeness": "A square a date, Mondays on top: which share of the files expected on it is "
-    "there. <b>Pending</b>: probed too early to say. <b>Unknown</b>: never probed. Before "
-    "2019-12-31 the archive holds no file, and none is expected.",
-    "matrix": "A row a symbol, by first file. Drag to zoom in, double-click to zoom out; a line "
-    "leads from a settled contract to its relisting.",
-    "lag": "How long after the end of a date (UTC) its files came, on a logarithmic scale. A file "
-    "that was replaced counts from its last upload.",
-}
+def notes(data: ReportData) -> dict[str, str]:
+    """What each figure shows, as HTML."""
+    unit = data.unit
+    place = "A square a month" if data.dataset.monthly else "A square a date, Mondays on top"
+    return {
+        "growth": f"How many symbols have a file for each {unit}. Gaps are {unit}s that were never "
+        "probed.",
+        "completeness": f"{place}: which share of the files expected on it is there. "
+        "<b>Pending</b>: probed too early to say. <b>Unknown</b>: never probed. Before the first "
+        "file none is expected.",
+        "matrix": "A row a symbol, by first file. Drag to zoom in, double-click to zoom out; a "
+        "line leads from a settled contract to its relisting.",
+        "lag": f"How long after the end of a {unit} (UTC) its files came, on a logarithmic scale. "
+        "A file that was replaced counts from its last upload.",
+    }
 
 
 def page(data: ReportData) -> str:
@@ -331,6 +350,8 @@ def page(data: ReportData) -> str:
         Path(__file__)
         .with_name("page.html")
         .read_text(encoding="utf-8")
+        .replace("{{title}}", html.escape(f"Availability of {heading(data.dataset)} files"))
+        .replace("{{about}}", html.escape(about(data.dataset)))
         .replace("{{drawn}}", f"{data.drawn_at:%Y-%m-%d %H:%M} UTC")
         .replace("{{numbers}}", numbers)
         .replace("{{sections}}", sections)
@@ -341,7 +362,7 @@ def page(data: ReportData) -> str:
 
 
 def _section(data: ReportData, name: str, figure: "go.Figure") -> str:
-    note = NOTES[name]
+    note = notes(data)[name]
     if not len(data.symbols) and name != "completeness":
         note += f" <b>Nothing to draw: {NO_FILE}.</b>"
     if name == "matrix" and len(data.segments()) > MOST_SEGMENTS:
@@ -352,7 +373,7 @@ def _section(data: ReportData, name: str, figure: "go.Figure") -> str:
     # "</" would end the script element.
     spec = figure.to_json().replace("</", "<\\/")
     return f"""<section>
-<h2>{TITLES[name]}</h2>
+<h2>{title(name, data)}</h2>
 <p>{note}</p>
 <div class="key">{key}</div>
 <div class="plot" id="{name}" style="height:{figure.layout.height}px"></div>

@@ -1,7 +1,6 @@
 """The report's four PNG pictures, drawn with matplotlib, which is imported inside the functions."""
 
 import contextlib
-import datetime as dt
 import functools
 import io
 import logging
@@ -19,7 +18,6 @@ from availability_pipeline.report.data import (
     ReportData,
     Segment,
     calendar,
-    calendar_place,
     lag_range,
     percent,
     year_share,
@@ -32,9 +30,12 @@ from availability_pipeline.report.style import (
     MARKS,
     NAMED_ROWS,
     NO_FILE,
-    TITLES,
     USUAL_LAG,
+    USUAL_LAG_NAME,
+    cell_name,
     day_names,
+    has_usual_lag,
+    title,
 )
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def figure_of(data: ReportData, name: str, height: float, note: str = "") -> "tu
     figure = Figure(figsize=(WIDTH, height), layout=room)
     axes = figure.add_subplot()
     axes.set_facecolor(CARD)
-    axes.set_title(TITLES[name], loc="left", fontsize=12, fontweight="bold", color=INK, pad=10)
+    axes.set_title(title(name, data), loc="left", fontsize=12, fontweight="bold", color=INK, pad=10)
     drawn = f"drawn {data.drawn_at:%Y-%m-%d %H:%M} UTC"
     axes.set_title(f"{note}   {drawn}" if note else drawn, loc="right", fontsize=8, color="#66707a")
     if not len(data.symbols) and name != "completeness":
@@ -151,28 +152,30 @@ def figure_of(data: ReportData, name: str, height: float, note: str = "") -> "tu
 
 
 def time_axis(axes: "Axes", data: ReportData) -> None:
-    """Dates from the first file on along the bottom."""
+    """Dates from the first file on along the bottom, or months."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-    locator = AutoDateLocator(minticks=3, maxticks=10)
+    # Three months have no days to name.
+    few = data.dataset.monthly and len(data.days) - data.first_file < 4
+    locator = AutoDateLocator(minticks=1 if few else 3, maxticks=10)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     # The newest dates are what people look for: some room to their right.
     room = 0.005 * (len(data.days) - data.first_file)
-    first, after = day_number(data, data.first_file), day_number(data, len(data.days))
-    axes.set_xlim(first - 0.5, after - 0.5 + room)
+    end = len(data.days) - 0.5 + room
+    axes.set_xlim(day_number(data, data.first_file - 0.5), day_number(data, end))
     axes.grid(axis="y", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
 
 
 def day_number(data: ReportData, offset: float) -> float:
     """Days as matplotlib counts them: from 1970."""
-    return float((data.start - dt.date(1970, 1, 1)).days + offset)
+    return float((data.minute(offset) - np.datetime64(0, "m")) / np.timedelta64(1, "D"))
 
 
 def day_numbers(data: ReportData, chosen: Any = slice(None)) -> Any:
     """Those of all dates, or of the chosen ones."""
-    return day_number(data, 0) + np.arange(len(data.days))[chosen]
+    return data.days["date"].to_numpy("datetime64[D]").astype(float)[chosen]
 
 
 def bands(axes: "Axes", data: ReportData) -> None:
@@ -300,26 +303,27 @@ def _growth(data: ReportData) -> "Figure":
 def _completeness(data: ReportData) -> "Figure":
     from matplotlib.colors import BoundaryNorm, ListedColormap
 
-    years, grid = calendar(data)
-    figure, axes = figure_of(data, "completeness", 1.2 + 0.92 * len(years),
-                           "a square a date, Mondays on top")  # fmt: skip
+    found = calendar(data)
+    years, (rows, columns) = found.years, found.states.shape
+    note = "a square a month" if found.monthly else "a square a date, Mondays on top"
+    height = 1.2 + (0.32 if found.monthly else 0.92) * len(years)
+    figure, axes = figure_of(data, "completeness", height, note)
     colours = ListedColormap([DAY_COLOURS[state] for state in DayState])
     axes.pcolormesh(
-        np.arange(55), np.arange(grid.shape[0] + 1), np.ma.masked_less(grid, 0),
+        np.arange(columns + 1), np.arange(rows + 1), np.ma.masked_less(found.states, 0),
         cmap=colours, norm=BoundaryNorm(np.arange(len(DayState) + 1) - 0.5, len(DayState)),
         edgecolors=CARD, linewidth=0.7,
     )  # fmt: skip
     axes.invert_yaxis()
     axes.spines["bottom"].set_visible(False)
-    # Months begin in the same column of every year, give or take one.
-    months = [calendar_place(dt.date(years[-1], month, 15))[1] for month in range(1, 13)]
-    axes.set_xticks([m + 0.5 for m in months], list("JFMAMJJASOND"))
+    axes.set_xticks([m + 0.5 for m in found.months], list("JFMAMJJASOND"))
     axes.xaxis.tick_top()
-    axes.set_yticks([8 * n + 3.5 for n in range(len(years))],
+    axes.set_yticks([middle + 0.5 for middle in found.middles],
                     [_year_label(data, year) for year in years])  # fmt: skip
-    present = {DayState(state) for state in np.unique(grid[grid >= 0])}
+    present = {DayState(state) for state in np.unique(found.states[found.states >= 0])}
     names = day_names(data.threshold)
-    legend(axes, [swatch(DAY_COLOURS[s], names[s]) for s in names if s in present], -0.01)
+    below = -0.05 / len(years) if found.monthly else -0.01
+    legend(axes, [swatch(DAY_COLOURS[s], names[s]) for s in names if s in present], below)
     return figure
 
 
@@ -365,7 +369,7 @@ def _matrix(data: ReportData) -> "Figure":
     if data.bands():
         present.add(Cell.UNKNOWN)
     handles: list[Any] = [
-        swatch(CELL_COLOURS[c], CELL_NAMES[c]) for c in CELL_NAMES if c in present
+        swatch(CELL_COLOURS[c], cell_name(c, data)) for c in CELL_NAMES if c in present
     ]
     if data.renames:
         handles.append(Line2D([], [], color=INK, linewidth=0.8, marker="o", markersize=2,
@@ -396,18 +400,21 @@ def _shrink(cells: Any, rows: int, columns: int) -> Any:
 def _lag(data: ReportData) -> "Figure":
     from matplotlib.ticker import NullLocator
 
-    figure, axes = figure_of(data, "lag", 3.7, "hours from the end of a date to its files")
+    figure, axes = figure_of(data, "lag", 3.7, f"from the end of a {data.unit} to its files")
     days, x = data.days, day_numbers(data)
     # A file cannot come before its date is over; a clock may say so, and a log axis takes no zero.
     p50, p95 = (days[name].clip(lower=0.5).to_numpy() for name in ("lag_p50", "lag_p95"))
-    usual = axes.axhspan(*USUAL_LAG, color=DAY_COLOURS[DayState.MET], alpha=0.35, linewidth=0,
-                         label="usual: 06:57 to 08:40 UTC")  # fmt: skip
+    handles: list[Any] = []
+    if has_usual_lag(data.dataset):
+        handles.append(axes.axhspan(*USUAL_LAG, color=DAY_COLOURS[DayState.MET], alpha=0.35,
+                                    linewidth=0, label=USUAL_LAG_NAME))  # fmt: skip
     [upper] = axes.plot(x, p95, color=CELL_COLOURS[Cell.ENDED], linewidth=1, label="95% are there")
     [middle] = axes.plot(x, p50, color=DAY_COLOURS[DayState.COMPLETE], linewidth=1.3,
                          label="half are there")  # fmt: skip
-    handles = [usual, middle, upper]
+    handles += [middle, upper]
+    late = f"{data.unit}s published late"
     handles += marks(axes, data, days["late"].to_numpy(), p50, marker="^",
-                      color=CELL_COLOURS[Cell.SETTLED], label="dates published late")  # fmt: skip
+                      color=CELL_COLOURS[Cell.SETTLED], label=late)  # fmt: skip
     if data.bands():
         bands(axes, data)
         handles.append(swatch(DAY_COLOURS[DayState.UNKNOWN], "never probed", alpha=0.55))

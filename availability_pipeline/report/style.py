@@ -1,11 +1,15 @@
-"""How the report looks, the same in PNG and HTML: colours, names, titles.
+"""How the report looks, the same in PNG and HTML: colours, names, titles, what datasets are called.
 
 Blue is complete, amber not known yet, vermilion missing, brown never probed. The scale runs from
 blue to red over lightness too, so that it can be read with any kind of colour vision and in print.
 All stand out on white and on near-black; only the idle ones follow the background.
 """
 
-from availability_pipeline.report.data import Cell, DayState
+import re
+from collections.abc import Mapping
+
+from availability_pipeline.archive.datasets import CATALOGUE, Dataset
+from availability_pipeline.report.data import Cell, DayState, ReportData
 
 DAY_COLOURS = {
     DayState.UNKNOWN: "#85735c",
@@ -56,7 +60,9 @@ NAMED_ROWS = 42
 """Up to so many rows of the matrix each have their symbol's name."""
 
 USUAL_LAG = (6.95, 8.67)
-"""Hours after the end of a date: 06:57 to 08:40 UTC, when its files normally appear."""
+"""Hours after the end of a date: 06:57 to 08:40 UTC, when daily klines of USD-M futures appear."""
+
+USUAL_LAG_NAME = "usual: 06:57 to 08:40 UTC"
 
 LAG_TICKS = {
     1: "1 h",
@@ -85,3 +91,61 @@ def day_names(threshold: float) -> dict[DayState, str]:
         DayState.UNKNOWN: "unknown: never probed",
         DayState.IDLE: "no file expected",
     }
+
+
+def title(name: str, data: ReportData) -> str:
+    """Above a picture."""
+    return TITLES[name].replace("date", data.unit)
+
+
+def cell_name(cell: Cell, data: ReportData) -> str:
+    """What a cell is called: in `CELL_NAMES`, of days or months."""
+    return CELL_NAMES[cell].replace("days", "months") if data.dataset.monthly else CELL_NAMES[cell]
+
+
+def has_usual_lag(dataset: Dataset) -> bool:
+    """Whether `USUAL_LAG` is of its files; of others no usual time is known."""
+    return dataset.kind == ("um", "daily", "klines")
+
+
+_MARKETS: Mapping[str, str] = {
+    "spot": "Binance spot",
+    "um": "Binance USD-M futures",
+    "cm": "Binance COIN-M futures",
+    "option": "Binance option",
+}
+
+_INTERVALS: Mapping[str, str] = {
+    "s": "second",
+    "m": "minute",
+    "h": "hour",
+    "d": "day",
+    "w": "week",
+    "mo": "month",
+}
+
+
+def heading(dataset: Dataset) -> str:
+    """Whose files they are."""
+    return _MARKETS[dataset.market]
+
+
+def about(dataset: Dataset) -> str:
+    """What a dataset is, and whether anything still comes, in a sentence or two."""
+    kind = dataset.data_type
+    if found := re.fullmatch("([0-9]+)([a-z]+)", dataset.interval or ""):
+        number, unit = found.groups()
+        kind = f"{number}-{_INTERVALS.get(unit, unit)} {kind}"
+    return f"{kind}, {dataset.frequency} files.{_lifecycle(dataset)}"
+
+
+def _lifecycle(dataset: Dataset) -> str:
+    entry = CATALOGUE.get(dataset.kind)
+    if entry is None:
+        return " Not in the catalogue."
+    last = entry.last and dataset.text(dataset.period_of(entry.last))
+    if entry.lifecycle == "stopped":
+        return f" Stopped: nothing comes after {last}."
+    if entry.lifecycle == "removed":
+        return f" Removed: there until {last}, then taken away."
+    return ""
