@@ -21,9 +21,10 @@ import threading
 import time
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from email.utils import formatdate
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import parse_qsl, quote, unquote
 from xml.sax.saxutils import escape
 
@@ -52,8 +53,35 @@ class _Blob:
         return self.data[self.offsets[low] : self.offsets[high]]
 
 
+class Folder(Protocol):
+    """One symbol's keys, in order: entry 2n is file n, entry 2n + 1 its CHECKSUM sibling.
+
+    Attributes:
+        base: what all of its keys begin with.
+        entries: their numbers.
+    """
+
+    base: str
+    entries: range
+
+    def name(self, entry: int) -> str:
+        """Key of an entry."""
+
+    def seek(self, key: str) -> int:
+        """First entry whose key is at or after `key`."""
+
+    def stat(self, key: str) -> tuple[int, int, str] | None:
+        """Bytes, LastModified and ETag of a key, None when it is not there."""
+
+    def contents(self, encoded: bool, low: int, high: int) -> bytes:
+        """All entries from `low` to before `high` as <Contents>."""
+
+    def folded(self, encoded: bool, low: int, high: int) -> bytes:
+        """The same with each CHECKSUM folded into a common prefix."""
+
+
 class _Folder:
-    """One symbol's keys, in order: entry 2n is file n, entry 2n + 1 its CHECKSUM sibling."""
+    """A folder of a `Synthetic`, whose XML is made once and kept."""
 
     def __init__(self, files: SymbolFiles) -> None:
         self.path = UM_KLINES_1M.folder(files.symbol)
@@ -70,11 +98,9 @@ class _Folder:
         return f"{self.base}{_ISO[self.days[entry >> 1]]}{tail}"
 
     def seek(self, key: str) -> int:
-        """First entry whose key is at or after `key`."""
         return bisect_left(self.entries, key, key=self.name)
 
     def stat(self, key: str) -> tuple[int, int, str] | None:
-        """Bytes, LastModified and ETag of a key, None when it is not there."""
         if self._place is None:
             self._place = {self.name(e): e for e in self.entries}
         entry = self._place.get(key)
@@ -85,11 +111,9 @@ class _Folder:
         return size, int(self._files.modified[n]), self._etag(entry)
 
     def contents(self, encoded: bool, low: int, high: int) -> bytes:
-        """All entries from `low` to before `high` as <Contents>."""
         return self._blob("all", encoded).cut(low, high)
 
     def folded(self, encoded: bool, low: int, high: int) -> bytes:
-        """The same with each CHECKSUM folded into a common prefix."""
         files = self._blob("files", encoded).cut((low + 1) >> 1, (high + 1) >> 1)
         return files + self._blob("prefixes", encoded).cut(low >> 1, high >> 1)
 
@@ -132,13 +156,23 @@ class _Folder:
 
 
 class Bucket:
-    """The listing itself: queries in, XML out. No sockets."""
+    """The listing itself: queries in, XML out. No sockets.
 
-    def __init__(self, archive: Synthetic) -> None:
-        self._folders = sorted((_Folder(one) for one in archive.symbols), key=lambda f: f.path)
-        self._paths = [f.path for f in self._folders]
-        self._by_path = dict(zip(self._paths, self._folders, strict=True))
+    Args:
+        paths: of every folder, sorted.
+        folder: the one of a number.
+    """
+
+    def __init__(self, paths: Sequence[str], folder: Callable[[int], Folder]) -> None:
+        self._paths, self._folder = paths, folder
+        self._numbers = {path: n for n, path in enumerate(paths)}
         self._walked: dict[tuple[str, ...], bytes] = {}
+
+    @classmethod
+    def of(cls, archive: Synthetic) -> "Bucket":
+        """That of one dataset."""
+        folders = sorted((_Folder(one) for one in archive.symbols), key=lambda f: f.path)
+        return cls([f.path for f in folders], folders.__getitem__)
 
     def list_objects(self, query: dict[str, str]) -> bytes:
         """The body of a ListObjectsV2 answer.
@@ -156,8 +190,9 @@ class Bucket:
         if token is not None:
             start = base64.urlsafe_b64decode(token[1:].encode()).decode()
         start = max(prefix, start)
-        folder = self._by_path.get(prefix[: prefix.rfind("/") + 1])
-        if folder is not None and (not delimiter or delimiter in ("/", ".CHECKSUM")):
+        number = self._numbers.get(prefix[: prefix.rfind("/") + 1])
+        if number is not None and (not delimiter or delimiter in ("/", ".CHECKSUM")):
+            folder = self._folder(number)
             low, stop = folder.seek(start), folder.seek(prefix + _LAST)
             high = min(low + most, stop)
             # A prefix that reaches into ".CHECKSUM" leaves nothing to fold.
@@ -176,8 +211,8 @@ class Bucket:
 
     def stat(self, key: str) -> tuple[int, int, str] | None:
         """Bytes, LastModified and ETag of a key, None when it is not there."""
-        folder = self._by_path.get(key[: key.rfind("/") + 1])
-        return folder.stat(key) if folder else None
+        number = self._numbers.get(key[: key.rfind("/") + 1])
+        return None if number is None else self._folder(number).stat(key)
 
     def _walk(
         self, prefix: str, delimiter: str, start: str, most: int, encoded: bool
@@ -187,7 +222,7 @@ class Bucket:
         folded: list[bytes] = []
         at = self._seek(start)
         while at is not None:
-            folder, entry = self._folders[at[0]], at[1]
+            folder, entry = self._folder(at[0]), at[1]
             key = folder.name(entry)
             if not key.startswith(prefix):
                 break
@@ -205,15 +240,21 @@ class Bucket:
         return len(keys) + len(folded), b"".join(keys + folded), ""
 
     def _seek(self, key: str) -> tuple[int, int] | None:
-        n = max(0, bisect_right(self._paths, key) - 1)
-        return self._settle(n, self._folders[n].seek(key)) if self._folders else None
+        if not self._paths:
+            return None
+        n = bisect_right(self._paths, key) - 1
+        if n < 0:
+            return self._settle(0, 0)
+        if not key.startswith(self._paths[n]):  # then it comes after all that is in there
+            return self._settle(n + 1, 0)
+        return self._settle(n, self._folder(n).seek(key))
 
     def _settle(self, n: int, entry: int) -> tuple[int, int] | None:
-        while entry >= len(self._folders[n].entries):
+        while n < len(self._paths):
+            if entry < len(self._folder(n).entries):
+                return n, entry
             n, entry = n + 1, 0
-            if n == len(self._folders):
-                return None
-        return n, entry
+        return None
 
     @staticmethod
     def _answer(
@@ -344,10 +385,17 @@ def running(
     cpu: int | None = None,
 ) -> Iterator[str]:
     """The server in a process of its own, which ends with this one; yields its URL."""
-    command = [sys.executable, "-m", "benchmarks.archive_server", "--port", "0", "--symbols",
-               str(symbols), "--latency-ms", str(latency_ms), "--with-parent"]  # fmt: skip
+    command = ["benchmarks.archive_server", "--symbols", str(symbols)]
     if until:
         command += ["--until", until.isoformat()]
+    with started(command, latency_ms=latency_ms, cpu=cpu) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def started(command: list[str], *, latency_ms: float, cpu: int | None) -> Iterator[str]:
+    """A server's module with its own options, as `running` says."""
+    command = [sys.executable, "-m", *command, "--latency-ms", str(latency_ms), "--with-parent"]
     if cpu is not None:
         command += ["--cpu", str(cpu)]
     with subprocess.Popen(
@@ -363,16 +411,19 @@ def running(
             process.terminate()
 
 
-def main() -> None:
-    """Serve until terminated."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
-    parser.add_argument("--symbols", type=int, default=1000)
-    parser.add_argument("--until", type=dt.date.fromisoformat, help="newest date (yesterday)")
-    parser.add_argument("--latency-ms", type=float, default=0, help="wait before each answer")
-    parser.add_argument("--cpu", type=int, help="run on this core only")
-    parser.add_argument("--with-parent", action="store_true", help="end when stdin closes")
-    arguments = parser.parse_args()
+def options(doc: str) -> argparse.ArgumentParser:
+    """What every server takes."""
+    made = argparse.ArgumentParser(description=doc.splitlines()[0])
+    made.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    made.add_argument("--until", type=dt.date.fromisoformat, help="newest date (yesterday)")
+    made.add_argument("--latency-ms", type=float, default=0, help="wait before each answer")
+    made.add_argument("--cpu", type=int, help="run on this core only")
+    made.add_argument("--with-parent", action="store_true", help="end when stdin closes")
+    return made
+
+
+def serve(make: Callable[[], Bucket], arguments: argparse.Namespace) -> None:
+    """Serve a bucket until terminated, as `options` say."""
     if arguments.cpu is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {arguments.cpu})
     if arguments.with_parent:
@@ -382,13 +433,20 @@ def main() -> None:
             os._exit(0)
 
         threading.Thread(target=follow, daemon=True).start()
-    bucket = Bucket(build(arguments.symbols, arguments.until))
     try:
         import uvloop as loops
     except ImportError:
         loops = asyncio  # type: ignore[assignment]
     with contextlib.suppress(KeyboardInterrupt):
-        loops.run(_serve(bucket, arguments.port, arguments.latency_ms / 1000))
+        loops.run(_serve(make(), arguments.port, arguments.latency_ms / 1000))
+
+
+def main() -> None:
+    """Serve until terminated."""
+    parser = options(__doc__)
+    parser.add_argument("--symbols", type=int, default=1000)
+    arguments = parser.parse_args()
+    serve(lambda: Bucket.of(build(arguments.symbols, arguments.until)), arguments)
 
 
 if __name__ == "__main__":

@@ -220,7 +220,7 @@ def build(symbols: int = 1000, until: dt.date | None = None) -> Synthetic:
     """An archive of so many symbols, its newest files those of `until` (default: yesterday)."""
     last = until or yesterday()
     rng = np.random.default_rng(20191231)
-    spans = _spans(max(symbols, 1000), last.toordinal())
+    spans = lives(max(symbols, 1000), last.toordinal())
     chosen = dict(spans)
     if symbols < len(spans):
         # Not the first ones, which are the oldest: a small archive keeps the mix of the full one.
@@ -234,7 +234,7 @@ def build(symbols: int = 1000, until: dt.date | None = None) -> Synthetic:
     )
 
 
-def _spans(count: int, last: int) -> list[tuple[str, tuple[int, int]]]:
+def lives(count: int, last: int) -> list[tuple[str, tuple[int, int]]]:
     """Symbols with the ordinals of their first and last file."""
     rnd = random.Random(1)
     spans: dict[str, tuple[int, int]] = {}
@@ -243,7 +243,7 @@ def _spans(count: int, last: int) -> list[tuple[str, tuple[int, int]]]:
         return min(max(dt.date(year, month, date).toordinal(), _FIRST), last)
 
     for pair in ("BTCUSDT", "ETHUSDT"):
-        for friday in _last_fridays(last + 120)[:25]:
+        for friday in last_fridays(last + 120)[:25]:
             delivery = f"{pair}_{friday:%y%m%d}"
             first = min(max(_FIRST, friday.toordinal() - rnd.randint(91, 185)), last)
             spans[delivery] = (first, min(friday.toordinal(), last))
@@ -285,7 +285,7 @@ def _spans(count: int, last: int) -> list[tuple[str, tuple[int, int]]]:
     return [(name, (min(a, last), min(b, last))) for name, (a, b) in spans.items()]
 
 
-def _last_fridays(until: int) -> list[dt.date]:
+def last_fridays(until: int) -> list[dt.date]:
     """Quarterly delivery dates, from March 2021."""
     found = []
     for year in range(2021, dt.date.fromordinal(until).year + 1):
