@@ -31,7 +31,7 @@ from botocore.config import Config
 from availability_pipeline import settings
 from availability_pipeline.archive import _client, listing
 from availability_pipeline.archive._client import make_client
-from availability_pipeline.archive.datasets import DOWNLOAD_HOST, FIRST_DATE, UM_KLINES_1M
+from availability_pipeline.archive.datasets import DOWNLOAD_HOST, FIRST_DATE, UM_KLINES_1M, Dataset
 from availability_pipeline.archive.listing import S3Archive
 from benchmarks import archive_server, synthetic
 from benchmarks.common import Row, Timing, cores, parser, pin, show, timed
@@ -39,7 +39,9 @@ from benchmarks.common import Row, Timing, cores, parser, pin, show, timed
 HEAD_THREADS = 150
 
 
-def recorded(url: str, concurrency: int, start: dt.date, end: dt.date) -> list[str]:
+def recorded(
+    url: str, concurrency: int, start: dt.date, end: dt.date, dataset: Dataset = UM_KLINES_1M
+) -> list[str]:
     """Addresses of every page our own listing asks for, in the order it asked."""
     config = settings.Settings(s3_endpoint=url, s3_concurrency=concurrency)
     client = make_client(config)
@@ -49,7 +51,8 @@ def recorded(url: str, concurrency: int, start: dt.date, end: dt.date) -> list[s
         asked.append(request.url)
 
     client.meta.events.register("before-send.s3.ListObjectsV2", note)
-    S3Archive(client, config.s3_bucket, concurrency=concurrency).list_range(start, end)
+    ours = S3Archive(client, config.s3_bucket, dataset, concurrency)
+    ours.list_range(start, end)
     client.close()
     return asked
 

@@ -11,7 +11,6 @@ ETags that are made once, 0.1 ms for 1,000 entries. What S3 documents for ListOb
 `archive_server`), also for listings across folders.
 """
 
-import argparse
 import datetime as dt
 import random
 import re
@@ -69,11 +68,13 @@ class Whole:
 
     Args:
         scale: share of the symbols.
-        until: newest date.
+        until: newest date there ever is, which the symbols' lives depend on.
+        newest: newest date that is out by now.
     """
 
     scale: float
     until: dt.date
+    newest: dt.date
 
     @cached_property
     def datasets(self) -> tuple[Dataset, ...]:
@@ -85,6 +86,7 @@ class Whole:
         last = self.until.toordinal()
         um = synthetic.lives(1250, last)
         bases = [name.removesuffix("USDT") for name, _ in um if name.endswith("USDT")]
+        bases.sort(key=lambda base: base not in ("BTC", "ETH"))  # the oldest, and live
         found = {
             "spot": _spot(bases, last),
             "um": um,
@@ -107,7 +109,7 @@ class Whole:
     def _of_kinds(self) -> dict[tuple[str, str, str], list[Life]]:
         return {
             kind: sorted(
-                _within(entry, self._of_markets[entry.market], self.until), key=lambda x: x.symbol
+                _within(entry, self._of_markets[entry.market], self.newest), key=lambda x: x.symbol
             )
             for kind, entry in CATALOGUE.items()
         }
@@ -118,7 +120,7 @@ class Whole:
 
     def folders(self, dataset: Dataset) -> list["WholeFolder"]:
         """The folder of each."""
-        return [WholeFolder(dataset, life, self.until) for life in self.lives(dataset)]
+        return [WholeFolder(dataset, life, self.newest) for life in self.lives(dataset)]
 
     def files(self, dataset: Dataset) -> int:
         """Data files, without their CHECKSUM siblings."""
@@ -133,16 +135,16 @@ class Whole:
         )
         return archive_server.Bucket(
             [path for path, _, _ in there],
-            lambda n: WholeFolder(there[n][1], there[n][2], self.until),
+            lambda n: WholeFolder(there[n][1], there[n][2], self.newest),
         )
 
 
-def _within(entry: Entry, lives: list[Life], until: dt.date) -> Iterator[Life]:
+def _within(entry: Entry, lives: list[Life], newest: dt.date) -> Iterator[Life]:
     """The symbols of a type, and the dates on which it had files of them."""
     if entry.lifecycle == "removed":
         return
     low = entry.first.toordinal()
-    high = until.toordinal()
+    high = newest.toordinal()
     if entry.last:
         high = min(high, Dataset(*entry.kind, entry.datasets[0].interval)
                    .last_day(entry.last).toordinal())  # fmt: skip
@@ -211,9 +213,9 @@ class _Periods:
 
 
 @cache
-def _periods(monthly: bool, until: dt.date) -> _Periods:
+def _periods(monthly: bool, newest: dt.date) -> _Periods:
     like = Dataset("spot", "monthly" if monthly else "daily", "trades", None)
-    there = like.periods(_ORIGIN, until)
+    there = like.periods(_ORIGIN, newest)
     texts = [like.text(period) for period in there]
     came = [
         (like.last_day(period) + dt.timedelta(4 if monthly else 1)).isoformat() for period in there
@@ -241,17 +243,17 @@ def _pools() -> tuple[_Bytes, _Bytes, dict[int, _Bytes], list[_Bytes]]:
 class WholeFolder:
     """One symbol's keys of a dataset, made when they are asked for; see `archive_server.Folder`."""
 
-    def __init__(self, dataset: Dataset, life: Life, until: dt.date) -> None:
+    def __init__(self, dataset: Dataset, life: Life, newest: dt.date) -> None:
         self.dataset, self.life = dataset, life
         self.base = dataset.file_prefix(life.symbol)
-        self._periods = _periods(dataset.monthly, until)
+        self._periods = _periods(dataset.monthly, newest)
         if dataset.monthly:
             first, last = (dt.date.fromordinal(n) for n in (life.first, life.last))
             months = 12 * _ORIGIN.year + _ORIGIN.month
             self._first = 12 * first.year + first.month - months
             # The month of the newest date is not out yet.
-            newest = len(self._periods.texts) - 2
-            count = min(12 * last.year + last.month - months, newest) - self._first + 1
+            out = len(self._periods.texts) - 2
+            count = min(12 * last.year + last.month - months, out) - self._first + 1
         else:
             self._first = life.first - _ORIGIN.toordinal()
             count = life.last - life.first + 1
@@ -351,11 +353,10 @@ _Template = tuple[bytes | str, ...]
 
 
 @contextmanager
-def running(
-    scale: float, *, until: dt.date, latency_ms: float = 0, cpu: int | None = None
-) -> Iterator[str]:
+def running(whole: Whole, *, latency_ms: float = 0, cpu: int | None = None) -> Iterator[str]:
     """The server in a process of its own, which ends with this one; yields its URL."""
-    command = ["benchmarks.whole_archive", "--scale", f"{scale}", "--until", until.isoformat()]
+    command = ["benchmarks.whole_archive", "--scale", f"{whole.scale}", "--until",
+               whole.until.isoformat(), "--newest", whole.newest.isoformat()]  # fmt: skip
     with archive_server.started(command, latency_ms=latency_ms, cpu=cpu) as url:
         yield url
 
@@ -385,8 +386,10 @@ def main() -> None:
     parser = archive_server.options(__doc__)
     parser.add_argument("--scale", type=float, default=1, help="share of the symbols (1)")
     parser.add_argument("--totals", action="store_true", help="say what is in it, and end")
-    arguments: argparse.Namespace = parser.parse_args()
-    whole = Whole(arguments.scale, arguments.until or synthetic.yesterday())
+    parser.add_argument("--newest", type=dt.date.fromisoformat, help="newest date that is out")
+    arguments = parser.parse_args()
+    until = arguments.until or synthetic.yesterday()
+    whole = Whole(arguments.scale, until, arguments.newest or until)
     if arguments.totals:
         print(totals(whole))
         return
