@@ -24,16 +24,21 @@ class Model(BaseModel):
 
 
 class Span(Model):
-    """Dates from `start` to `end`, both included."""
+    """Dates from `start` to `end`, both included; of one `dataset`, or of all."""
 
     start: dt.date
     end: dt.date
+    dataset: str = ""
 
     def __str__(self) -> str:
         """As people write it."""
-        if self == ALWAYS:
-            return "all dates"
-        return span_text(self.start, self.end)
+        return " ".join(part for part in (self.dataset, self.dates) if part) or "all dates"
+
+    @property
+    def dates(self) -> str:
+        """The dates alone; empty for all."""
+        whole = self.start == ALWAYS.start and self.end == ALWAYS.end
+        return "" if whole else span_text(self.start, self.end)
 
     @property
     def days(self) -> int:
@@ -42,7 +47,8 @@ class Span(Model):
 
     def covers(self, other: "Span") -> bool:
         """Whether all dates of `other` are in it."""
-        return self.start <= other.start and other.end <= self.end
+        of_it = self.dataset in ("", other.dataset)
+        return of_it and self.start <= other.start and other.end <= self.end
 
 
 ALWAYS = Span(start=dt.date.min, end=dt.date.max)
@@ -50,12 +56,18 @@ ALWAYS = Span(start=dt.date.min, end=dt.date.max)
 
 
 def merge_spans(spans: Iterable[Span]) -> tuple[Span, ...]:
-    """The same dates in as few spans as possible, at most MAX_SPANS."""
-    found = joined((span.start, span.end) for span in spans)
-    merged = tuple(Span(start=start, end=end) for start, end in found)
-    if len(merged) > MAX_SPANS:
-        return (Span(start=merged[0].start, end=merged[-1].end),)
-    return merged
+    """The same dates in as few spans as possible, at most MAX_SPANS, or one a dataset."""
+    of: dict[str, list[tuple[dt.date, dt.date]]] = {}
+    for span in spans:
+        of.setdefault(span.dataset, []).append((span.start, span.end))
+    found = {dataset: joined(some) for dataset, some in of.items()}
+    if sum(map(len, found.values())) > MAX_SPANS:
+        found = {dataset: [(some[0][0], some[-1][1])] for dataset, some in found.items()}
+    return tuple(
+        Span(start=start, end=end, dataset=dataset)
+        for dataset, some in found.items()
+        for start, end in some
+    )
 
 
 class RunFailed(Model):
@@ -82,11 +94,15 @@ class RunSucceeded(Model):
 
 
 class CheckFailed(Model):
-    """A check failed as an ERROR, on these dates (or on ALWAYS)."""
+    """A check failed as an ERROR, on these dates (or on ALWAYS).
+
+    `datasets` are all that it found at fault; none where it is not about datasets.
+    """
 
     run_id: str
     name: str
     spans: tuple[Span, ...]
+    datasets: tuple[str, ...] = ()
     observed: str
     recovery: str
 
@@ -159,6 +175,7 @@ def decide(
                 _fail(state, f"job {event.name}", event, [trouble])
             case CheckFailed():
                 key = f"check {event.name}"
+                _forget_others(state, key, event.datasets)
                 known = [t.span for t in state[key].troubles] if key in state else []
                 new = [s for s in event.spans if not any(k.covers(s) for k in known)]
                 if new:
@@ -178,6 +195,13 @@ def decide(
                 update={"held": 0, "held_dates": (), "announced_at": now}
             )
     return dict(list(state.items())[-MAX_PROBLEMS:]), messages
+
+
+def _forget_others(state: dict[str, Problem], key: str, datasets: Sequence[str]) -> None:
+    """Drop what a check found of other datasets: they are well, though it has not passed yet."""
+    if datasets and key in state:
+        left = [t for t in state[key].troubles if t.span.dataset in ("", *datasets)]
+        state[key] = state[key].model_copy(update={"troubles": tuple(left)})
 
 
 def _fail(
@@ -235,8 +259,17 @@ def _bounded(troubles: Sequence[Trouble]) -> tuple[Trouble, ...]:
     unique = tuple(dict.fromkeys(troubles))
     if len(unique) <= MAX_SPANS:
         return unique
-    hull = Span(start=min(t.span.start for t in unique), end=max(t.span.end for t in unique))
-    return tuple({t.step: t.model_copy(update={"span": hull}) for t in unique}.values())
+    of: dict[str, list[Span]] = {}
+    for span in (t.span for t in unique):
+        of.setdefault(span.dataset, []).append(span)
+    hulls = {
+        dataset: Span(
+            start=min(s.start for s in some), end=max(s.end for s in some), dataset=dataset
+        )
+        for dataset, some in of.items()
+    }
+    bounded = (t.model_copy(update={"span": hulls[t.span.dataset]}) for t in unique)
+    return tuple({(t.step, t.span.dataset): t for t in bounded}.values())
 
 
 MAX_LINE = 500
@@ -247,7 +280,12 @@ def dates_text(spans: Iterable[Span], limit: int = 5) -> str:
     """Spans as text: merged, and no more than `limit` of them."""
     merged = merge_spans(spans)
     more = f" and {len(merged) - limit} more" if len(merged) > limit else ""
-    return ", ".join(str(span) for span in merged[:limit]) + more
+    before = ["", *(span.dataset for span in merged)]
+    said = [
+        span.dates if span.dataset and span.dataset == last else str(span)
+        for span, last in zip(merged[:limit], before, strict=False)
+    ]
+    return ", ".join(said) + more
 
 
 def one_line(text: str) -> str:

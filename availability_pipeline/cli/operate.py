@@ -123,6 +123,8 @@ def say_verdicts(rows: Sequence[dict[str, Any]], *, hints: bool = False) -> None
         accepted = f"{row['acknowledged']} acknowledged" if row["acknowledged"] else ""
         note = ", ".join(part for part in (row["note"], accepted) if part)
         said = f"{named} ({note})" if named and note else named or note
+        about = rules.about_text(row["datasets"], row["outcome"])
+        said = about + said if said else about.removesuffix(": ")
         mark = {"warn": "warning", "breach": "BREACH"}.get(row["outcome"], row["outcome"])
         say(f"  {mark:<8} {row['name']:<22} {said}".rstrip(), 34)
         if hints and row["recovery"]:
@@ -211,7 +213,7 @@ def slo_command(ctx: click.Context, days: int, as_json: bool) -> None:
             with connection.reader(s.db, s.db_wait_seconds) as con:
                 require_any(con, scope(con))
                 verdicts = _judge_record(con, now, s)
-                settled = checks.last_settled(con)
+                settled = checks.last_settled(con, s)
                 stored = checks.stored_dates(con)
             if instance:
                 runs = _judge_runs(instance, stored, now, s, days)

@@ -110,7 +110,7 @@ def exchange_coverage(
 
     def judge() -> Verdict:
         with duckdb.get_reader() as con:
-            date, recorded = checks.last_settled(con)
+            date, recorded = checks.last_settled(con, limits)
         return checks.exchange_coverage(date, recorded, limits)
 
     yield from _judged("exchange_coverage", duckdb, judge)

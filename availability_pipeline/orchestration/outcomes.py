@@ -37,6 +37,8 @@ def check_result(verdict: Verdict) -> dg.AssetCheckResult:
         "acknowledged": dg.MetadataValue.int(verdict.acknowledged),
         "recovery": dg.MetadataValue.text("Nothing to do." if verdict.passed else verdict.recovery),
     }
+    if verdict.datasets:
+        metadata["datasets"] = dg.MetadataValue.json(dict(verdict.datasets))
     return dg.AssetCheckResult(
         passed=verdict.passed,
         severity=dg.AssetCheckSeverity.WARN if warn else dg.AssetCheckSeverity.ERROR,

@@ -25,6 +25,7 @@ from availability_pipeline import PROGRAM
 from availability_pipeline.alerts import delivery, journal, outbox, rules
 from availability_pipeline.alerts.outbox import Lost, State
 from availability_pipeline.alerts.rules import ALWAYS, Event, Message, Span
+from availability_pipeline.archive.datasets import Dataset
 from availability_pipeline.masking import mask_target
 from availability_pipeline.orchestration.instance.run_log import failure_reason, job_label
 from availability_pipeline.orchestration.partitions import span_of
@@ -244,17 +245,34 @@ def _check_event(run_id: str, evaluation: dg.AssetCheckEvaluation) -> Iterator[E
         yield rules.CheckPassed(run_id=run_id, name=name, span=span)
     elif evaluation.severity == dg.AssetCheckSeverity.ERROR:
         found = {key: value.value for key, value in evaluation.metadata.items()}
-        sample = found.get("sample")
-        dates = [_leading_dates(text) for text in sample] if isinstance(sample, list) else []
-        # The dates that are at fault, where the check names dates; all that it judged otherwise.
-        spans = [d for d in dates if d] if dates and all(dates) else [span]
+        outcomes = found.get("datasets")
+        breached = [
+            name
+            for name, outcome in (outcomes if isinstance(outcomes, dict) else {}).items()
+            if outcome == "breach"
+        ]
         yield rules.CheckFailed(
             run_id=run_id,
             name=name,
-            spans=tuple(spans),
+            spans=tuple(_spans_at_fault(found.get("sample"), breached) or [span]),
+            datasets=tuple(breached),
             observed=_observed(found),
             recovery=str(found.get("recovery") or ""),
         )
+
+
+def _spans_at_fault(sample: object, breached: Sequence[str]) -> list[Span]:
+    """The dates that are at fault, where the check names dates, each of its dataset.
+
+    A breached dataset of which no dates are named is at fault as a whole.
+    """
+    said = [_leading_dates(text) for text in sample] if isinstance(sample, list) else []
+    if len(breached) == 1:
+        said = [one and one.model_copy(update={"dataset": breached[0]}) for one in said]
+    dates = [one for one in said if one] if all(said) else []
+    named = {one.dataset for one in dates}
+    whole = [ALWAYS.model_copy(update={"dataset": name}) for name in breached if name not in named]
+    return dates + whole
 
 
 def _observed(found: Mapping[str, object]) -> str:
@@ -266,17 +284,31 @@ def _observed(found: Mapping[str, object]) -> str:
     return rules.one_line(", ".join(parts)) or "a fault"
 
 
+_LEADING = re.compile(
+    r"(?:(\S+/\S+) )?(\d{4}-\d\d(?:-\d\d)?)(?: to (\d{4}-\d\d(?:-\d\d)?))?(?:: |$)"
+)
+"""How an offender that is about dates begins, after the name of its dataset where there are
+several: `2024-01-02: 1 of 2`, `um/daily/metrics 2024-01-02 to 2024-01-05`, `2024-01: 1 of 2`."""
+
+
 def _leading_dates(text: object) -> Span | None:
-    """The dates an offender is about: `2024-01-02: 1 of 2`, `2024-01-02 to 2024-01-05`."""
-    found = re.match(r"(\d{4}-\d\d-\d\d)(?: to (\d{4}-\d\d-\d\d))?(?:: |$)", str(text))
-    first, last = (_days(found[1]), _days(found[2] or found[1])) if found else (None, None)
-    return Span(start=first.start, end=last.end) if first and last else None
+    """The dates an offender is about; None where it does not begin with any."""
+    found = _LEADING.match(str(text))
+    first, last = (_days(found[2]), _days(found[3] or found[2])) if found else (None, None)
+    if not (found and first and last):
+        return None
+    return Span(start=first.start, end=last.end, dataset=found[1] or "")
 
 
 def _days(text: object) -> Span | None:
-    """One date as a span; None where it is none."""
+    """One date or month as a span; None where it is neither."""
+    if not isinstance(text, str):
+        return None
     try:
-        date = dt.date.fromisoformat(text) if isinstance(text, str) else None
+        if len(text) == len("2024-01"):
+            first = dt.date.fromisoformat(f"{text}-01")
+            return Span(start=first, end=Dataset(frequency="monthly").last_day(first))
+        date = dt.date.fromisoformat(text)
     except ValueError:
         return None
-    return Span(start=date, end=date) if date else None
+    return Span(start=date, end=date)

@@ -1,25 +1,111 @@
-"""The standing checks of the whole record: which there are, the numbers of each, its verdict.
+"""The standing checks of the record: which there are, the numbers of each, its verdict.
 
-Settled means the same as in the view: a date was probed at least `settle_days` days after it had
-ended. Nothing that is pending breaches anything.
+Each judges every configured dataset by itself; `rules.combined` makes one verdict of them. Settled
+means the same as in the view: a date was probed at least `settle_days` days after it had ended (of
+monthly files 15 days after the month). Nothing that is pending breaches anything, and nothing is
+due after the last period of a dataset that stopped.
 """
 
 import datetime as dt
+import functools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import duckdb
 
-from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.archive import datasets
+from availability_pipeline.archive.datasets import CATALOGUE, Dataset
 from availability_pipeline.dates import aware
 from availability_pipeline.quality import rules
-from availability_pipeline.quality.rules import Verdict
-from availability_pipeline.record.status import Scope, scope
+from availability_pipeline.quality.rules import Subject, Verdict
+from availability_pipeline.record.status import Scope, recorded_datasets, scope
 from availability_pipeline.settings import Settings
 
-Judge = Callable[[duckdb.DuckDBPyConnection, dt.datetime, Settings], Verdict]
+
+class Judge(Protocol):
+    """Judges an open record."""
+
+    def __call__(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        now: dt.datetime,
+        settings: Settings,
+        chosen: Sequence[Dataset] | None = None,
+    ) -> Verdict:
+        """The verdict at `now` (aware) on the configured datasets, or on some of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _One:
+    """One configured dataset of an open record.
+
+    Attributes:
+        con: the record.
+        t: the dataset's tables; empty ones where it is not recorded.
+        of: what the rules call it.
+        recorded: something of it is recorded.
+        now: when it is judged.
+    """
+
+    con: duckdb.DuckDBPyConnection
+    t: Scope
+    of: Subject
+    recorded: bool
+    now: dt.datetime
+
+    def rows(self, sql: str, *args: object) -> list[tuple[Any, ...]]:
+        return self.con.execute(sql, args).fetchall()
+
+
+def configured_datasets(settings: Settings) -> tuple[Dataset, ...]:
+    """The datasets of the setting."""
+    return datasets.select(getattr(settings, "datasets", "um/daily/klines/1m"))
+
+
+def last_period(dataset: Dataset) -> dt.date:
+    """The last period that can have a file: of a dataset that stopped; `date.max` of others."""
+    entry = CATALOGUE.get(dataset.kind)
+    return (entry and entry.last) or dt.date.max
+
+
+def _of_each(
+    *, low_is_bad: bool = False, of_all: bool = False
+) -> Callable[[Callable[[_One, Settings], Verdict]], Judge]:
+    """Make a judge of all configured datasets of what judges one.
+
+    Args:
+        low_is_bad: of two numbers the lower one is the worse.
+        of_all: its note says which are recorded and not judged.
+    """
+
+    def decorate(judge_one: Callable[[_One, Settings], Verdict]) -> Judge:
+        @functools.wraps(judge_one)
+        def judge(
+            con: duckdb.DuckDBPyConnection,
+            now: dt.datetime,
+            settings: Settings,
+            chosen: Sequence[Dataset] | None = None,
+        ) -> Verdict:
+            now, configured = aware(now), configured_datasets(settings)
+            recorded = recorded_datasets(con)
+            found = {}
+            for dataset in configured if chosen is None else chosen:
+                of = Subject(dataset, named=len(configured) > 1)
+                one = _One(con, scope(con, dataset), of, dataset in recorded, now)
+                verdict = judge_one(one, settings)
+                if verdict.passed and not one.recorded:
+                    verdict = replace(verdict, observed=None, note="nothing is recorded")
+                found[str(dataset)] = verdict
+            kept = [str(each) for each in recorded if each not in configured]
+            note = f"not judged, for no longer configured: {rules.few(kept)}" if kept else ""
+            return rules.combined(found, low_is_bad=low_is_bad, note=note if of_all else "")
+
+        return judge
+
+    return decorate
 
 
 def _settled(t: Scope) -> str:
@@ -30,58 +116,78 @@ def _holes(t: Scope) -> str:
     return t.holes(f"{t.listings} WHERE hole_days > 0")
 
 
-def continuity(con: duckdb.DuckDBPyConnection, now: dt.datetime, settings: Settings) -> Verdict:
-    """No date without rows from 2019-09-25 to the last one due at `now` (aware).
+@_of_each(of_all=True)
+def continuity(one: _One, settings: Settings) -> Verdict:
+    """No period without rows from the first that can have a file to the last that is due.
 
-    Yesterday is due once the daily update had its time (`slo_freshness_minutes`).
+    Yesterday is due once the daily update had its time (`slo_freshness_minutes`), a month when its
+    last date is.
     """
-    stored = stored_dates(con)
-    due = (rules.due_date(aware(now), settings.slo_freshness_minutes) - FIRST_DATE).days + 1
-    dates = (FIRST_DATE + dt.timedelta(n) for n in range(due))
-    return rules.continuity([date for date in dates if date not in stored])
+    dataset, t = one.of.dataset, one.t
+    due = rules.due_period(dataset, one.now, settings.slo_freshness_minutes)
+    step = "INTERVAL 1 MONTH" if dataset.monthly else "INTERVAL 1 DAY"
+    missing = one.rows(
+        f"""SELECT unnest(generate_series($1::DATE::TIMESTAMP, $2::DATE::TIMESTAMP, {step}))::DATE
+        EXCEPT SELECT date FROM {t.probes} ORDER BY 1""",
+        *(t.first_period, min(due, last_period(dataset))),
+    )
+    return rules.continuity(
+        [date for (date,) in missing],
+        one.of,
+        recorded=one.recorded,
+        in_catalogue=_in_archive(dataset, recorded=one.recorded),
+    )
 
 
-def rows_are_unique(
-    con: duckdb.DuckDBPyConnection,
-    now: dt.datetime,
-    settings: Settings,  # noqa: ARG001 - all checks are called alike
-) -> Verdict:
-    """Each date and symbol has one file at most, each date one probe, each symbol one row."""
-    aware(now)
-    t = scope(con)
-    [(duplicates,)] = con.execute(
+def _in_archive(dataset: Dataset, *, recorded: bool) -> bool:
+    """Whether the archive is known to have it; an interval that is recorded was there, too."""
+    entry = CATALOGUE.get(dataset.kind)
+    if entry is None or entry.lifecycle == "removed":
+        return False
+    return recorded or dataset in entry.datasets
+
+
+@_of_each()
+def rows_are_unique(one: _One, settings: Settings) -> Verdict:  # noqa: ARG001 - all are called alike
+    """Each period and symbol has one file at most, each period one probe, each symbol one row."""
+    t = one.t
+    [(duplicates,)] = one.rows(
         f"""SELECT (SELECT coalesce(sum(files - symbols), 0)::BIGINT FROM (
                 SELECT count(*) AS files, count(DISTINCT symbol) AS symbols
                 FROM {t.files} GROUP BY date))
             + (SELECT count(*) - count(DISTINCT date) FROM {t.probes})
             + (SELECT count(*) - count(DISTINCT symbol) FROM {t.symbols})"""
-    ).fetchall()
+    )
     return rules.uniqueness(duplicates)
 
 
-def completeness_slo(
-    con: duckdb.DuckDBPyConnection, now: dt.datetime, settings: Settings
-) -> Verdict:
-    """Every settled date has `slo_completeness` of the symbols expected on it."""
-    return rules.completeness(settled_counts(con, aware(now)), settings.slo_completeness)
+@_of_each(low_is_bad=True)
+def completeness_slo(one: _One, settings: Settings) -> Verdict:
+    """Every settled period has `slo_completeness` of the symbols expected on it."""
+    counts = settled_counts(one.con, one.t, one.now)
+    return rules.completeness(counts, settings.slo_completeness, one.of)
 
 
-def symbol_holes(con: duckdb.DuckDBPyConnection, now: dt.datetime, settings: Settings) -> Verdict:
+@_of_each()
+def symbol_holes(one: _One, settings: Settings) -> Verdict:
     """Holes stay below `slo_hole_share`; those of the last `slo_new_hole_days` days warn.
 
-    New is a hole whose date settled, or whose file was seen to vanish, within those days.
+    New is a hole whose period settled, or whose file was seen to vanish, within those days.
     """
-    since = aware(now) - dt.timedelta(settings.slo_new_hole_days)
-    t = scope(con)
-    [(holes, expected)] = con.execute(
+    t, since = one.t, one.now - dt.timedelta(settings.slo_new_hole_days)
+    [(holes, expected)] = one.rows(
         f"""SELECT coalesce(sum(hole_days), 0)::BIGINT,
             coalesce(sum(days_available + hole_days), 0)::BIGINT FROM {t.listings}"""
-    ).fetchall()
-    worst = con.execute(
+    )
+    if not holes:
+        return rules.symbol_holes(
+            0, expected, settings.slo_hole_share, one.of, recent_days=settings.slo_new_hole_days
+        )
+    worst = one.rows(
         f"""SELECT symbol, hole_days FROM {t.listings} WHERE hole_days > 0
         ORDER BY hole_days DESC, symbol"""
-    ).fetchall()
-    recent = con.execute(
+    )
+    recent = one.rows(
         f"""SELECT a.date, a.symbol
         FROM {_holes(t)} a
         LEFT JOIN (SELECT DISTINCT date, symbol FROM {t.revisions}
@@ -89,25 +195,25 @@ def symbol_holes(con: duckdb.DuckDBPyConnection, now: dt.datetime, settings: Set
           ON v.date = a.date AND v.symbol = a.symbol
         WHERE v.date IS NOT NULL OR {t.settled_at("a.date")} > $1
         ORDER BY a.date, a.symbol""",
-        [since],
-    ).fetchall()
-    accepted = acknowledged_holes(con)
+        since,
+    )
+    accepted = acknowledged_holes(one.con, t)
     of_symbol = Counter(symbol for _, symbol in accepted)
     left = [(symbol, days - of_symbol[symbol]) for symbol, days in worst]
     return rules.symbol_holes(
         holes - len(accepted),
         expected,
         settings.slo_hole_share,
-        worst=sorted((one for one in left if one[1]), key=lambda one: (-one[1], one[0])),
-        recent=[one for one in recent if one not in accepted],
+        one.of,
+        worst=sorted((each for each in left if each[1]), key=lambda each: (-each[1], each[0])),
+        recent=[each for each in recent if each not in accepted],
         recent_days=settings.slo_new_hole_days,
         acknowledged=len(accepted),
     )
 
 
-def acknowledged_holes(con: duckdb.DuckDBPyConnection) -> set[tuple[dt.date, str]]:
-    """Acknowledged holes, alone or with all of their date: date and symbol."""
-    t = scope(con)
+def acknowledged_holes(con: duckdb.DuckDBPyConnection, t: Scope) -> set[tuple[Any, ...]]:
+    """Acknowledged holes, alone or with all of their period: period and symbol."""
     if not con.execute(f"FROM {t.acknowledgements} LIMIT 1").fetchall():
         return set()
     return set(
@@ -119,20 +225,28 @@ def acknowledged_holes(con: duckdb.DuckDBPyConnection) -> set[tuple[dt.date, str
     )
 
 
-def publication_lag(
-    con: duckdb.DuckDBPyConnection, now: dt.datetime, settings: Settings
-) -> Verdict:
-    """The median lag of each of the last 30 days' settled dates is near that of those before."""
-    today, t = aware(now).date(), scope(con)
-    # Twice the dates judged, and as many again for dates on which nothing was published.
-    since = today - dt.timedelta(4 * rules.LAG_DATES)
-    lags = con.execute(
+@_of_each()
+def publication_lag(one: _One, settings: Settings) -> Verdict:
+    """The median lag of each of the last settled periods is near that of those before."""
+    t, today = one.t, one.now.date()
+    judged = rules.lags_judged_from(t.dataset, today)
+    # As many again as are compared with, for dates on which nothing was published.
+    since = t.dataset.shift(t.dataset.period_of(judged), -3 * rules.LAG_DATES)
+    lags = one.rows(
         f"""SELECT date, lag_p50_hours FROM {t.summary}
         WHERE date >= $1 AND lag_p50_hours IS NOT NULL AND date IN {_settled(t)}
         ORDER BY date""",
-        [since],
-    ).fetchall()
-    return rules.publication_lag(lags, today, settings.slo_lag_hours)
+        since,
+    )
+    return rules.publication_lag(
+        [(d, lag) for d, lag in lags], today, settings.slo_lag_hours, one.of
+    )
+
+
+def exchange_dataset(settings: Settings) -> Dataset | None:
+    """The dataset that is compared with the exchange: the first configured of USD-M daily files."""
+    of_um = (d for d in configured_datasets(settings) if d.market == "um" and not d.monthly)
+    return next(of_um, None)
 
 
 def exchange_coverage(date: dt.date | None, recorded: set[str], settings: Settings) -> Verdict:
@@ -147,19 +261,34 @@ def exchange_coverage(date: dt.date | None, recorded: set[str], settings: Settin
         return rules.exchange_unknown(
             "Off: AVAILABILITY_EXCHANGE_INFO_URL is not set.", needed, off=True
         )
+    dataset = exchange_dataset(settings)
+    if dataset is None:
+        return rules.exchange_unknown(
+            "No dataset of USD-M daily files is configured.", needed, off=True
+        )
+
+    def named(verdict: Verdict) -> Verdict:
+        return rules.combined({str(dataset): verdict}, low_is_bad=True)
+
     if date is None:
-        return rules.exchange_unknown("No date has settled yet.", needed, off=True)
+        return named(rules.exchange_unknown("No date has settled yet.", needed, off=True))
     try:
         trading = exchange.trading_perpetuals(settings.exchange_info_url)
     except exchange.ExchangeError as error:
-        return rules.exchange_unknown(str(error), needed)
+        return named(rules.exchange_unknown(str(error), needed))
     pairs = [(contract.symbol, contract.onboarded) for contract in trading]
-    return rules.exchange_coverage(pairs, recorded, date, needed)
+    of = Subject(dataset, named=len(configured_datasets(settings)) > 1)
+    return named(rules.exchange_coverage(pairs, recorded, date, needed, of))
 
 
-def last_settled(con: duckdb.DuckDBPyConnection) -> tuple[dt.date | None, set[str]]:
-    """The last settled date, and the symbols with a file of it."""
-    t = scope(con)
+def last_settled(
+    con: duckdb.DuckDBPyConnection, settings: Settings
+) -> tuple[dt.date | None, set[str]]:
+    """The last settled date of what the exchange is compared with, and its symbols with a file."""
+    dataset = exchange_dataset(settings)
+    if dataset is None:
+        return None, set()
+    t = scope(con, dataset)
     [(date,)] = con.execute(f"SELECT max(date) FROM {_settled(t)}").fetchall()
     rows = con.execute(f"SELECT symbol FROM {t.files} WHERE date = ?", [date]).fetchall()
     return date, {row[0] for row in rows}
@@ -171,9 +300,10 @@ def stored_dates(con: duckdb.DuckDBPyConnection) -> set[dt.date]:
     return {row[0] for row in rows}
 
 
-def settled_counts(con: duckdb.DuckDBPyConnection, now: dt.datetime) -> list[rules.DateCount]:
-    """Each settled date's numbers, by date."""
-    t = scope(con)
+def settled_counts(
+    con: duckdb.DuckDBPyConnection, t: Scope, now: dt.datetime
+) -> list[rules.DateCount]:
+    """The numbers of each settled period until the dataset stopped, in order."""
     # Whoever has not ended by then is live because it stopped together with many others.
     outages = f"""SELECT p.date, count(*) AS n FROM {t.probes} p JOIN (
             SELECT last_available AS last FROM {t.listings}
@@ -195,9 +325,10 @@ def settled_counts(con: duckdb.DuckDBPyConnection, now: dt.datetime) -> list[rul
         LEFT JOIN (SELECT date, count(*) AS holes FROM {_holes(t)} GROUP BY date) h USING (date)
         LEFT JOIN ({outages}) o USING (date)
         LEFT JOIN ({accepted}) a USING (date)
-        WHERE p.settled ORDER BY s.date""",
+        WHERE p.settled AND s.date <= $last ORDER BY s.date""",
         {
             "before": t.ended_before,
+            "last": last_period(t.dataset),
             "lately": now - dt.timedelta(rules.PROBED_LATELY_DAYS),
         },
     ).fetchall()
@@ -227,31 +358,32 @@ class Check:
 TABLE: dict[str, Check] = {
     check.name: check
     for check in (
-        Check("rows_are_unique", "Each date and symbol has one file at most.", rows_are_unique),
+        Check("rows_are_unique", "Each period and symbol has one file at most.", rows_are_unique),
         Check(
             "continuity",
-            "No date without rows from 2019-09-25 to yesterday. Dates before 2019-12-31 hold no "
-            "files, and that is right.",
+            "No date or month without rows from the first one of each configured dataset to the "
+            "last that is due: yesterday, the last month, or where the dataset stopped. The first "
+            "dates hold no files, and that is right.",
             continuity,
             about_the_file=True,
         ),
         Check(
             "completeness_slo",
-            "Every settled date has at least AVAILABILITY_SLO_COMPLETENESS of the symbols expected "
-            "on it: those between their first and last file, or live. Pending dates are not "
-            "judged.",
+            "Every settled date or month has at least AVAILABILITY_SLO_COMPLETENESS of the symbols "
+            "expected on it: those between their first and last file, or live. What is pending is "
+            "not judged.",
             completeness_slo,
         ),
         Check(
             "symbol_holes",
-            "Holes stay below AVAILABILITY_SLO_HOLE_SHARE of all symbol-days; a new one warns for "
-            "AVAILABILITY_SLO_NEW_HOLE_DAYS days.",
+            "Holes stay below AVAILABILITY_SLO_HOLE_SHARE of a dataset's symbol-days; a new one "
+            "warns for AVAILABILITY_SLO_NEW_HOLE_DAYS days.",
             symbol_holes,
         ),
         Check(
             "publication_lag",
-            "The median lag from the end of a date to its files is near that of the 30 published "
-            "dates before it; judged for the last 30 days.",
+            "The median lag from the end of a date or month to its files is near that of the 30 "
+            "published ones before it; judged for the last 30 days, or two months.",
             publication_lag,
         ),
         Check(

@@ -3,17 +3,20 @@
 import datetime as dt
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from availability_pipeline import PROGRAM
-from availability_pipeline.dates import span_text, spans
+from availability_pipeline.archive.datasets import UM_KLINES_1M, Dataset
+from availability_pipeline.dates import Span, joined, span_text, spans
 
 SAMPLE = 10
 """Offenders a verdict names; `count` always has the whole number."""
 
 Fields = Mapping[str, str | int | float | dt.date | dt.datetime]
 """One offender as fields, for programs: numbers, dates, and names from a fixed set."""
+
+Outcome = Literal["ok", "warn", "breach", "unknown"]
 
 REPAIRED_BY_SCHEDULE = (
     "Files that come late are found by the late-arrivals and reconcile schedules."
@@ -38,6 +41,8 @@ class Verdict:
         note: what a reader must know beside the numbers; empty when there is nothing.
         offenders: the same as `sample`, in its order, as fields.
         acknowledged: what would be an offender, had it not been acknowledged.
+        datasets: those that were judged, by name, and the outcome of each; none where the rule is
+            not about a dataset.
     """
 
     passed: bool
@@ -51,9 +56,10 @@ class Verdict:
     note: str = ""
     offenders: tuple[Fields, ...] = ()
     acknowledged: int = 0
+    datasets: Mapping[str, Outcome] = field(default_factory=dict)
 
     @property
-    def outcome(self) -> Literal["ok", "warn", "breach", "unknown"]:
+    def outcome(self) -> Outcome:
         """The verdict in one word."""
         if self.passed:
             return "unknown" if self.observed is None else "ok"
@@ -73,24 +79,149 @@ class Verdict:
     @property
     def text(self) -> str:
         """What was found and what to do, in a sentence or two."""
+        about = about_text(self.datasets, self.outcome)
         if self.passed:
-            return self.remarks or "OK."
+            return f"{about}{self.remarks or 'OK.'}"
         named = "; ".join(self.sample) + ("; and more" if self.sample_truncated else "")
         said = self.remarks
         found = f"{named} ({said})" if named and said else named or said
-        return ". ".join(part for part in (found, self.recovery) if part)
+        return about + ". ".join(part for part in (found, self.recovery) if part)
 
 
-def backfill(dates: Sequence[dt.date]) -> str:
-    """The command that probes these dates again, in one run."""
-    start, end = (min(dates), max(dates)) if dates else ("FIRST", "LAST")
-    return f"`{PROGRAM} backfill --start {start} --end {end}`"
+def about_text(datasets: Mapping[str, Outcome], outcome: Outcome) -> str:
+    """What a sentence on a verdict begins with: `um/daily/klines/1m: `, `2 of 9 datasets: `."""
+    if len(datasets) < 2:
+        return "".join(f"{name}: " for name in datasets)
+    if outcome in ("ok", "unknown"):
+        return f"{len(datasets)} datasets: "
+    of = sum(one == outcome for one in datasets.values())
+    return f"{of} of {len(datasets)} datasets: "
 
 
-def acknowledge(date: dt.date, symbol: str | None = None) -> str:
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The dataset that a rule judges, and how its periods and the commands about it are said.
+
+    Attributes:
+        dataset: which.
+        named: commands must name it, for it is not the only one that is configured.
+    """
+
+    dataset: Dataset = UM_KLINES_1M
+    named: bool = False
+
+    @property
+    def option(self) -> str:
+        """What names it in a command."""
+        return f" --dataset {self.dataset}" if self.named else ""
+
+    def spans(self, periods: Iterable[dt.date]) -> list[Span]:
+        """Periods as spans of dates, in order."""
+        return joined((period, self.dataset.last_day(period)) for period in periods)
+
+    def text(self, start: dt.date, end: dt.date | None = None) -> str:
+        """A period or a span of them: `2024-01-02`, `2024-01 to 2024-03`."""
+        first, last = (
+            self.dataset.text(self.dataset.period_of(date)) for date in (start, end or start)
+        )
+        return first if first == last else f"{first} to {last}"
+
+
+ONE = Subject()
+"""The default dataset, alone."""
+
+
+def backfill(periods: Sequence[dt.date], of: Subject = ONE) -> str:
+    """The command that probes these periods again, in one run."""
+    start, end = ("FIRST", "LAST")
+    if periods:
+        start, end = str(min(periods)), str(of.dataset.last_day(max(periods)))
+    return f"`{PROGRAM} backfill{of.option} --start {start} --end {end}`"
+
+
+def acknowledge(date: dt.date, symbol: str | None = None, of: Subject = ONE) -> str:
     """The command that acknowledges what is missing on a date."""
-    of = f" --symbol {symbol}" if symbol else ""
-    return f"`{PROGRAM} slo acknowledge --date {date}{of} --reason TEXT`"
+    only = f" --symbol {symbol}" if symbol else ""
+    return f"`{PROGRAM} slo acknowledge{of.option} --date {date}{only} --reason TEXT`"
+
+
+_RANKS: Mapping[Outcome, int] = {"unknown": 0, "ok": 1, "warn": 2, "breach": 3}
+
+
+def combined(found: Mapping[str, Verdict], *, low_is_bad: bool = False, note: str = "") -> Verdict:
+    """One verdict of those on several datasets; of one dataset, that one with its name.
+
+    The worst outcome decides, and only datasets of that outcome are counted and named: a warning
+    of another one is no part of a breach. Each of them has its share of the sample, so that the
+    faults of one hide no other.
+
+    Args:
+        found: by the dataset's name, at least one.
+        low_is_bad: of two equal outcomes the lower `observed` is the worse one.
+        note: what a reader must know beside the notes of the verdicts.
+    """
+
+    def badness(name: str) -> tuple[int, float]:
+        one = found[name]
+        distance = (one.observed or 0) - one.threshold
+        return _RANKS[one.outcome], -distance if low_is_bad else distance
+
+    name = max(found, key=badness)
+    worst, alone = found[name], len(found) == 1
+    bad = {n: v for n, v in found.items() if v.outcome == worst.outcome and not v.passed}
+    notes = [worst.note if alone else _notes(name, found), note]
+    recovery = worst.recovery
+    if len(bad) > 1:
+        recovery += f" `{PROGRAM} slo --dataset NAME` says it of each of the others."
+    sample, offenders = _shares(bad, alone=alone)
+    return replace(
+        worst,
+        sample=sample,
+        offenders=offenders,
+        recovery=recovery,
+        count=sum(v.count for v in bad.values()) if bad else worst.count,
+        sample_truncated=worst.sample_truncated
+        if alone
+        else len(sample) < sum(len(v.sample) or 1 for v in bad.values())
+        or any(v.sample_truncated and v.sample for v in bad.values()),
+        note="; ".join(part for part in notes if part),
+        acknowledged=sum(v.acknowledged for v in found.values()),
+        datasets={n: v.outcome for n, v in found.items()},
+    )
+
+
+def _shares(
+    bad: Mapping[str, Verdict], *, alone: bool
+) -> tuple[tuple[str, ...], tuple[Fields, ...]]:
+    """As much of each verdict's sample as there is room for, in their order, by dataset."""
+    named: dict[str, list[tuple[str, Fields]]] = {}
+    for name, verdict in bad.items():
+        said = verdict.sample if alone else [f"{name} {text}" for text in verdict.sample]
+        fields: list[Fields] = [{"dataset": name, **one} for one in verdict.offenders]
+        if not said and not alone:
+            said, fields = [f"{name}: {verdict.count} in all"], [{"dataset": name}]
+        named[name] = list(zip(said, fields, strict=True))
+    # Round by round: the first of each, the second of each.
+    chosen = sorted(
+        (n, order) for order, one in enumerate(named.values()) for n in range(len(one))
+    )[:SAMPLE]
+    taken = [sum(order == this for _, order in chosen) for this in range(len(named))]
+    pairs = [pair for one, n in zip(named.values(), taken, strict=True) for pair in one[:n]]
+    return tuple(text for text, _ in pairs), tuple(one for _, one in pairs)
+
+
+def _notes(name: str, found: Mapping[str, Verdict]) -> str:
+    """The worst one's note, and how the others differ from it."""
+    worst = found[name]
+    notes = []
+    if worst.note and worst.outcome != "unknown":
+        notes.append(f"{name}: {worst.note}")
+    warned = sum(v.outcome == "warn" for v in found.values())
+    if worst.breached and warned:
+        notes.append(f"{warned} more warn")
+    if unknown := [n for n, v in found.items() if v.outcome == "unknown"]:
+        notes.append(f"nothing is recorded of {few(unknown)}")
+    return "; ".join(notes)
 
 
 def share(part: int, whole: int) -> float:
@@ -194,7 +325,7 @@ def uniqueness(duplicates: int) -> Verdict:
     )
 
 
-def completeness(dates: Sequence[DateCount], threshold: float) -> Verdict:
+def completeness(dates: Sequence[DateCount], threshold: float, of: Subject = ONE) -> Verdict:
     """Each date has `threshold` of its expected symbols.
 
     Dates on which nothing is expected (before 2019-12-31) are complete. Acknowledged files are not
@@ -214,11 +345,11 @@ def completeness(dates: Sequence[DateCount], threshold: float) -> Verdict:
     sure = [d for d in short if not d.pending and _surely_short(d, threshold)]
     named = sorted(sure or short, key=lambda d: d.date)
     return verdict_on(
-        [f"{d.date}: {d.available} of {d.due}" for d in named],
+        [f"{of.text(d.date)}: {d.available} of {d.due}" for d in named],
         offenders=[_fields(d) for d in named],
         observed=min((share(d.available, d.due) for d in dates), default=1.0),
         threshold=threshold,
-        recovery=_recovery(sorted(sure, key=lambda d: d.date)),
+        recovery=_recovery(sorted(sure, key=lambda d: d.date), of),
         severity="error" if sure else "warn",
         note=_outage_note(sure) if sure else _unsure_note(short),
         acknowledged=sum(d.accepted for d in dates),
@@ -262,39 +393,62 @@ def _outage_note(sure: Sequence[DateCount]) -> str:
     return f"{most} symbols stopped together: an outage, they stay expected" if most else ""
 
 
-def _recovery(sure: Sequence[DateCount]) -> str:
+def _recovery(sure: Sequence[DateCount], of: Subject) -> str:
     if not sure:
         return REPAIRED_BY_SCHEDULE
     # The newest: of an outage, that acknowledges the dates before it too.
-    never = f"If the files were never published, acknowledge them: {acknowledge(sure[-1].date)}."
+    accept = acknowledge(sure[-1].date, of=of)
+    never = f"If the files were never published, acknowledge them: {accept}."
     old = [d.date for d in sure if not d.probed_lately]
     if old:
-        return f"{REPAIRED_BY_SCHEDULE} At once: {backfill(old)}. {never}"
+        return f"{REPAIRED_BY_SCHEDULE} At once: {backfill(old, of)}. {never}"
     return (
         "These dates were probed after they had settled, the last time not long ago, and the files "
         f"are not there: another probe at once will not help, the schedules go on probing. {never}"
     )
 
 
-def continuity(missing: Sequence[dt.date]) -> Verdict:
-    """No date without rows.
+def continuity(
+    missing: Sequence[dt.date],
+    of: Subject = ONE,
+    *,
+    recorded: bool = True,
+    in_catalogue: bool = True,
+) -> Verdict:
+    """No period without rows.
 
     Args:
-        missing: dates that were due and have none.
+        missing: dates, or months, that were due and have none.
+        of: whose.
+        recorded: something of it was recorded.
+        in_catalogue: the archive is known to have it; of one that it may not have, nothing is
+            more than a warning.
 
     Returns:
-        A verdict whose `observed` and `count` are dates; the sample names them as spans.
+        A verdict whose `observed` and `count` are periods; the sample names them as spans.
     """
-    named = [span_text(*span) for span in spans(missing)]
+    found = of.spans(missing)
+    if not in_catalogue:
+        recovery = (
+            "The archive is not known to have it: see what it has with "
+            f"`{PROGRAM} datasets discover`. Correct AVAILABILITY_DATASETS, or fill it: "
+            f"`{PROGRAM} backfill{of.option}`."
+        )
+    elif recorded:
+        recovery = f"Probe them in one run: {backfill(missing, of)}."
+    else:
+        recovery = f"Fill it in one run: `{PROGRAM} backfill{of.option}`."
     return Verdict(
         passed=not missing,
         observed=len(missing),
         threshold=0,
-        sample=tuple(named[:SAMPLE]),
-        recovery=f"Probe them in one run: {backfill(missing)}.",
+        sample=tuple(of.text(*span) for span in found[:SAMPLE]),
+        recovery=recovery,
+        severity="error" if in_catalogue else "warn",
         count=len(missing),
-        sample_truncated=len(named) > SAMPLE,
-        offenders=tuple({"start": a, "end": b} for a, b in spans(missing)[:SAMPLE]),
+        sample_truncated=len(found) > SAMPLE,
+        note="" if recorded else "nothing was recorded yet",
+        offenders=tuple({"start": a, "end": b} for a, b in found[:SAMPLE]),
     )
 
 
@@ -302,6 +456,7 @@ def symbol_holes(
     hole_days: int,
     expected_days: int,
     threshold: float,
+    of: Subject = ONE,
     *,
     worst: Sequence[tuple[str, int]] = (),
     recent: Sequence[tuple[dt.date, str]] = (),
@@ -317,6 +472,7 @@ def symbol_holes(
             the acknowledged ones.
         expected_days: symbol-days between first and last file.
         threshold: share of holes that is too many.
+        of: whose; of monthly files, months take the place of days.
         worst: symbols with holes and how many, the worst first; named when there are too many.
         recent: holes confirmed in the last `recent_days` days, as date and symbol.
         recent_days: said in the note.
@@ -324,50 +480,64 @@ def symbol_holes(
     """
     share = hole_days / expected_days if expected_days else 0.0
     too_many = share > threshold
-    named = [f"{symbol}: {days} days" for symbol, days in worst]
+    unit = "month" if of.dataset.monthly else "day"
+    named = [f"{symbol}: {days} {unit}s" for symbol, days in worst]
     fields: list[Fields] = [{"symbol": symbol, "hole_days": days} for symbol, days in worst]
     if not too_many:
-        named = [f"{date} {symbol}" for date, symbol in recent]
+        named = [f"{of.text(date)} {symbol}" for date, symbol in recent]
         fields = [{"date": date, "symbol": symbol} for date, symbol in recent]
     accept = (
-        acknowledge(recent[0][0], recent[0][1])
+        acknowledge(*recent[0], of)
         if recent and not too_many
-        else (f"`{PROGRAM} slo acknowledge`")
+        else f"`{PROGRAM} slo acknowledge{of.option}`"
     )
     return Verdict(
         passed=not too_many and not recent,
         observed=share,
         threshold=threshold,
         sample=tuple(named[:SAMPLE]),
-        recovery=f"See them with `{PROGRAM} query holes`. {REPAIRED_BY_SCHEDULE} What is still "
-        "missing after a full reconcile was never published: ask the archive's maintainers, and "
-        f"acknowledge it with {accept}.",
+        recovery=f"See them with `{PROGRAM} query holes{of.option}`. {REPAIRED_BY_SCHEDULE} "
+        "What is still missing after a full reconcile was never published: ask the archive's "
+        f"maintainers, and acknowledge it with {accept}.",
         severity="error" if too_many else "warn",
         count=hole_days if too_many else len(recent),
         sample_truncated=len(named) > SAMPLE,
-        note=f"{hole_days} of {expected_days} symbol-days are holes, {len(recent)} of them "
+        note=f"{hole_days} of {expected_days} symbol-{unit}s are holes, {len(recent)} of them "
         f"confirmed in the last {recent_days} days",
         offenders=tuple(fields[:SAMPLE]),
         acknowledged=acknowledged,
     )
 
 
+def lags_judged_from(dataset: Dataset, today: dt.date) -> dt.date:
+    """The first period whose lag is judged: no old event is said for ever.
+
+    Of months the last two that may have settled, of dates those of the last `LAG_DATES` days.
+    """
+    if dataset.monthly:
+        return dataset.shift(dataset.period_of(today), -2)
+    return today - dt.timedelta(LAG_DATES)
+
+
 def publication_lag(
-    lags: Sequence[tuple[dt.date, float]], today: dt.date, floor_hours: float
+    lags: Sequence[tuple[dt.date, float]],
+    today: dt.date,
+    floor_hours: float,
+    of: Subject = ONE,
 ) -> Verdict:
-    """A date's median publication lag is near that of the 30 published dates before it.
+    """A period's median publication lag is near that of the 30 published ones before it.
 
     Args:
-        lags: (settled date, median hours from its end to LastModified), by date.
-        today: only dates of the `LAG_DATES` days before it are judged, so that no old event
-            stays for ever.
+        lags: (settled date or month, median hours from its end to LastModified), in order.
+        today: which periods are judged follows from it, by `lags_judged_from`.
         floor_hours: what is always near enough; more where the lags themselves spread more.
+        of: whose.
 
     Returns:
         A warning at most. `observed` is the farthest distance from the usual lag, in hours, and
         `threshold` what that date was allowed.
     """
-    since = today - dt.timedelta(LAG_DATES)
+    since = lags_judged_from(of.dataset, today)
     far: list[str] = []
     fields: list[Fields] = []
     worst, allowed_there = 0.0, floor_hours
@@ -379,7 +549,7 @@ def publication_lag(
         spread = statistics.median(abs(hours - usual) for hours in before)
         off, allowed = abs(lag - usual), max(floor_hours, LAG_SPREADS * spread)
         if off > allowed:
-            far.append(f"{date}: {lag:.1f} h, usually {usual:.1f} h")
+            far.append(f"{of.text(date)}: {lag:.1f} h, usually {usual:.1f} h")
             fields.append({"date": date, "lag_hours": lag, "usual_hours": usual})
         if off - allowed > worst - allowed_there:
             worst, allowed_there = off, allowed
@@ -399,6 +569,7 @@ def exchange_coverage(
     recorded: Iterable[str],
     date: dt.date,
     threshold: float,
+    of: Subject = ONE,
 ) -> Verdict:
     """The record has `threshold` of the contracts that the exchange says it trades.
 
@@ -407,6 +578,7 @@ def exchange_coverage(
         recorded: symbols with a file of `date`.
         date: the last settled one; what was onboarded later does not count.
         threshold: share needed.
+        of: whose symbols they are.
     """
     expected = {symbol for symbol, since in trading if since <= date}
     missing = sorted(expected - set(recorded))
@@ -416,7 +588,7 @@ def exchange_coverage(
         observed=there,
         threshold=threshold,
         sample=tuple(missing[:SAMPLE]),
-        recovery=f"Probe the date again: {backfill([date])}. If they stay missing, the archive "
+        recovery=f"Probe the date again: {backfill([date], of)}. If they stay missing, the archive "
         "does not publish these contracts.",
         count=len(missing),
         sample_truncated=len(missing) > SAMPLE,
@@ -510,6 +682,22 @@ def due_date(now: dt.datetime, deadline_minutes: int) -> dt.date:
     now = now.astimezone(dt.UTC)
     over = now - dt.datetime.combine(now.date(), dt.time(), dt.UTC)
     return now.date() - dt.timedelta(1 if over >= dt.timedelta(minutes=deadline_minutes) else 2)
+
+
+def due_period(dataset: Dataset, now: dt.datetime, deadline_minutes: int) -> dt.date:
+    """The last period whose update must be in.
+
+    Of dates that of `due_date`. A month's first update is at 10:00 UTC on the 1st, hours after
+    that of the last date, so that it is due a day later.
+    """
+    due = due_date(now, deadline_minutes)
+    return dataset.shift(dataset.period_of(due), -1) if dataset.monthly else due
+
+
+def few(names: Sequence[str], limit: int = 3) -> str:
+    """Names as text, and no more than `limit` of them."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def freshness(

@@ -59,6 +59,67 @@ def titles(*looks):
     return said
 
 
+A, B = "um/daily/klines/1m", "spot/daily/aggTrades"
+
+
+def of(dataset, first=None, last=None):
+    dates = span(first, last) if first else ALWAYS
+    return dates.model_copy(update={"dataset": dataset})
+
+
+def check_of(*spans):
+    names = tuple(dict.fromkeys(one.dataset for one in spans))
+    return check(*spans).model_copy(update={"datasets": names})
+
+
+def test_a_check_names_the_datasets_and_their_dates():
+    assert titles([check_of(of(A, 6))], [check_of(of(B))]) == [
+        f"check c of a failed: {A} 2024-01-06",
+        f"check c of a failed: {B}",
+    ]
+    _, [message] = decide({}, [check_of(of(A, 6), of(B, 1), of(A, 8, 9), of(A, 7))], NOW)
+    assert f"Dates: {A} 2024-01-06 to 2024-01-09, {B} 2024-01-01" in message.body
+    _, [message] = decide({}, [check_of(of(A, 6), of(A, 8), of(B))], NOW)
+    assert f"Dates: {A} 2024-01-06, 2024-01-08, {B}" in message.body
+
+
+def test_another_dataset_with_the_same_dates_is_news_and_the_same_one_is_not():
+    again = [check_of(of(A, 6))]
+    assert titles(again, again, [check_of(of(A, 6), of(B, 6))], again) == [
+        f"check c of a failed: {A} 2024-01-06",
+        f"check c of a failed: {B} 2024-01-06",
+    ]
+    assert titles([check_of(of(A))], again) == [f"check c of a failed: {A}"]
+
+
+def test_a_dataset_that_was_well_meanwhile_is_news_again():
+    first, both = [check_of(of(A, 6))], [check_of(of(A, 6), of(B, 6))]
+    assert titles(first, [check_of(of(B, 6))], both)[2:] == [f"check c of a failed: {A} 2024-01-06"]
+
+
+def test_a_check_of_datasets_recovers_once_all_of_them_are_well():
+    assert titles([check_of(of(A, 6), of(B))], [passed()], [passed()])[1:] == [
+        "check c of a recovered"
+    ]
+
+
+def test_what_was_known_before_datasets_had_names_is_no_news():
+    before = check(span(6)).model_dump_json(exclude={"datasets"})
+    old = CheckFailed.model_validate_json(before.replace(', "dataset": ""', ""))
+    assert titles([old], [check_of(of(A, 6))], [passed()]) == [
+        "check c of a failed: 2024-01-06", "check c of a recovered",
+    ]  # fmt: skip
+
+
+def test_hundreds_of_datasets_at_fault_are_one_message_and_a_bounded_memory():
+    many = [of(f"um/daily/klines/{n}m", day) for n in range(1, 201) for day in (1, 3)]
+    problems, [message] = decide({}, [check_of(*many)], NOW)
+    assert len(message.title) + len(message.body) < 1000
+    assert "and 198 more" in message.title
+    assert len(problems["check c of a"].troubles) == 200
+    assert decide(problems, [check_of(*many)], NOW + HOLD) == (problems, [])
+
+
 def test_each_failed_run_is_announced_with_its_date():
     assert titles([failed(dates=span(1))], [], [failed(dates=span(2))]) == [
         "daily_update failed: 2024-01-01",

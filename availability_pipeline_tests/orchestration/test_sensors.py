@@ -123,7 +123,9 @@ def test_a_failed_check_of_a_run_that_succeeded_is_announced_and_recovers(watch,
     for _ in range(3):  # a check that goes on failing is not news
         watch.judge()
         watch.tick(minutes=120)
-    assert of_completeness(receiver.titles) == [f"check completeness_slo of record failed: {DAY}"]
+    assert of_completeness(receiver.titles) == [
+        f"check completeness_slo of record failed: um/daily/klines/1m {DAY}"
+    ]
     [text] = [m["message"] for m in receiver.log if "completeness_slo" in m["title"]]
     assert "observed 0, threshold 0.95, count 1, for example 2024-01-06: 0 of 2" in text
     assert "slo acknowledge --date 2024-01-06" in text
@@ -133,6 +135,38 @@ def test_a_failed_check_of_a_run_that_succeeded_is_announced_and_recovers(watch,
         watch.judge()
         watch.tick(minutes=120)
     assert of_completeness(receiver.titles)[1:] == ["check completeness_slo of record recovered"]
+
+
+@pytest.mark.parametrize(
+    ("sample", "spans"),
+    [
+        (["2024-01-06: 0 of 2"], ["um/daily/klines/1m 2024-01-06"]),
+        (["2024-01-06 to 2024-01-08", "2024-02-01"],
+         ["um/daily/klines/1m 2024-01-06 to 2024-01-08", "um/daily/klines/1m 2024-02-01"]),
+        (["2024-01: 0 of 2"], ["um/daily/klines/1m 2024-01-01 to 2024-01-31"]),
+        (["2023-12 to 2024-02"], ["um/daily/klines/1m 2023-12-01 to 2024-02-29"]),
+        (["BUSDT: 3 days"], ["um/daily/klines/1m"]),
+        (["2024-13: 0 of 2"], ["um/daily/klines/1m"]),
+        ([], ["um/daily/klines/1m"]),
+    ],
+)  # fmt: skip
+def test_what_a_check_of_one_dataset_names_is_announced_of_it(sample, spans):
+    found = sensors._spans_at_fault(sample, ["um/daily/klines/1m"])
+    assert [str(span) for span in found] == spans
+
+
+def test_what_a_check_of_several_datasets_names_is_announced_of_each():
+    sample = ["um/daily/klines/1m 2024-01-06: 0 of 2", "um/monthly/fundingRate 2024-01: 0 of 2"]
+    breached = ["um/daily/klines/1m", "um/monthly/fundingRate", "spot/daily/trades"]
+    assert [str(span) for span in sensors._spans_at_fault(sample, breached)] == [
+        "um/daily/klines/1m 2024-01-06",
+        "um/monthly/fundingRate 2024-01-01 to 2024-01-31",
+        "spot/daily/trades",  # there was no room for it in the sample
+    ]
+    symbols = ["um/daily/klines/1m BUSDT: 3 days", "spot/daily/trades AUSDT: 2 days"]
+    found = sensors._spans_at_fault(symbols, [breached[0], breached[2]])
+    assert [str(span) for span in found] == ["um/daily/klines/1m", "spot/daily/trades"]
+    assert sensors._spans_at_fault(["2024-01-06 02:00 daily_update 1"], []) == []
 
 
 def test_a_warning_is_no_alert(watch, receiver):

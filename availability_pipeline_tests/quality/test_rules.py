@@ -1,11 +1,13 @@
 """The rules, numbers in and verdict out. A wrong one cries wolf, or sleeps through a breach."""
 
 import datetime as dt
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from availability_pipeline.archive.datasets import KNOWN, Dataset
 from availability_pipeline.dates import span_text, spans
 from availability_pipeline.quality import rules
 from availability_pipeline.quality.rules import DateCount, UpdateRun
@@ -125,6 +127,118 @@ def test_completeness_is_breached_only_below_its_threshold_and_names_at_most_ten
     if all(c.available + c.holes == c.expected for c in counts):
         short = [c for c in counts if c.expected and c.available / c.expected < threshold]
         assert got.breached == any(c.holes > 1 for c in short), "nothing is unsure here"
+
+
+# several datasets in one verdict
+
+
+def of(name):
+    return rules.Subject(Dataset.parse(name), named=True)
+
+
+A, B, C = "um/daily/klines/1m", "spot/daily/aggTrades", "um/monthly/fundingRate"
+
+
+def short(*missing):
+    return rules.completeness([DateCount(D(2024, 4, n), 100, 100 - n, n) for n in missing], 0.95)
+
+
+def test_the_worst_outcome_decides_and_only_its_datasets_are_counted_and_named():
+    got = rules.combined({A: short(2), B: short(10, 20), C: short(9)}, low_is_bad=True)
+    assert (got.breached, got.count, got.observed) == (True, 3, 0.8)
+    assert got.datasets == {A: "ok", B: "breach", C: "breach"}
+    assert got.sample == (
+        f"{B} 2024-04-10: 90 of 100", f"{B} 2024-04-20: 80 of 100", f"{C} 2024-04-09: 91 of 100",
+    )  # fmt: skip
+    assert [one["dataset"] for one in got.offenders] == [B, B, C]
+    assert got.text.startswith(f"2 of 3 datasets: {B} 2024-04-10")
+
+
+def test_of_those_that_pass_the_number_nearest_to_the_threshold_is_shown():
+    got = rules.combined({A: short(1), B: short(4), C: short(2)}, low_is_bad=True)
+    assert (got.passed, got.observed, got.text) == (True, 0.96, "3 datasets: OK.")
+    holes = [rules.symbol_holes(n, 1000, 0.005) for n in (1, 3, 2)]
+    assert rules.combined(dict(zip((A, B, C), holes, strict=True))).observed == 0.003
+
+
+def test_what_cannot_be_judged_hides_no_other_and_is_said():
+    unknown = replace(short(), observed=None, note="nothing is recorded")
+    got = rules.combined({A: unknown, B: short(1)})
+    assert (got.outcome, got.text) == ("ok", f"2 datasets: nothing is recorded of {A}")
+    assert rules.combined({A: unknown}).text == f"{A}: nothing is recorded"
+    assert rules.combined({A: unknown, B: unknown}).outcome == "unknown"
+    assert rules.combined({A: unknown, B: short(9)}).breached
+
+
+def test_a_verdict_on_one_dataset_is_the_same_with_its_name():
+    alone = short(9)
+    got = rules.combined({A: alone})
+    assert got.text == f"{A}: {alone.text}"
+    assert (got.sample, got.recovery, got.count) == (alone.sample, alone.recovery, alone.count)
+    assert got.offenders == ({"dataset": A, **alone.offenders[0]},)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([str(d) for d in KNOWN[:30]]),
+        st.tuples(st.sampled_from(["ok", "warn", "error", "unknown"]), st.integers(1, 25)),
+        min_size=1,
+    )
+)
+def test_no_dataset_at_fault_is_hidden_by_another_while_there_is_room(outcomes):
+    found = {
+        name: rules.verdict_on(
+            [f"{name[0]}{n}" for n in range(count)] if kind in ("warn", "error") else [],
+            offenders=[{"n": n} for n in range(count)],
+            observed=None if kind == "unknown" else count,
+            threshold=0, recovery="", severity="warn" if kind == "warn" else "error",
+        )
+        for name, (kind, count) in outcomes.items()
+    }  # fmt: skip
+    got = rules.combined(found)
+    ranks = ["unknown", "ok", "warn", "breach"]
+    assert got.outcome == max((v.outcome for v in found.values()), key=ranks.index)
+    bad = {n: v for n, v in found.items() if v.outcome == got.outcome and not v.passed}
+    assert got.count == sum(v.count for v in bad.values())
+    assert len(got.sample) == len(got.offenders) == min(rules.SAMPLE, got.count)
+    assert got.sample_truncated == (got.count > rules.SAMPLE)
+    named = {one["dataset"] for one in got.offenders}
+    assert named <= set(bad)
+    assert len(named) == min(len(bad), rules.SAMPLE)
+
+
+def test_commands_name_the_dataset_where_it_is_not_the_only_one():
+    date = D(2024, 4, 18)
+    got = rules.completeness([DateCount(date, 340, 0, 340)], 0.95, of(B)).recovery
+    assert f"backfill --dataset {B} --start 2024-04-18 --end 2024-04-18" in got
+    assert f"slo acknowledge --dataset {B} --date 2024-04-18" in got
+    assert f"backfill --dataset {B} --start" in rules.continuity([date], of(B)).recovery
+    got = rules.symbol_holes(3, 999, 0.5, of(B), recent=[(date, "AUSDT")]).recovery
+    assert f"query holes --dataset {B}`" in got
+    assert f"slo acknowledge --dataset {B} --date 2024-04-18 --symbol AUSDT" in got
+
+
+def test_months_are_said_as_months_and_probed_from_their_first_to_their_last_date():
+    got = rules.continuity([D(2023, 12, 1), D(2024, 1, 1), D(2024, 4, 1)], of(C))
+    assert (got.count, got.sample) == (3, ("2023-12 to 2024-01", "2024-04"))
+    assert f"backfill --dataset {C} --start 2023-12-01 --end 2024-04-30" in got.recovery
+    got = rules.completeness([DateCount(D(2024, 4, 1), 340, 0, 340)], 0.95, of(C))
+    assert got.sample == ("2024-04: 0 of 340",)
+
+
+@pytest.mark.parametrize(
+    ("now", "due"),
+    [
+        (utc(2024, 3, 1, 23, 59), D(2024, 1, 1)),
+        (utc(2024, 3, 2, 2, 29), D(2024, 1, 1)),
+        (utc(2024, 3, 2, 2, 30), D(2024, 2, 1)),
+        (utc(2024, 3, 31, 12), D(2024, 2, 1)),
+        (utc(2025, 1, 2, 2, 30), D(2024, 12, 1)),
+    ],
+)
+def test_a_month_is_due_a_day_after_its_first_update(now, due):
+    """Which is at 10:00 on the 1st, after the checks of that day."""
+    assert rules.due_period(Dataset.parse(C), now, 150) == due
 
 
 # continuity, and when a date is due

@@ -27,6 +27,7 @@ from concurrent_log_handler import ConcurrentRotatingFileHandler
 from availability_pipeline import files, logs, settings
 from availability_pipeline.masking import mask
 from availability_pipeline.orchestration.partitions import dates_of
+from availability_pipeline.quality.rules import few
 
 NO_REASON = "the run failed; its log is in the Dagster UI"
 
@@ -187,9 +188,12 @@ def _failure(event: dg.DagsterEvent) -> str | None:
         if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
             seen = {name: value.value for name, value in check.metadata.items()}
             remedy = f"; {seen['recovery']}" if seen.get("recovery") else ""
+            datasets = dict(seen.get("datasets") or {})  # type: ignore[arg-type]
+            breached = [name for name, outcome in datasets.items() if outcome == "breach"]
+            about = f" for {few(breached)}" if breached else ""
             return (
-                f"check {check.check_name} of {check.asset_key.to_user_string()} does not hold: "
-                f"{seen.get('observed')}, should be {seen.get('threshold')}{remedy}"
+                f"check {check.check_name} of {check.asset_key.to_user_string()} does not hold"
+                f"{about}: {seen.get('observed')}, should be {seen.get('threshold')}{remedy}"
             )
     return None
 
