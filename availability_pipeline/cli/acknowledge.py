@@ -7,11 +7,19 @@ from contextlib import contextmanager
 import click
 
 from availability_pipeline import settings
-from availability_pipeline.cli._options import DATE, form_options, text_argument
+from availability_pipeline.archive.datasets import Dataset
+from availability_pipeline.cli._options import DATE, DatasetName, form_options, text_argument
 from availability_pipeline.cli._output import count, one_line_errors, print_rows, record
-from availability_pipeline.quality import acknowledgements
+from availability_pipeline.quality import acknowledgements, checks
 from availability_pipeline.queries.answers import Connection
 from availability_pipeline.record import connection
+
+_DATASET = click.option(
+    "--dataset",
+    type=DatasetName(),
+    metavar="NAME",
+    help="Whose files, as um/daily/klines/1m; the first configured dataset when left out.",
+)
 
 
 def _about(command: Callable[..., None]) -> Callable[..., None]:
@@ -22,8 +30,9 @@ def _about(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option(
             "--date", "dates", type=DATE, multiple=True, required=True,
-            help="UTC date; may be given again.",
+            help="UTC date; may be given again. Of monthly files it means its month.",
         ),
+        _DATASET,
     ):  # fmt: skip
         command = option(command)
     return command
@@ -32,7 +41,9 @@ def _about(command: Callable[..., None]) -> Callable[..., None]:
 @click.command("acknowledge")
 @_about
 @click.option("--reason", required=True, help="Why nothing can be done, one line.")
-def acknowledge(dates: Sequence[dt.date], symbols: Sequence[str], reason: str) -> None:
+def acknowledge(
+    dates: Sequence[dt.date], symbols: Sequence[str], dataset: str | None, reason: str
+) -> None:
     """Accept what is missing on a date for good.
 
     Of one symbol or of all. It is shown and not hidden: verdicts count it as acknowledged. On a
@@ -43,10 +54,10 @@ def acknowledge(dates: Sequence[dt.date], symbols: Sequence[str], reason: str) -
     """
     now = dt.datetime.now(dt.UTC)
     names = [text_argument(symbol) for symbol in symbols]
-    with _writing() as con:
+    with _writing(dataset) as (con, of):
         try:
             written = acknowledgements.acknowledge(
-                con, dates, reason=text_argument(reason), at=now, symbols=names
+                con, dates, reason=text_argument(reason), at=now, symbols=names, dataset=of
             )
         except ValueError as error:
             raise click.UsageError(str(error)) from None
@@ -54,8 +65,9 @@ def acknowledge(dates: Sequence[dt.date], symbols: Sequence[str], reason: str) -
 
 
 @click.command("acknowledged")
+@click.option("--dataset", type=DatasetName(), metavar="NAME", help="Only those of this dataset.")
 @form_options
-def acknowledged(form: str | None) -> None:
+def acknowledged(dataset: str | None, form: str | None) -> None:
     """What was acknowledged, when and why.
 
     Without a symbol it is all of the date.
@@ -63,29 +75,33 @@ def acknowledged(form: str | None) -> None:
     Example: binance-availability slo acknowledged --json
     """
     with record() as con:
-        found = acknowledgements.acknowledged(con)
+        found = acknowledgements.acknowledged(con, dataset)
     print_rows(found, form or "table", count(len(found.rows), "acknowledgement"))
 
 
 @click.command("forget")
 @_about
-def forget(dates: Sequence[dt.date], symbols: Sequence[str]) -> None:
+def forget(dates: Sequence[dt.date], symbols: Sequence[str], dataset: str | None) -> None:
     """Take an acknowledgement back.
 
     Example: binance-availability slo forget --date 2023-11-09 --symbol NMRUSDT
     """
     names = [text_argument(symbol) for symbol in symbols]
-    with _writing() as con:
-        gone = acknowledgements.forget(con, dates, symbols=names)
+    with _writing(dataset) as (con, of):
+        gone = acknowledgements.forget(con, dates, symbols=names, dataset=of)
     click.echo(f"{count(gone, 'acknowledgement')} forgotten")
 
 
 @contextmanager
-def _writing() -> Iterator[Connection]:
-    """A read-write connection to a record that there is: a refused command makes none."""
+def _writing(dataset: str | None) -> Iterator[tuple[Connection, Dataset]]:
+    """A read-write connection to a record that there is, and the dataset that is meant.
+
+    A refused command makes no record.
+    """
     with one_line_errors():
         s = settings.load()
+        of = Dataset.parse(dataset) if dataset else checks.configured_datasets(s)[0]
         with connection.reader(s.db, s.db_wait_seconds):
             pass
         with connection.writer(s.db, s.db_wait_seconds) as con:
-            yield con
+            yield con, of

@@ -1,6 +1,7 @@
 """Acknowledge missing files that will never come, list what was acknowledged, take it back.
 
-An acknowledgement is of a date, or of one symbol on a date. It hides nothing: the rows stay absent,
+An acknowledgement is of a date of one dataset (of monthly files, of the month that the date is in),
+or of one symbol on it. It hides nothing: the rows stay absent,
 the holes stay holes, and every verdict says how many were acknowledged. What is missing on the date
 is taken as final, so a symbol whose last file is earlier has ended and is in no outage. It changes
 back by itself when files appear.
@@ -13,15 +14,17 @@ from availability_pipeline import PROGRAM
 from availability_pipeline.dates import aware
 from availability_pipeline.queries.answers import (
     Connection,
+    DatasetLike,
     QueryError,
     Rows,
     ask,
     find_symbol,
     require_probed,
+    tables,
 )
 from availability_pipeline.record import derived
 from availability_pipeline.record.schema import transaction
-from availability_pipeline.record.status import Scope, scope
+from availability_pipeline.record.status import Scope
 
 REASON_LENGTH = 500
 """Characters of a reason at most."""
@@ -40,6 +43,7 @@ def acknowledge(
     reason: str,
     at: dt.datetime,
     symbols: Sequence[str] = (),
+    dataset: DatasetLike | None = None,
 ) -> int:
     """Acknowledge what is missing on these dates, of all symbols or of some.
 
@@ -51,6 +55,7 @@ def acknowledge(
         reason: why nothing can be done, one line.
         at: when, aware.
         symbols: those it is about; all that are missing when left out.
+        dataset: whose files are missing; the first that was recorded when left out.
 
     Returns:
         How many acknowledgements were written.
@@ -58,6 +63,7 @@ def acknowledge(
     Raises:
         AcknowledgementError: nothing is missing there, or the date has not settled.
         NotProbedError: a date was never probed: probing it comes first.
+        QueryError: the dataset is not recorded.
         UnknownSymbolError: a symbol is not recorded.
         ValueError: the reason is empty or too long, or `at` is naive.
     """
@@ -65,9 +71,9 @@ def acknowledge(
     if not said or len(said) > REASON_LENGTH:
         raise ValueError(f"give a reason of 1 to {REASON_LENGTH} characters")
     at = aware(at)
-    t = scope(con)
+    t = tables(con, dataset)
     names = [find_symbol(con, t, symbol)[0] for symbol in symbols]
-    pairs = _pairs(dates, names)
+    pairs = _pairs(t, dates, names)
     with transaction(con):
         for date, symbol in pairs:
             _require_missing(con, t, date, symbol)
@@ -81,18 +87,37 @@ def acknowledge(
     return len(pairs)
 
 
-def acknowledged(con: Connection) -> Rows:
-    """All of them, by date: date, symbol (None for all of the date), reason, acknowledged_at."""
-    return ask(con, f"FROM {scope(con).acknowledgements} ORDER BY date, symbol NULLS FIRST")
+def acknowledged(con: Connection, dataset: DatasetLike | None = None) -> Rows:
+    """Those of one dataset or of all: dataset, date, symbol (None for all), reason, and when.
+
+    Raises:
+        QueryError: the dataset is not recorded.
+    """
+    one = "" if dataset is None else f"WHERE a.dataset = {tables(con, dataset).id}"
+    return ask(
+        con,
+        f"""SELECT concat_ws('/', t.market, t.frequency, t.data_type, t.interval) AS dataset,
+            a.period AS date, a.symbol, a.reason, a.acknowledged_at
+        FROM acknowledgements a JOIN datasets t ON t.id = a.dataset {one}
+        ORDER BY t.id, a.period, a.symbol NULLS FIRST""",
+    )
 
 
-def forget(con: Connection, dates: Sequence[dt.date], *, symbols: Sequence[str] = ()) -> int:
+def forget(
+    con: Connection,
+    dates: Sequence[dt.date],
+    *,
+    symbols: Sequence[str] = (),
+    dataset: DatasetLike | None = None,
+) -> int:
     """Take acknowledgements back, in one short transaction; how many.
 
     Raises:
         AcknowledgementError: one of them does not exist; nothing was changed.
+        QueryError: the dataset is not recorded.
     """
-    pairs, t = _pairs(dates, symbols), scope(con)
+    t = tables(con, dataset)
+    pairs = _pairs(t, dates, symbols)
     with transaction(con):
         for date, symbol in pairs:
             gone = con.execute(
@@ -101,23 +126,28 @@ def forget(con: Connection, dates: Sequence[dt.date], *, symbols: Sequence[str] 
             ).fetchall()
             if not gone:
                 raise AcknowledgementError(
-                    f"{symbol or 'no whole date'} was not acknowledged on {date}; "
+                    f"{symbol or 'no whole date'} was not acknowledged on {t.dataset.text(date)}; "
                     f"`{PROGRAM} slo acknowledged` lists what was"
                 )
         derived.refresh(con, t.dataset)
     return len(pairs)
 
 
-def _pairs(dates: Sequence[dt.date], symbols: Sequence[str]) -> list[tuple[dt.date, str | None]]:
-    return [(date, symbol) for date in dates for symbol in symbols or (None,)]
+def _pairs(
+    t: Scope, dates: Sequence[dt.date], symbols: Sequence[str]
+) -> list[tuple[dt.date, str | None]]:
+    # Two dates of one month are one period.
+    periods = dict.fromkeys(t.dataset.period_of(date) for date in dates)
+    return [(period, symbol) for period in periods for symbol in symbols or (None,)]
 
 
 def _require_missing(con: Connection, t: Scope, date: dt.date, symbol: str | None) -> None:
     require_probed(con, t, date)
+    said = t.dataset.text(date)
     [(settled,)] = ask(con, f"SELECT settled FROM {t.probes} WHERE date = ?", [date]).rows
     if not settled:
         raise AcknowledgementError(
-            f"{date} has not settled: what is missing may still be published; wait, or run "
+            f"{said} has not settled: what is missing may still be published; wait, or run "
             f"`{PROGRAM} update manual --date {date}` once it has"
         )
     if symbol is None:
@@ -132,7 +162,7 @@ def _require_missing(con: Connection, t: Scope, date: dt.date, symbol: str | Non
         ).rows
         if missing <= 0 and not again:
             raise AcknowledgementError(
-                f"no expected file of {date} is missing: there is nothing to acknowledge"
+                f"no expected file of {said} is missing: there is nothing to acknowledge"
             )
         return
     found = ask(
@@ -145,10 +175,10 @@ def _require_missing(con: Connection, t: Scope, date: dt.date, symbol: str | Non
     first, there = found[0] if found else (None, 0)
     if there:
         raise AcknowledgementError(
-            f"{symbol} has a file of {date}: there is nothing to acknowledge"
+            f"{symbol} has a file of {said}: there is nothing to acknowledge"
         )
     if first is None or date < first:
         raise AcknowledgementError(
-            f"{symbol} had no file before {date}, so none is expected: there is nothing to "
+            f"{symbol} had no file before {said}, so none is expected: there is nothing to "
             "acknowledge"
         )

@@ -6,7 +6,8 @@ import pytest
 
 from availability_pipeline import settings
 from availability_pipeline.archive.datasets import CATALOGUE, Dataset
-from availability_pipeline.quality import checks, rules
+from availability_pipeline.quality import acknowledgements, checks, rules
+from availability_pipeline.queries import QueryError
 from availability_pipeline.record import write as store
 from availability_pipeline.record.connection import reader, writer
 from availability_pipeline_tests.support.helpers import D, make_listing
@@ -304,3 +305,55 @@ def test_many_datasets_at_fault_are_each_named_before_any_is_named_twice(record)
     got = record.verdict("completeness_slo", configured(*datasets))
     assert (got.count, len(got.sample), got.sample_truncated) == (55, rules.SAMPLE, True)
     assert [text.split()[0] for text in got.sample] == [str(d) for d in datasets for _ in range(2)]
+
+
+# acknowledgements
+
+
+def test_an_acknowledgement_is_of_one_dataset_and_of_a_month_where_its_files_are_monthly(record):
+    gap = D(2024, 4, 1)
+    for dataset in (KLINES, SPOT, RATES):
+        record.whole(dataset, without=[(None, gap)])
+    limits = configured(KLINES, SPOT, RATES)
+
+    def accept(dataset, *dates, symbols=()):
+        with writer(record.path) as con:
+            return acknowledgements.acknowledge(
+                con, dates, reason="never published", at=NOW, symbols=symbols, dataset=dataset
+            )
+
+    assert accept(str(SPOT), gap) == 1
+    got = record.verdict("completeness_slo", limits)
+    assert got.datasets == {str(KLINES): "breach", str(SPOT): "ok", str(RATES): "breach"}
+    assert got.acknowledged == 1
+    # Two dates of the month are the one period that is missing.
+    assert accept(RATES, D(2024, 4, 10), D(2024, 4, 20)) == 1
+    got = record.verdict("completeness_slo", limits)
+    assert (got.datasets[str(RATES)], got.acknowledged) == ("ok", 2)
+    with pytest.raises(QueryError, match="2024-05: there is nothing to acknowledge"):
+        accept(RATES, D(2024, 5, 9), symbols=["S03USDT"])
+    with pytest.raises(QueryError, match="cm/daily/metrics is not recorded; recorded are um/daily"):
+        accept(NEW, gap)
+    with reader(record.path) as con:
+        assert [row[:3] for row in acknowledgements.acknowledged(con).rows] == [
+            (str(SPOT), gap, None), (str(RATES), gap, None),
+        ]  # fmt: skip
+        assert acknowledgements.acknowledged(con, RATES).column("dataset") == [str(RATES)]
+    with writer(record.path) as con:
+        with pytest.raises(QueryError, match="was not acknowledged on 2024-03"):
+            acknowledgements.forget(con, [D(2024, 3, 9)], dataset=RATES)
+        assert acknowledgements.forget(con, [D(2024, 4, 30)], dataset=RATES) == 1
+    assert record.verdict("completeness_slo", limits).datasets[str(RATES)] == "breach"
+
+
+def test_holes_of_one_dataset_that_are_acknowledged_are_those_of_no_other(record):
+    gap = D(2024, 6, 10)
+    for dataset in (KLINES, SPOT):
+        record.whole(dataset, without=[("S03USDT", gap)])
+    with writer(record.path) as con:
+        acknowledgements.acknowledge(
+            con, [gap], reason="halted", at=NOW, symbols=["S03USDT"], dataset=KLINES
+        )
+    got = record.verdict("symbol_holes", configured(KLINES, SPOT))
+    assert got.datasets == {str(KLINES): "ok", str(SPOT): "warn"}
+    assert (got.acknowledged, got.sample) == (1, ("spot/daily/klines/1d 2024-06-10 S03USDT",))
