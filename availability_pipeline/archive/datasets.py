@@ -65,8 +65,10 @@ _INTERVAL = re.compile("[1-9][0-9]{0,2}[a-z]{1,2}")
 class UnknownDatasetError(ValueError):
     """A name or pattern of a dataset that the catalogue does not have; names the nearest."""
 
-    def __init__(self, text: str, reason: str = "is not a dataset") -> None:
-        names = [*map(str, CATALOGUE.values()), *map(str, KNOWN)]
+    def __init__(
+        self, text: str, reason: str = "is not a dataset", names: Iterable[str] = ()
+    ) -> None:
+        names = [*names] or [*map(str, CATALOGUE.values()), *map(str, KNOWN)]
         near = difflib.get_close_matches(text.strip(), names, n=3, cutoff=0.6)
         nearest = f"; the nearest are {', '.join(near)}" if near else ""
         super().__init__(f"{text[:80]!r} {reason}{nearest}")
@@ -373,30 +375,40 @@ KNOWN: tuple[Dataset, ...] = tuple(d for entry in CATALOGUE.values() for d in en
 """Every dataset of the catalogue, those of known intervals."""
 
 
-def select(patterns: str) -> tuple[Dataset, ...]:
+def select(patterns: str, among: Iterable[Dataset] | None = None) -> tuple[Dataset, ...]:
     """The datasets of comma-separated names and patterns, in this order, each once.
 
     In a pattern `*` stands for anything, slashes too: `um/daily/klines/*`, `*/daily/aggTrades`,
     `um/*`; `all` is all. Patterns cover known intervals and leave removed datasets out; by its
     full name any may be given.
 
+    Args:
+        patterns: names and patterns.
+        among: choose among these instead, say those that are recorded; all of them count.
+
     Raises:
-        UnknownDatasetError: one is neither; names the nearest.
+        UnknownDatasetError: one is neither, or not among these; names the nearest.
     """
     chosen: dict[Dataset, None] = {}
+    choices = KNOWN if among is None else tuple(among)
     for text in (part.strip() for part in patterns.split(",")):
         if text == "all" or any(sign in text for sign in "*?["):
             found = [
                 dataset
-                for dataset in KNOWN
+                for dataset in choices
                 if (text == "all" or fnmatchcase(str(dataset), text))
-                and CATALOGUE[dataset.kind].lifecycle != "removed"
+                and (among is not None or CATALOGUE[dataset.kind].lifecycle != "removed")
             ]
             if not found:
-                raise UnknownDatasetError(text, "matches no dataset of the archive")
+                of = "the archive" if among is None else "those that are recorded"
+                raise UnknownDatasetError(text, f"matches no dataset of {of}")
             chosen.update(dict.fromkeys(found))
-        else:
+        elif among is None:
             chosen[Dataset.parse(text)] = None
+        elif found := [dataset for dataset in choices if str(dataset) == text]:
+            chosen[found[0]] = None
+        else:
+            raise UnknownDatasetError(text, "is not recorded", map(str, choices))
     return tuple(chosen)
 
 

@@ -1,4 +1,4 @@
-"""`report`: the pictures and the page, without Dagster."""
+"""`report`: the pictures and the pages, without Dagster."""
 
 import datetime as dt
 import webbrowser
@@ -7,8 +7,10 @@ from pathlib import Path
 import click
 
 from availability_pipeline import extras, settings
+from availability_pipeline.archive.datasets import UnknownDatasetError
 from availability_pipeline.cli._options import LocalPath
 from availability_pipeline.cli._output import one_line_errors
+from availability_pipeline.masking import printable
 from availability_pipeline.record import connection
 
 
@@ -19,29 +21,41 @@ from availability_pipeline.record import connection
     type=LocalPath(file_okay=False, path_type=Path),
     help="Folder to write to; AVAILABILITY_REPORT_DIR when left out.",
 )
-def report(show: bool, out: Path | None) -> None:
-    """Draw the record as an HTML page and PNG pictures.
+@click.option(
+    "--dataset",
+    "patterns",
+    multiple=True,
+    metavar="PATTERN",
+    help="Draw only these recorded datasets, as um/daily/klines/*; may be given more than once.",
+)
+def report(show: bool, out: Path | None, patterns: tuple[str, ...]) -> None:
+    """Draw the record as HTML pages and PNG pictures.
 
-    One page that opens offline, and four pictures.
+    One page that opens offline, and four pictures. Of several recorded datasets a page each, and
+    an overview that leads to them; the pictures are of the default dataset, or of each --dataset.
 
     Example: binance-availability report --open
     """
     extras.require("report")
     # Here, not above: they bring numpy and pandas, which no question needs.
-    from availability_pipeline.report import data as recorded
     from availability_pipeline.report import draw as drawing
 
     with one_line_errors():
         s = settings.load()
-        with connection.reader(s.db, s.db_wait_seconds) as con:
-            data = recorded.load(
-                con, threshold=s.slo_completeness, drawn_at=dt.datetime.now(dt.UTC)
-            )
         try:
-            written = drawing.write(data, out or s.report_path, record=s.db_path)
+            written = drawing.write_all(
+                lambda: connection.reader(s.db, s.db_wait_seconds),
+                out or s.report_path,
+                threshold=s.slo_completeness,
+                drawn_at=dt.datetime.now(dt.UTC),
+                patterns=",".join(patterns),
+                record=s.db_path,
+            )
+        except UnknownDatasetError as error:
+            raise click.UsageError(printable(str(error))) from None
         except drawing.ReportError as error:
             raise click.ClickException(str(error)) from None
-    for path in (written.page, *written.pictures.values()):
+    for path in (written.page, *written.more, *written.pictures.values()):
         click.echo(path.resolve())
     # A machine without a browser has the path above.
     if show and not webbrowser.open(written.page.resolve().as_uri()):

@@ -303,11 +303,16 @@ def availability_report(
     clock: dg.ResourceParam[Clock],
     limits: dg.ResourceParam[Settings],
 ) -> dg.MaterializeResult[None]:
-    """Read the record, let go of it, draw."""
+    """Read each dataset, let go of the record, draw."""
     with one_line_failures(recorded.EmptyRecordError, draw.ReportError):
-        with duckdb.get_reader() as con:
-            data = recorded.load(con, threshold=limits.slo_completeness, drawn_at=clock.now())
-        drawn = draw.write(data, limits.report_path, small=True, record=limits.db_path)
+        drawn = draw.write_all(
+            duckdb.get_reader,
+            limits.report_path,
+            threshold=limits.slo_completeness,
+            drawn_at=clock.now(),
+            small=True,
+            record=limits.db_path,
+        )
     return dg.MaterializeResult(
         metadata={
             "page": dg.MetadataValue.path(str(drawn.page.resolve())),

@@ -337,13 +337,22 @@ def _end(
     t: Scope, last: dt.date, symbols: "pd.DataFrame", drawn_at: dt.datetime, configured: bool
 ) -> dt.date:
     """The last period to show, where the last one that was probed is `last`."""
-    entry = CATALOGUE.get(t.dataset.kind)
-    if entry and entry.last:
-        # Nothing comes after it, so nothing is missing there; unless something did come.
-        files: list[dt.date] = symbols["last_available"].tolist()
-        return max(entry.last, *files) if files else entry.last
+    files = symbols["last_available"].tolist()
+    if stopped := last_period(t.dataset, max(files, default=None)):
+        return stopped
     over = t.dataset.shift(t.dataset.period_of(drawn_at.date()), -1)
     return max(last, over) if configured else last
+
+
+def last_period(dataset: Dataset, last_file: dt.date | None) -> dt.date | None:
+    """The last period in which a file can be missing; None while the dataset is live.
+
+    Nothing comes after the end of one that was stopped or removed; unless something did.
+    """
+    entry = CATALOGUE.get(dataset.kind)
+    if entry is None or entry.last is None:
+        return None
+    return max(entry.last, last_file or entry.last)
 
 
 def _symbols(con: duckdb.DuckDBPyConnection, t: Scope) -> "pd.DataFrame":
@@ -370,23 +379,28 @@ def _days(
         ORDER BY d.date""",
         [t.dataset.periods(start, end)],
     ).df()
-    known = frame.pop("known").to_numpy(bool)
     frame["date"] = [time.date() for time in frame["date"]]
+    frame["missing"] = (frame["expected"] - frame["available"]).clip(lower=0)
+    frame["state"] = day_states(frame, threshold)
+    del frame["known"]
+    frame["late"] = frame["lag_p50"] > (LATE_MONTH_HOURS if t.dataset.monthly else LATE_HOURS)
+    return frame
+
+
+def day_states(frame: "pd.DataFrame", threshold: float) -> npt.NDArray[np.int_]:
+    """The `DayState` of each row of `known`, `available`, `expected` and `pending`."""
     # A date's rows are of one probe, so its missing files are all pending or all confirmed.
     missing = (frame["expected"] - frame["available"]).clip(lower=0)
     share = (frame["available"] / frame["expected"].where(frame["expected"] > 0)).clip(upper=1)
-    frame["missing"] = missing
     # In a record that knows no file yet nothing is expected, but a young date is still open.
     pending = (frame["pending"] > 0) & ((missing > 0) | (frame["expected"] == 0))
-    frame["state"] = np.select(
-        [~known, pending, frame["expected"] == 0, missing == 0,
+    return np.select(
+        [~frame["known"].to_numpy(bool), pending, frame["expected"] == 0, missing == 0,
          share >= threshold, share >= POOR_SHARE],
         [DayState.UNKNOWN, DayState.PENDING, DayState.IDLE, DayState.COMPLETE, DayState.MET,
          DayState.SHORT],
         DayState.POOR,
     )  # fmt: skip
-    frame["late"] = frame["lag_p50"] > (LATE_MONTH_HOURS if t.dataset.monthly else LATE_HOURS)
-    return frame
 
 
 def _cells(con: duckdb.DuckDBPyConnection, t: Scope, data: ReportData) -> npt.NDArray[np.uint8]:

@@ -1,16 +1,19 @@
-"""The report's page: plotly figures in `page.html`, one file that opens offline.
+"""The report's pages: plotly figures in `page.html`, all datasets in `overview.html`.
 
-plotly is imported inside the functions.
+They open offline. plotly is imported inside the functions.
 """
 
 import datetime as dt
 import html
-from collections.abc import Sequence
+import itertools
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from availability_pipeline.archive.datasets import Dataset
 from availability_pipeline.masking import printable
 from availability_pipeline.report.data import (
     Cell,
@@ -22,6 +25,7 @@ from availability_pipeline.report.data import (
     percent,
     year_share,
 )
+from availability_pipeline.report.overview import RECENT_DATES, RECENT_MONTHS, Line
 from availability_pipeline.report.style import (
     CELL_COLOURS,
     CELL_NAMES,
@@ -38,6 +42,8 @@ from availability_pipeline.report.style import (
     day_names,
     has_usual_lag,
     heading,
+    lifecycle,
+    said_bytes,
     title,
 )
 
@@ -189,7 +195,9 @@ def _completeness(data: ReportData) -> "go.Figure":
             text += f"<br>{day['available']:,.0f} of {day['expected']:,.0f} files"
             text += f"<br>{day['missing']:,.0f} missing" if day["missing"] else ""
         texts[found.place(date)] = text
-    figure = figure_of(30 + (40 if found.monthly else 120) * len(found.years))
+    # Two lines of a label need 30 pixels, and are left out where they have fewer.
+    below = 14 if found.monthly else 4
+    figure = figure_of(26 + below + (40 if found.monthly else 120) * len(found.years))
     stops = [[(n + end) / len(DayState), DAY_COLOURS[s]] for n, s in enumerate(DayState)
              for end in (0, 1)]  # fmt: skip
     figure.add_trace({
@@ -207,7 +215,7 @@ def _completeness(data: ReportData) -> "go.Figure":
     figure.update_yaxes(tickvals=found.middles, ticktext=labels,
                         autorange="reversed", showgrid=False, showline=False,
                         fixedrange=True)  # fmt: skip
-    figure.update_layout(margin={"l": 64, "r": 12, "t": 26, "b": 4})
+    figure.update_layout(margin={"l": 64, "r": 12, "t": 26, "b": below})
     return figure
 
 
@@ -337,27 +345,62 @@ def notes(data: ReportData) -> dict[str, str]:
     }
 
 
-def page(data: ReportData) -> str:
-    """The whole page, about 5.5 MB for 1,000 symbols and seven years."""
+PLOTLY = "plotly.min.js"
+"""The file of plotly.js where several pages share it: 4.8 MB that one page alone has inside."""
+
+
+def plotly() -> str:
+    """The script's text."""
     from plotly.offline import get_plotlyjs
 
+    return str(get_plotlyjs())
+
+
+def page(data: ReportData, *, overview: str | None = None, pictures: bool = True) -> str:
+    """A dataset's page: alone about 5.5 MB for 1,000 symbols and seven years, else 0.7 MB.
+
+    Args:
+        data: from `data.load`.
+        overview: name of the page that leads here, which has `PLOTLY` beside it; None where this
+            page is all there is: then the script is inside.
+        pictures: whether there are PNG files, too.
+    """
     sections = "\n".join(_section(data, name, figure) for name, figure in figures(data).items())
-    numbers = "".join(
-        f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>"
-        for name, value in data.headline().items()
+    home, said = "", about(data.dataset)
+    name = f"Availability of {heading(data.dataset)} files"
+    if overview:
+        home = f'<p><a href="{overview}">All datasets</a></p>\n'
+        name, said = f"Availability of {data.dataset}", f"{heading(data.dataset)}, {said}"
+    # `'self'` is not a file to every browser.
+    return _filled(
+        "page.html",
+        scripts="'unsafe-inline' 'self' file:" if overview else "'unsafe-inline'",
+        title=html.escape(name),
+        home=home,
+        about=html.escape(said),
+        drawn=f"{data.drawn_at:%Y-%m-%d %H:%M} UTC",
+        numbers=_numbers(data.headline()),
+        pictures="; the PNG files beside this page do not" if pictures else "",
+        sections=sections,
+        plotly=f'<script src="{PLOTLY}"></script>' if overview else f"<script>{plotly()}</script>",
     )
-    return (
-        Path(__file__)
-        .with_name("page.html")
-        .read_text(encoding="utf-8")
-        .replace("{{title}}", html.escape(f"Availability of {heading(data.dataset)} files"))
-        .replace("{{about}}", html.escape(about(data.dataset)))
-        .replace("{{drawn}}", f"{data.drawn_at:%Y-%m-%d %H:%M} UTC")
-        .replace("{{numbers}}", numbers)
-        .replace("{{sections}}", sections)
-        .replace("{{idle}}", DAY_COLOURS[DayState.IDLE])
-        .replace("{{idle_dark}}", IDLE_DARK)
-        .replace("{{plotly}}", get_plotlyjs())
+
+
+def _filled(name: str, **texts: str) -> str:
+    """A page of ours with its texts, which are HTML."""
+    folder = Path(__file__).parent
+    style = (folder / "page.css").read_text(encoding="utf-8")
+    style = style.replace("{{idle}}", DAY_COLOURS[DayState.IDLE])
+    texts["style"] = style.replace("{{idle_dark}}", IDLE_DARK)
+    # A text may hold anything: each place is filled once.
+    parts = re.split(r"\{\{([a-z]+)\}\}", (folder / name).read_text(encoding="utf-8"))
+    return "".join(texts[part] if n % 2 else part for n, part in enumerate(parts))
+
+
+def _numbers(numbers: Mapping[str, str]) -> str:
+    return "".join(
+        f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>"
+        for name, value in numbers.items()
     )
 
 
@@ -367,9 +410,7 @@ def _section(data: ReportData, name: str, figure: "go.Figure") -> str:
         note += f" <b>Nothing to draw: {NO_FILE}.</b>"
     if name == "matrix" and len(data.segments()) > MOST_SEGMENTS:
         note += f" Only the {MOST_SEGMENTS:,} longest stretches are drawn."
-    key = "".join(
-        f"<span><i {mark}></i>{html.escape(text)}</span>" for mark, text in _key(data, name)
-    )
+    key = _swatches(_key(data, name))
     # "</" would end the script element.
     spec = figure.to_json().replace("</", "<\\/")
     return f"""<section>
@@ -385,8 +426,107 @@ def _key(data: ReportData, name: str) -> list[tuple[str, str]]:
     """Swatches above the figures whose own legend would not say it."""
     if name != "completeness":
         return []
-    present = {DayState(state) for state in data.days["state"].unique()}
+    return _day_key({DayState(state) for state in data.days["state"].unique()}, data.threshold)
+
+
+def _day_key(present: Collection[DayState], threshold: float) -> list[tuple[str, str]]:
     marks = {state: f'style="background:{colour}"' for state, colour in DAY_COLOURS.items()}
     marks[DayState.IDLE] = 'class="idle"'
-    names = day_names(data.threshold)
+    names = day_names(threshold)
     return [(marks[state], names[state]) for state in names if state in present]
+
+
+def _swatches(key: Iterable[tuple[str, str]]) -> str:
+    return "".join(f"<span><i {mark}></i>{html.escape(text)}</span>" for mark, text in key)
+
+
+def overview_page(
+    lines: Sequence[Line],
+    pages: Mapping[Dataset, str],
+    *,
+    threshold: float,
+    drawn_at: dt.datetime,
+    unrecorded: Sequence[Dataset] = (),
+) -> str:
+    """The page of all datasets: a row each, and totals.
+
+    Args:
+        lines: from `overview.load`, in their order.
+        pages: the datasets that have a page, with its name.
+        threshold: share of the expected files each settled date needs.
+        drawn_at: now, in UTC.
+        unrecorded: datasets that are configured and not recorded yet.
+    """
+    rows: list[str] = []
+    for market, group in itertools.groupby(lines, lambda line: line.dataset.market):
+        rows.append(f'<tr><th colspan="10">{html.escape(heading(Dataset(market)))}</th></tr>')
+        rows += [_row(line, pages.get(line.dataset), threshold) for line in group]
+    present = {state for line in lines for _, state in line.recent}
+    later = ""
+    if unrecorded:
+        names = ", ".join(map(str, unrecorded))
+        later = f"<p>Configured and not recorded yet: {html.escape(names)}.</p>"
+    return _filled(
+        "overview.html",
+        title="Availability of Binance files",
+        drawn=f"{drawn_at:%Y-%m-%d %H:%M} UTC",
+        dates=str(RECENT_DATES),
+        months=str(RECENT_MONTHS),
+        numbers=_numbers(
+            {
+                "Datasets": f"{len(lines):,}",
+                "Files": f"{sum(line.files for line in lines):,}",
+                "Size": said_bytes(sum(line.bytes for line in lines)),
+                "Holes": f"{sum(line.holes for line in lines):,}",
+            }
+        ),
+        colours="".join(
+            f".s{int(state)} {{ fill: {colour}; }}\n"
+            for state, colour in DAY_COLOURS.items()
+            if state != DayState.IDLE
+        )
+        + f".s{int(DayState.IDLE)} {{ fill: var(--idle); }}\n",
+        rows="\n".join(rows),
+        key=_swatches(_day_key(present, threshold)),
+        notes=later,
+    )
+
+
+def _row(line: Line, page: str | None, threshold: float) -> str:
+    dataset = line.dataset
+    name = html.escape(str(dataset))
+    if page:
+        name = f'<a href="{html.escape(page)}">{name}</a>'
+    state = lifecycle(dataset)
+    if not line.configured:
+        state += ", no longer configured"
+    unit = "month" if dataset.monthly else "date"
+    complete = "-"
+    if line.share is not None:
+        count = f"{len(line.recent)} {unit}{'' if len(line.recent) == 1 else 's'}"
+        complete = f"{_strip(line, threshold)}{percent(line.share)} of {count}"
+    off = "" if line.configured and state == "live" else ' class="off"'
+    bad = " bad" if line.share is not None and line.share < threshold else ""
+
+    def text(period: dt.date | None) -> str:
+        return dataset.text(period) if period else "-"
+
+    return (
+        f"<tr{off}><td>{name}</td><td>{html.escape(state)}</td>"
+        f'<td class="n">{line.symbols:,}</td><td class="n">{line.files:,}</td>'
+        f'<td class="n">{said_bytes(line.bytes)}</td><td>{text(line.first)}</td>'
+        f"<td>{text(line.last)}</td><td>{text(line.probed)}</td>"
+        f'<td class="n">{line.holes:,}</td><td class="{bad.strip()}">{complete}</td></tr>'
+    )
+
+
+def _strip(line: Line, threshold: float) -> str:
+    """A square for each of the last settled dates, the newest at the right."""
+    names = day_names(threshold)
+    first = RECENT_DATES - len(line.recent)
+    squares = "".join(
+        f'<rect class="s{int(state)}" x="{5 * (first + n)}" width="4" height="14">'
+        f"<title>{line.dataset.text(date)}: {html.escape(names[state])}</title></rect>"
+        for n, (date, state) in enumerate(line.recent)
+    )
+    return f'<svg width="{5 * RECENT_DATES}" height="14">{squares}</svg>'

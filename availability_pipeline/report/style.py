@@ -133,19 +133,36 @@ def heading(dataset: Dataset) -> str:
 def about(dataset: Dataset) -> str:
     """What a dataset is, and whether anything still comes, in a sentence or two."""
     kind = dataset.data_type
-    if found := re.fullmatch("([0-9]+)([a-z]+)", dataset.interval or ""):
-        number, unit = found.groups()
+    if match := re.fullmatch("([0-9]+)([a-z]+)", dataset.interval or ""):
+        number, unit = match.groups()
         kind = f"{number}-{_INTERVALS.get(unit, unit)} {kind}"
-    return f"{kind}, {dataset.frequency} files.{_lifecycle(dataset)}"
+    found, _, last = lifecycle(dataset).partition(" ")
+    more = {
+        "live": "",
+        "stopped": f" Stopped: nothing comes after {last}.",
+        "removed": f" Removed: there until {last}, then taken away.",
+    }
+    return f"{kind}, {dataset.frequency} files.{more.get(found, ' Not in the catalogue.')}"
 
 
-def _lifecycle(dataset: Dataset) -> str:
+def lifecycle(dataset: Dataset) -> str:
+    """`live`, or since when it is not, as the catalogue says: `stopped 2024-03-30`."""
     entry = CATALOGUE.get(dataset.kind)
     if entry is None:
-        return " Not in the catalogue."
-    last = entry.last and dataset.text(dataset.period_of(entry.last))
-    if entry.lifecycle == "stopped":
-        return f" Stopped: nothing comes after {last}."
-    if entry.lifecycle == "removed":
-        return f" Removed: there until {last}, then taken away."
-    return ""
+        return "not in the catalogue"
+    if entry.last is None:
+        return entry.lifecycle
+    return f"{entry.lifecycle} {dataset.text(entry.last)}"
+
+
+def said_bytes(size: int) -> str:
+    """A size with its unit, in steps of 1,000.
+
+    >>> said_bytes(1_234_567)
+    '1.2 MB'
+    """
+    number, units = float(size), ["B", "kB", "MB", "GB", "TB", "PB"]
+    while number >= 999.5 and len(units) > 1:
+        number, units = number / 1000, units[1:]
+    digits = 0 if units[0] == "B" or number >= 99.95 else 1
+    return f"{number:,.{digits}f} {units[0]}"

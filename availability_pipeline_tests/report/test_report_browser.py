@@ -1,17 +1,21 @@
-"""The report's page as a person opens it: a local file, in a browser without any network."""
+"""The report's pages as a person opens them: local files, in a browser without any network."""
 
 import datetime as dt
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
 from availability_pipeline.record import write
 from availability_pipeline.record.connection import reader, writer
 from availability_pipeline.report import data as report_load
-from availability_pipeline.report import html
+from availability_pipeline.report import draw, html
 from availability_pipeline_tests.support.browser import browser, patient
 from availability_pipeline_tests.support.helpers import D, flat, make_listing
+from availability_pipeline_tests.support.several import SHARED, write_three
 
 NAMES = ("growth", "completeness", "matrix", "lag")
 START, END = D(2024, 1, 1), D(2024, 1, 20)
@@ -37,28 +41,42 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     return page.as_uri()
 
 
-@pytest.fixture(scope="module", params=["light", "dark"])
-def page(request: pytest.FixtureRequest, address: str) -> Iterator[Page]:
-    """The page, opened; whatever it complains of or asks the network for fails the tests."""
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with browser() as made:
+        yield made
+
+
+@contextmanager
+def opened(
+    chromium: Browser, address: str, colours: Literal["light", "dark"] = "light"
+) -> Iterator[Page]:
+    """A page; whatever it complains of or asks the network for fails the test."""
     complaints: list[str] = []
-    with browser() as chromium:
-        context = chromium.new_context(
-            viewport={"width": 1280, "height": 900}, color_scheme=request.param, offline=True
-        )
-        page = patient(context.new_page())
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on(
-            "request",
-            lambda asked: (
-                None if asked.url.startswith(("file:", "data:")) else complaints.append(asked.url)
-            ),
-        )
-        page.goto(address)
+    context = chromium.new_context(
+        viewport={"width": 1280, "height": 900}, color_scheme=colours, offline=True
+    )
+    page = patient(context.new_page())
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on(
+        "request",
+        lambda asked: (
+            None if asked.url.startswith(("file:", "data:")) else complaints.append(asked.url)
+        ),
+    )
+    page.goto(address)
+    yield page
+    context.close()
+    assert complaints == []
+
+
+@pytest.fixture(scope="module", params=["light", "dark"])
+def page(request: pytest.FixtureRequest, chromium: Browser, address: str) -> Iterator[Page]:
+    with opened(chromium, address, request.param) as page:
         for name in NAMES:
             page.locator(f"#{name} .main-svg").first.wait_for()
         yield page
-    assert complaints == []
 
 
 def test_the_four_figures_are_drawn_in_the_readers_colours(page: Page) -> None:
@@ -100,3 +118,34 @@ def test_more_rows_are_named_after_zooming_in(page: Page) -> None:
     page.evaluate("Plotly.relayout('matrix', {'yaxis.range': [10.5, -0.5]})")
     page.wait_for_function("document.querySelectorAll('#matrix .ytick text').length === 11")
     assert names.first.text_content() == "CROWD0USDT"
+
+
+def test_the_overview_leads_to_each_dataset_s_page_and_back(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    """The pages share one script beside them, which a page of a file may load."""
+    write_three(tmp_path / "record.duckdb")
+    drawn = draw.write_all(
+        lambda: reader(tmp_path / "record.duckdb"), tmp_path / "a report", threshold=0.95,
+        drawn_at=dt.datetime(2024, 3, 1, tzinfo=dt.UTC),
+    )  # fmt: skip
+    with opened(chromium, drawn.page.as_uri()) as page:
+        assert page.locator("tbody tr:has(td)").count() == 3
+        strip = page.locator("tr", has_text="um/monthly/fundingRate").locator("rect")
+        fills = strip.evaluate_all("squares => squares.map(s => getComputedStyle(s).fill)")
+        assert len(fills) == 12
+        assert len(set(fills)) == 2, "complete, and the month with a hole"
+        for name, period in (("um/monthly/fundingRate", "2023-06"),
+                             ("spot/daily/trades", "2024-01-07")):  # fmt: skip
+            page.get_by_role("link", name=name).click()
+            for figure in NAMES:
+                page.locator(f"#{figure} .main-svg").first.wait_for()
+            assert name in page.title()
+            assert page.locator("#matrix .ytick text").first.text_content() in (SHARED, "CUSDT")
+            texts = page.evaluate(
+                "document.getElementById('completeness').data[0].text.flat().filter(t => t)"
+            )
+            [short] = [text for text in texts if f"<b>{period}</b>" in text]
+            assert "missing" in short
+            page.get_by_role("link", name="All datasets").click()
+            page.locator("tbody tr:has(td)").first.wait_for()
