@@ -4,14 +4,16 @@ Delimiter listings only: no file is listed, whatever the archive's size.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from availability_pipeline.archive.datasets import (
     CATALOGUE,
+    KNOWN,
     MARKETS,
+    Dataset,
     Frequency,
     has_intervals,
     is_symbol,
@@ -34,8 +36,8 @@ class Finding:
     Attributes:
         dataset: `market/frequency/type[/interval]`, or the part of it that is new.
         finding: `unknown`, the archive has it and the catalogue does not; `missing`, the catalogue
-            has it, live or stopped, and the archive does not; `returned`, it was removed and is
-            there again.
+            has it, live or stopped, or it is configured, and the archive does not have it;
+            `returned`, it was removed and is there again.
     """
 
     dataset: str
@@ -55,8 +57,8 @@ class Discovery:
     findings: tuple[Finding, ...]
 
 
-def discover(archive: S3Archive) -> Discovery:
-    """Compare the archive with the catalogue.
+def discover(archive: S3Archive, configured: Collection[Dataset] = ()) -> Discovery:
+    """Compare the archive with the catalogue, and with what is configured beside it.
 
     A type's intervals are those that some of its symbols have: an interval of a few new symbols
     alone can be overlooked. What has no symbol is not there (empty prefixes are usual).
@@ -69,14 +71,20 @@ def discover(archive: S3Archive) -> Discovery:
         names = pool.map(lambda place: list(_names(archive, *place)), places)
         found = {name for of_one in names for name in of_one}
     findings = [Finding(name, "unknown") for name in unknown]
-    findings = sorted([*findings, *compare(found)], key=lambda one: (one.dataset, one.finding))
+    findings = sorted(
+        [*findings, *compare(found, configured)], key=lambda one: (one.dataset, one.finding)
+    )
     return Discovery(tuple(sorted(found)), tuple(findings))
 
 
-def compare(found: Iterable[str]) -> list[Finding]:
-    """The names of the datasets that are there, compared with the catalogue."""
+def compare(found: Iterable[str], configured: Iterable[Dataset] = ()) -> list[Finding]:
+    """The names of the datasets that are there, compared with those of the catalogue.
+
+    A configured one need not be in it: it may be of another interval, or was removed.
+    """
     there = set(found)
-    findings = []
+    unknown = there - {str(dataset) for dataset in KNOWN}
+    findings = [Finding(name, "unknown") for name in unknown]
     for entry in CATALOGUE.values():
         names = {str(dataset) for dataset in entry.datasets}
         present = names & there
@@ -86,8 +94,11 @@ def compare(found: Iterable[str]) -> list[Finding]:
             findings.append(Finding(str(entry), "missing"))
         else:
             findings += [Finding(name, "missing") for name in names - present]
-        there -= names
-    return findings + [Finding(name, "unknown") for name in there]
+    missing = {one.dataset for one in findings}
+    for dataset in dict.fromkeys(configured):
+        if not {str(dataset), str(CATALOGUE.get(dataset.kind))} & (there | missing):
+            findings.append(Finding(str(dataset), "missing"))
+    return findings
 
 
 def _places(archive: S3Archive) -> tuple[list[tuple[str, str, str]], list[str]]:

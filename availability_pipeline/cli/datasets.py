@@ -6,6 +6,7 @@ from availability_pipeline import settings
 from availability_pipeline.archive.datasets import CATALOGUE
 from availability_pipeline.cli._options import form_options
 from availability_pipeline.cli._output import count, one_line_errors, print_rows
+from availability_pipeline.quality import checks
 from availability_pipeline.queries import Rows
 
 
@@ -46,8 +47,9 @@ def datasets(ctx: click.Context, form: str | None) -> None:
 def discover(form: str | None) -> None:
     """Where the archive and what is known of it differ.
 
-    `unknown`: the archive has it; `missing`: it does not; `returned`: it was removed and is there
-    again. Lists folders only.
+    `unknown`: the archive has it; `missing`: it does not (of the known and the configured ones);
+    `returned`: it was removed and is there again. Lists folders only. The check
+    catalogue_matches_archive says the same on Mondays.
 
     Example: binance-availability datasets discover --json
     """
@@ -56,9 +58,11 @@ def discover(form: str | None) -> None:
     from availability_pipeline.archive.listing import ArchiveError, S3Archive
 
     with one_line_errors():
-        archive = S3Archive.from_settings(settings.load())
+        s = settings.load()
+        configured = checks.configured_datasets(s)
+        archive = S3Archive.from_settings(s)
     try:
-        found = compare(archive)
+        found = compare(archive, configured)
     except ArchiveError as error:
         raise click.ClickException(str(error)) from None
     rows = [(one.dataset, one.finding) for one in found.findings]

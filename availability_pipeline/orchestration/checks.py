@@ -1,23 +1,24 @@
 """The standing checks as Dagster's: fetched through resources, judged by `quality`, translated.
 
-`quality.checks` says which there are and asks the record, `runs` asks Dagster; here they become
-checks.
-All are on the asset `record` (`assets` says why). They block nothing and take no place in a pool:
-they read, and wait for a writer. A check that cannot judge says why in its own history, as a
-warning that starts with "Not judged", and fails its run, which is alerted once. A query that fails
-for another reason only raises; neither is a verdict on the data.
+`quality.checks` says which there are and asks the record, `runs` asks Dagster, `discovery` the
+archive; here they become checks. All are on the asset `record` (`assets` says why). They block
+nothing and take no place in a pool: they read, and wait for a writer. A check that cannot judge
+says why in its own history, as a warning that starts with "Not judged", and fails its run, which is
+alerted once. A query that fails for another reason only raises; neither is a verdict on the data.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 
 import dagster as dg
 
+from availability_pipeline.archive.discovery import discover
+from availability_pipeline.archive.listing import ArchiveError, S3Archive
 from availability_pipeline.errors import StoreError
 from availability_pipeline.orchestration import runs
 from availability_pipeline.orchestration.outcomes import check_result
 from availability_pipeline.orchestration.probes import DATABASE
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB, Clock
-from availability_pipeline.quality import checks
+from availability_pipeline.quality import checks, rules
 from availability_pipeline.quality.rules import Verdict
 from availability_pipeline.settings import Settings
 
@@ -34,20 +35,22 @@ def _standing(
     )
 
 
-def _judged(name: str, duckdb: AvailabilityDuckDB, judge: Callable[[], Verdict]) -> Result:
-    path = duckdb.path()
+def _judged(name: str, duckdb: AvailabilityDuckDB | None, judge: Callable[[], Verdict]) -> Result:
+    """The result of a check, of a record or not."""
+    path = duckdb.path() if duckdb else None
+    where = {DATABASE: dg.MetadataValue.path(path)} if path else {}
     try:
         verdict = judge()
-    except StoreError as error:
+    except (ArchiveError, StoreError) as error:
         yield dg.AssetCheckResult(
             passed=False,
             severity=dg.AssetCheckSeverity.WARN,
             description=f"Not judged: {error}",
-            metadata={DATABASE: dg.MetadataValue.path(path)},
+            metadata=where,
         )
         raise dg.Failure(description=str(error), allow_retries=False) from error
-    result = check_result(checks.naming_the_file(name, verdict, path))
-    yield result.with_metadata({**result.metadata, DATABASE: dg.MetadataValue.path(path)})
+    result = check_result(checks.naming_the_file(name, verdict, path) if path else verdict)
+    yield result.with_metadata({**result.metadata, **where})
 
 
 def _of_the_record(name: str) -> dg.AssetChecksDefinition:
@@ -116,11 +119,26 @@ def exchange_coverage(
     yield from _judged("exchange_coverage", duckdb, judge)
 
 
+@_standing(checks.CATALOGUE_CHECK)
+def catalogue_matches_archive(
+    archive: dg.ResourceParam[S3Archive], limits: dg.ResourceParam[Settings]
+) -> Result:
+    """What `datasets discover` prints."""
+
+    def judge() -> Verdict:
+        found = discover(archive, checks.configured_datasets(limits))
+        findings = [(one.dataset, one.finding) for one in found.findings]
+        return rules.catalogue(findings, len(found.found))
+
+    yield from _judged(checks.CATALOGUE_CHECK, None, judge)
+
+
 _ALWAYS = (
     *(_of_the_record(name) for name in checks.ALL),
     update_success_rate,
     freshness,
     store_matches_dagster,
+    catalogue_matches_archive,
 )
 
 STANDING = (*_ALWAYS, exchange_coverage)

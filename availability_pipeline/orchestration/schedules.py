@@ -20,6 +20,7 @@ from availability_pipeline.orchestration.probes import (
     full_reconcile,
     late_arrivals,
 )
+from availability_pipeline.quality.checks import CATALOGUE_CHECK
 from availability_pipeline.settings import Settings
 
 
@@ -32,13 +33,19 @@ def _described(make: Callable[..., Any], **options: Any) -> Callable[[Callable[.
 # whole record are on `record`, which no update materialises.
 [_UPDATE] = assets.UPDATE.items()
 SELECTION = dg.AssetSelection.tag(*_UPDATE)
-STANDING = dg.AssetSelection.checks_for_assets(assets.record.key)
+OF_ARCHIVE = dg.AssetSelection.checks(dg.AssetCheckKey(assets.record.key, CATALOGUE_CHECK))
+STANDING = dg.AssetSelection.checks_for_assets(assets.record.key) - OF_ARCHIVE
 
 daily_update = dg.define_asset_job(
     "daily_update", SELECTION, description="Probe one date, or a range of dates in one run."
 )
 slo_checks = dg.define_asset_job(
     "slo_checks", STANDING, description="Judge the whole record; reads only."
+)
+catalogue_check = dg.define_asset_job(
+    "catalogue_check",
+    OF_ARCHIVE,
+    description="Compare the archive's datasets with those that are known; lists folders only.",
 )
 
 draw_report = dg.define_asset_job(
@@ -117,6 +124,17 @@ slo_schedule = dg.ScheduleDefinition(
     description="The standing checks.",
 )
 
+# Weekly: the archive gains or loses a dataset once or twice a year. On a working day, for a person
+# decides what to do about it, and after that day's updates and checks. A few hundred requests.
+catalogue_schedule = dg.ScheduleDefinition(
+    name="catalogue_schedule",
+    job=catalogue_check,
+    cron_schedule="30 10 * * 1",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Whether the archive has datasets that are not known, or lacks some that are.",
+)
+
 # Sunday, two hours after the reconcile. Runs that hold the latest materialisation of a partition
 # are kept.
 history_retention_schedule = dg.ScheduleDefinition(
@@ -176,7 +194,8 @@ def _yesterday(context: dg.ScheduleEvaluationContext) -> dt.date:
 def jobs(configured: Settings) -> list[Any]:
     """The jobs of what is configured."""
     # The class of most of them is private to Dagster.
-    found: list[Any] = [daily_update, late_arrivals, full_reconcile, slo_checks, history_retention]
+    found: list[Any] = [daily_update, late_arrivals, full_reconcile, slo_checks]
+    found += [catalogue_check, history_retention]
     if not extras.missing("report"):
         found.append(draw_report)
     if configured.publish_url:
@@ -189,7 +208,7 @@ def jobs(configured: Settings) -> list[Any]:
 def schedules(configured: Settings) -> list[dg.ScheduleDefinition]:
     """The schedules of what is configured."""
     found = [daily_update_schedule, late_arrivals_schedule, full_reconcile_schedule]
-    found += [slo_schedule, history_retention_schedule]
+    found += [slo_schedule, catalogue_schedule, history_retention_schedule]
     if configured.backup_dir:
         found.append(backup_schedule)
     return found

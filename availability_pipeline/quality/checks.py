@@ -355,6 +355,9 @@ class Check:
     about_the_file: bool = False
 
 
+CATALOGUE_CHECK = "catalogue_matches_archive"
+"""The check that asks the archive: once a week, in a run of its own."""
+
 TABLE: dict[str, Check] = {
     check.name: check
     for check in (
@@ -407,6 +410,11 @@ TABLE: dict[str, Check] = {
             "The last settled date has AVAILABILITY_SLO_EXCHANGE_COVERAGE of the perpetual "
             "contracts that the exchange (AVAILABILITY_EXCHANGE_INFO_URL) says it trades; an "
             "exchange that gives no answer is a warning.",
+        ),
+        Check(
+            CATALOGUE_CHECK,
+            "The archive has the datasets that are known and those of AVAILABILITY_DATASETS, and "
+            "no others; a difference is a warning. Folders are listed, no files, on Mondays.",
         ),
     )
 }

@@ -614,6 +614,30 @@ def exchange_unknown(why: str, threshold: float, *, off: bool = False) -> Verdic
     )
 
 
+def catalogue(findings: Sequence[tuple[str, str]], there: int) -> Verdict:
+    """The archive has the datasets that are known, and no others.
+
+    Args:
+        findings: each difference: the name of the dataset, and `unknown`, `missing` or `returned`.
+        there: how many datasets the archive has.
+
+    Returns:
+        A warning at most: it is news about the archive, and no fault of the record.
+    """
+    return verdict_on(
+        [f"{name}: {finding}" for name, finding in findings],
+        offenders=[{"dataset": name, "finding": finding} for name, finding in findings],
+        observed=len(findings),
+        threshold=0,
+        recovery="Nothing is wrong with the record. What is unknown may be worth recording: a new "
+        "interval can be named in AVAILABILITY_DATASETS, another type needs a newer version. What "
+        "is missing can be taken out of it; what was recorded is kept. "
+        f"`{PROGRAM} datasets discover` lists all of them.",
+        severity="warn",
+        note=f"the archive has {there} datasets",
+    )
+
+
 SUCCESS_DAYS = 30
 """Days over which `update_success_rate` looks back when not told otherwise."""
 

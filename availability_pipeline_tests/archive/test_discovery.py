@@ -73,6 +73,18 @@ def test_what_was_removed_and_is_there_again_is_returned():
     assert differences([*WHOLE, key(REMOVED)]) == {str(REMOVED): "returned"}
 
 
+def test_what_is_configured_and_not_there_is_missing_though_it_is_not_in_the_catalogue():
+    odd, new = Dataset.parse("um/daily/klines/7m"), Dataset.parse("um/daily/klines/10s")
+    configured = [Dataset(), odd, new, REMOVED, odd]
+    answer = discover(KeyBucket([*WHOLE, key(new)]).archive(), configured)
+    assert {(one.dataset, one.finding) for one in answer.findings} == {
+        (str(odd), "missing"), (str(new), "unknown"), (str(REMOVED), "missing"),
+    }  # fmt: skip
+    gone = [name for name in WHOLE if "/um/daily/klines/" not in name]
+    [finding] = discover(KeyBucket(gone).archive(), configured[:2]).findings
+    assert (finding.dataset, finding.finding) == ("um/daily/klines/*", "missing")
+
+
 def test_an_empty_prefix_and_junk_are_not_datasets():
     junk = [
         "data/futures/um/daily/fundingRate/", "data/README.txt", "data/spot/daily/index.html",

@@ -10,7 +10,8 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from availability_pipeline import settings
-from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.archive.datasets import CATALOGUE, FIRST_DATE, KNOWN
+from availability_pipeline.archive.listing import S3Archive
 from availability_pipeline.definitions import defs
 from availability_pipeline.orchestration import checks, schedules
 from availability_pipeline.orchestration import runs as health
@@ -21,6 +22,7 @@ from availability_pipeline.orchestration.resources import AvailabilityDuckDB
 from availability_pipeline.quality import checks as standing
 from availability_pipeline.record import write as store
 from availability_pipeline.record.connection import writer
+from availability_pipeline_tests.support.bucket import KeyBucket
 from availability_pipeline_tests.support.helpers import D, days, flat, make_listing, published
 
 NOW = dt.datetime.now(dt.UTC).replace(hour=9, minute=30)
@@ -96,6 +98,7 @@ def test_the_standing_checks_are_exactly_these_and_block_nothing():
     assert set(ASSETS) == {
         "rows_are_unique", "continuity", "completeness_slo", "symbol_holes", "publication_lag",
         "update_success_rate", "freshness", "store_matches_dagster", "exchange_coverage",
+        "catalogue_matches_archive",
     }  # fmt: skip
     assert set(ASSETS.values()) == {"record"}
     assert set(standing.ALL) < set(standing.TABLE) == set(ASSETS)
@@ -106,7 +109,7 @@ def test_the_standing_checks_are_exactly_these_and_block_nothing():
 
 
 @pytest.mark.parametrize("url", [None, "http://127.0.0.1:9"])
-def test_slo_checks_runs_all_of_them_and_no_other_job_runs_any(monkeypatch, url):
+def test_slo_checks_runs_all_but_the_weekly_one_and_no_other_job_runs_any(monkeypatch, url):
     monkeypatch.delenv("AVAILABILITY_EXCHANGE_INFO_URL", raising=False)
     if url:
         monkeypatch.setenv("AVAILABILITY_EXCHANGE_INFO_URL", url)
@@ -117,7 +120,9 @@ def test_slo_checks_runs_all_of_them_and_no_other_job_runs_any(monkeypatch, url)
     for job in schedules.jobs(settings.load()):
         if isinstance(job, UnresolvedAssetJobDefinition):
             selected = {key.name for key in job.selection.resolve_checks(graph)}
-            assert selected == (everything if job.name == "slo_checks" else set()), job.name
+            weekly = {"catalogue_matches_archive"}
+            expected = {"slo_checks": everything - weekly, "catalogue_check": weekly}
+            assert selected == expected.get(job.name, set()), job.name
 
 
 def test_a_run_over_many_partitions_plans_no_check(world):
@@ -221,7 +226,8 @@ def test_remedies_that_a_wrong_file_would_need_name_the_file(world):
             f"Judged was {world.path}: if the record is another file, correct AVAILABILITY_DB first"
         )
         assert str(world.path) in found.description
-    for name in set(ASSETS) - {"exchange_coverage", "freshness", "update_success_rate"}:
+    elsewhere = {"exchange_coverage", "freshness", "update_success_rate", standing.CATALOGUE_CHECK}
+    for name in set(ASSETS) - elsewhere:
         assert world.verdict(name).metadata["database"].value == str(world.path)
 
 
@@ -355,6 +361,50 @@ def test_store_and_dagster_agree_or_the_drift_is_named_both_ways(world):
         "2024-02-02: rows, but not materialised",
     ]
     assert f"backfill --start 2024-01-01 --end {YESTERDAY}" in found.metadata["recovery"].value
+
+
+# what the archive says
+
+
+def weekly(world, archive):
+    resources = {"archive": archive, "duckdb": AvailabilityDuckDB(database=str(world.path))}
+    job = build_defs(resources=resources).resolve_job_def("catalogue_check")
+    return job.execute_in_process(instance=world.instance, raise_on_error=False)
+
+
+def test_an_archive_with_other_datasets_than_are_known_is_a_warning(world):
+    keys = [d.key("BTCUSDT", D(2024, 1, 1)) for d in KNOWN if str(d) != "um/daily/klines/1d"]
+    new = "data/futures/um/daily/openInterest/BTCUSDT/BTCUSDT-openInterest-2024-01-01.zip"
+    bucket = KeyBucket([*keys, new])
+    result = weekly(world, bucket.archive())
+    assert result.success
+    [found] = result.get_asset_check_evaluations()
+    assert outcome(found) == "warn"
+    assert {"um/daily/klines/1d: missing", "um/daily/openInterest: unknown"} <= set(
+        found.metadata["sample"].value
+    )
+    assert "datasets discover" in found.metadata["recovery"].value
+    assert {query.get("delimiter") for query in bucket.asked} == {"/"}
+    assert not world.path.exists(), "no record is needed"
+
+
+def test_an_archive_that_is_as_known_passes(world):
+    there = [d for d in KNOWN if CATALOGUE[d.kind].lifecycle != "removed"]
+    names = {"spot": "BTCUSDT", "um": "BTCUSDT", "cm": "BTCUSD_PERP", "option": "BTCUSDT"}
+    bucket = KeyBucket([d.key(names[d.market], D(2024, 1, 1)) for d in there])
+    [found] = weekly(world, bucket.archive()).get_asset_check_evaluations()
+    assert (outcome(found), found.metadata["count"].value) == ("pass", 0), found.description
+    assert found.description == f"the archive has {len(there)} datasets"
+
+
+def test_an_archive_that_refuses_is_not_judged_and_fails_the_run(world):
+    archive = S3Archive.from_settings(settings.Settings(s3_endpoint="http://127.0.0.1:9"))
+    result = weekly(world, archive)
+    assert not result.success
+    key = dg.AssetCheckKey(dg.AssetKey("record"), "catalogue_matches_archive")
+    [stored] = world.instance.event_log_storage.get_asset_check_execution_history(key, limit=5)
+    assert stored.evaluation.description.startswith("Not judged: cannot list s3://")
+    assert outcome(stored.evaluation) == "warn"
 
 
 # faults of a check are no verdict

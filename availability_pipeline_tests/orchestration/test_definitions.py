@@ -27,13 +27,14 @@ ASSETS = {
 }  # fmt: skip
 JOBS = {
     "daily_update", "late_arrivals", "full_reconcile", "slo_checks", "history_retention",
-    "draw_report",
+    "draw_report", "catalogue_check",
 }  # fmt: skip
 SCHEDULES = {
     "daily_update_schedule": "0 2 * * *",
     "late_arrivals_schedule": "0 3,9,15,21 * * *",
     "full_reconcile_schedule": "0 5 * * 0",
     "slo_schedule": "30 9 * * *",
+    "catalogue_schedule": "30 10 * * 1",
     "history_retention_schedule": "30 7 * * 0",
 }
 SENSORS = {"report_sensor"}
