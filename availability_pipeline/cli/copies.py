@@ -8,6 +8,7 @@ from typing import Any, Literal
 import click
 
 from availability_pipeline import PROGRAM, settings
+from availability_pipeline.archive.datasets import Dataset, UnknownDatasetError
 from availability_pipeline.cli._options import LocalPath, text_argument
 from availability_pipeline.cli._output import one_line_errors, say
 from availability_pipeline.cli.probe import require_launch, run_probe
@@ -15,6 +16,7 @@ from availability_pipeline.copies import backup as backups
 from availability_pipeline.copies import restore as restoring
 from availability_pipeline.dates import today_utc
 from availability_pipeline.errors import BackupError
+from availability_pipeline.masking import printable
 from availability_pipeline.record.schema import SCHEMA_VERSION
 
 
@@ -168,7 +170,15 @@ def restore(src: Path, repair: bool) -> None:
 @click.option(
     "--partition-by",
     type=click.Choice(["month"]),
-    help="One file a month in Hive's layout (month=2024-01), instead of one file.",
+    help="One file a month in Hive's layout (month=2024-01), instead of one file; of monthly "
+    "files one a year.",
+)
+@click.option(
+    "--dataset",
+    "patterns",
+    multiple=True,
+    metavar="PATTERN",
+    help="These recorded datasets, as um/daily/klines/*, or all; may be given more than once.",
 )
 @click.option("--all", "everything", is_flag=True, help="Also revisions, symbols and probes.")
 @click.option(
@@ -177,12 +187,13 @@ def restore(src: Path, repair: bool) -> None:
     help="Names with the content's hash: who follows manifest.json never sees a mixed set.",
 )
 def export(
-    dest: str, kind: Literal["parquet", "csv"], partition_by: str | None, everything: bool,
-    versioned: bool,
+    dest: str, kind: Literal["parquet", "csv"], partition_by: str | None,
+    patterns: tuple[str, ...], everything: bool, versioned: bool,
 ) -> None:  # fmt: skip
     """Write the record as Parquet or CSV files to DEST.
 
     Availability, symbol listings and daily summary; with --all revisions, symbols and probes, too.
+    One dataset, the default one without --dataset; several get a folder each.
 
     DEST is a folder, a file:// or an s3://bucket/prefix URL; boto3 finds the credentials. Files
     whose rows have not changed are left alone; manifest.json, written last, names them all.
@@ -192,16 +203,23 @@ def export(
     from availability_pipeline.copies import destinations
     from availability_pipeline.copies import export as exporting
 
-    form = exporting.Form(kind, partition_by == "month", everything, versioned)
+    form = exporting.Form(
+        kind, partition_by == "month", everything, versioned, ",".join(patterns) or None
+    )
     with one_line_errors():
         s = settings.load()
         to = destinations.destination(text_argument(dest))
-        done = exporting.export(
-            s.db_path, to, form, now=dt.datetime.now(dt.UTC), wait_seconds=s.db_wait_seconds
-        )
-    files = done.manifest.files
+        try:
+            done = exporting.export(
+                s.db_path, to, form, now=dt.datetime.now(dt.UTC), wait_seconds=s.db_wait_seconds
+            )
+        except UnknownDatasetError as error:
+            raise click.UsageError(printable(str(error))) from None
+    files, datasets, last = done.manifest.files, done.manifest.datasets, done.manifest.last_date
+    of = f" of {len(datasets)} datasets" if len(datasets) > 1 else ""
+    until = Dataset.parse(datasets[0].dataset).text(last) if last and not of else last or "-"
     click.echo(
-        f"{to}: {done.manifest.rows['availability']:,} rows up to {done.manifest.last_date or '-'}"
+        f"{to}: {done.manifest.rows['availability']:,} rows{of} up to {until}"
         f" in {len(files)} files, {sum(f.bytes for f in files):,} bytes; "
         f"{len(done.written)} written, {len(done.unchanged)} unchanged, {len(done.removed)} removed"
     )

@@ -1,5 +1,8 @@
 """The record as Parquet or CSV files with a manifest, for programs that do not speak DuckDB.
 
+One dataset is exported as files at the top of the destination, several as a folder for each, as
+`um/daily/klines/1m/`, with the same files in it.
+
 The files are made from a copy of the record (`_snapshot`), so a writer waits for 0.05 s and not for
 the export. A file whose rows are unchanged is left alone: of the months of a daily update one or
 two are written again. `manifest.json` is replaced last. With `versioned` names no file is ever
@@ -19,12 +22,13 @@ import duckdb
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from availability_pipeline import __version__
+from availability_pipeline.archive.datasets import MARKETS, select
 from availability_pipeline.copies import _snapshot
 from availability_pipeline.copies.destinations import Destination, Stored
 from availability_pipeline.errors import ExportError
 from availability_pipeline.record import connection
-from availability_pipeline.record.schema import SCHEMA_VERSION, VIEW
-from availability_pipeline.record.status import scope
+from availability_pipeline.record.schema import SCHEMA_VERSION, version_1_sql
+from availability_pipeline.record.status import Scope, recorded_datasets, scope
 
 MANIFEST = "manifest.json"
 
@@ -44,7 +48,8 @@ ORDER = {
 """Table -> how its rows are sorted; the first three are always exported."""
 
 _OURS = re.compile(
-    rf"(?:(?:{'|'.join(ORDER)})/month=\d{{4}}-\d{{2}}/)?(?:{'|'.join(ORDER)})"
+    rf"(?:(?:{'|'.join(MARKETS)})/(?:daily|monthly)/[A-Za-z0-9]+/(?:[0-9a-z]+/)?)?"
+    rf"(?:(?:{'|'.join(ORDER)})/(?:month=\d{{4}}-\d{{2}}|year=\d{{4}})/)?(?:{'|'.join(ORDER)})"
     r"(-[0-9a-f]{16})?\.(?:parquet|csv)"
 )
 
@@ -55,15 +60,19 @@ class Form:
 
     Args:
         format: Parquet with zstd, or CSV in UTF-8 with times in ISO 8601, UTC.
-        by_month: `availability` as one file a month, in Hive's layout, or as one file.
+        by_month: `availability` as one file a month, or a year of monthly files, in Hive's layout;
+            or as one file.
         everything: all tables, or availability, symbol listings and daily summary only.
         versioned: names that carry their content's hash, so that no file ever changes.
+        datasets: names and patterns of the recorded datasets, `all` for all of them; the first
+            recorded one when left out. Where they choose several each has a folder.
     """
 
     format: Literal["parquet", "csv"] = "parquet"
     by_month: bool = False
     everything: bool = False
     versioned: bool = False
+    datasets: str | None = None
 
 
 class File(BaseModel):
@@ -76,6 +85,8 @@ class File(BaseModel):
 
     path: str
     table: str
+    # None in manifests of version 0.1.
+    dataset: str | None = None
     rows: int
     first_date: dt.date | None
     last_date: dt.date | None
@@ -85,8 +96,24 @@ class File(BaseModel):
     etag: str | None = None
 
 
+class Contained(BaseModel):
+    """A dataset of the manifest; its dates are months, by their first day, of monthly files."""
+
+    model_config = ConfigDict(frozen=True)
+
+    dataset: str
+    folder: str
+    rows: dict[str, int]
+    first_date: dt.date | None
+    last_date: dt.date | None
+    last_probe: AwareDatetime | None
+
+
 class Manifest(BaseModel):
-    """`manifest.json`: the set of files, and what they were made from."""
+    """`manifest.json`: the set of files, and what they were made from.
+
+    `rows` and the dates are those of all `datasets` together.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -98,6 +125,7 @@ class Manifest(BaseModel):
     first_date: dt.date | None
     last_date: dt.date | None
     last_probe: AwareDatetime | None
+    datasets: list[Contained] = []
     files: list[File]
     superseded: list[str]
 
@@ -116,17 +144,24 @@ class Exported:
 class _Piece:
     """The rows of one file to be, and what shows that they have changed."""
 
+    scope: Scope
+    folder: str
     table: str
-    month: dt.date | None
+    part: str
     rows: int
     first_date: dt.date | None
     last_date: dt.date | None
     content: str
 
     def name(self, form: Form, sha256: str) -> str:
-        folder = f"{self.table}/month={self.month:%Y-%m}/" if self.month else ""
+        part = f"{self.table}/{self.part}/" if self.part else ""
         version = f"-{sha256[:16]}" if form.versioned else ""
-        return f"{folder}{self.table}{version}.{form.format}"
+        return f"{self.folder}{part}{self.table}{version}.{form.format}"
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """The same for the same rows: files are known by it."""
+        return str(self.scope.dataset), self.table, self.content
 
 
 def export(
@@ -144,6 +179,7 @@ def export(
     Raises:
         StoreError: the record cannot be read.
         ExportError: the destination refuses, or holds a manifest that is not ours.
+        UnknownDatasetError: a name or pattern is of no recorded dataset.
     """
     try:
         with to.staging() as staging:
@@ -184,16 +220,17 @@ def _export(
 ) -> Exported:  # fmt: skip
     old, manifest_there = _read_manifest(to)
     there = to.stored()
-    before = {(f.table, f.content): f for f in old.files} if old else {}
+    before = {(f.dataset, f.table, f.content): f for f in old.files} if old else {}
     files: list[File] = []
     written: list[str] = []
     copy = staging / "record.duckdb"
     _snapshot.take(source, copy, wait_seconds)
     with connection.reader(copy, 0, only_in=[staging]) as con:
-        pieces = list(_pieces(con, form))
+        chosen = _chosen(con, form)
+        pieces = [piece for folder, t in chosen.items() for piece in _pieces(con, t, folder, form)]
         claimed = _claim(to, pieces, form, old, there, source, staging)
         for piece in pieces:
-            known = before.get((piece.table, piece.content))
+            known = before.get(piece.key)
             if (
                 known
                 and known.path == piece.name(form, known.sha256)
@@ -209,6 +246,7 @@ def _export(
             file = File(
                 path=name,
                 table=piece.table,
+                dataset=str(piece.scope.dataset),
                 rows=piece.rows,
                 first_date=piece.first_date,
                 last_date=piece.last_date,
@@ -219,9 +257,7 @@ def _export(
             )
             files.append(file)
             written.append(file.path)
-        [(first, last, probe)] = con.execute(
-            f"SELECT min(date), max(date), max(probed_at) FROM {scope(con).probes}"
-        ).fetchall()
+        contained = [_contained(con, t, folder, files, form) for folder, t in chosen.items()]
     now_there = {f.path for f in files}
     replaced = {f.path for f in old.files} - now_there if old else set()
     manifest = Manifest(
@@ -229,10 +265,11 @@ def _export(
         package_version=__version__,
         schema_version=SCHEMA_VERSION,
         format=form.format,
-        rows={t: sum(f.rows for f in files if f.table == t) for t in _tables(form)},
-        first_date=first,
-        last_date=last,
-        last_probe=probe and probe.astimezone(dt.UTC),
+        rows={t: sum(each.rows[t] for each in contained) for t in _tables(form)},
+        first_date=min((c.first_date for c in contained if c.first_date), default=None),
+        last_date=max((c.last_date for c in contained if c.last_date), default=None),
+        last_probe=max((c.last_probe for c in contained if c.last_probe), default=None),
+        datasets=contained,
         files=files,
         superseded=sorted(replaced) if form.versioned else [],
     )
@@ -297,30 +334,59 @@ def _tables(form: Form) -> list[str]:
     return list(ORDER) if form.everything else list(ORDER)[:3]
 
 
-def _pieces(con: duckdb.DuckDBPyConnection, form: Form) -> Iterator[_Piece]:
+def _chosen(con: duckdb.DuckDBPyConnection, form: Form) -> dict[str, Scope]:
+    """The datasets to export, each with its folder: the destination itself for a single one."""
+    if form.datasets is None:
+        return {"": scope(con)}
+    there = recorded_datasets(con)
+    # An empty record has no dataset: it is exported as empty files.
+    found = select(form.datasets, there) if there else (None,)
+    if len(found) == 1:
+        return {"": scope(con, found[0])}
+    return {f"{dataset}/": scope(con, dataset) for dataset in found}
+
+
+def _contained(
+    con: duckdb.DuckDBPyConnection, t: Scope, folder: str, files: list[File], form: Form
+) -> Contained:
+    [(first, last, probe)] = con.execute(
+        f"SELECT min(date), max(date), max(probed_at) FROM {t.probes}"
+    ).fetchall()
+    mine = [file for file in files if file.dataset == str(t.dataset)]
+    return Contained(
+        dataset=str(t.dataset),
+        folder=folder,
+        rows={table: sum(f.rows for f in mine if f.table == table) for table in _tables(form)},
+        first_date=first,
+        last_date=last,
+        last_probe=probe and probe.astimezone(dt.UTC),
+    )
+
+
+def _pieces(con: duckdb.DuckDBPyConnection, t: Scope, folder: str, form: Form) -> Iterator[_Piece]:
     # Rows that hash alike under one version of DuckDB and of this package make the same file.
     versions = f"{form.format}-{__version__}-{SCHEMA_VERSION}-{duckdb.__version__}"
+    unit = "year=%Y" if t.dataset.monthly else "month=%Y-%m"
     for table in _tables(form):
         dated = table in ("availability", "daily_summary", "revisions", "probes")
-        by_month = form.by_month and table == "availability"
-        month = "date_trunc('month', date)::DATE" if by_month else "NULL::DATE"
+        in_parts = form.by_month and table == "availability"
+        part = f"strftime(date, '{unit}')" if in_parts else "''"
         dates = "min(date), max(date)" if dated else "NULL, NULL"
         found = con.execute(
-            f"""SELECT {month} AS month, count(*), {dates}, bit_xor(hash(t)), sum(hash(t))
-            FROM (FROM {_source(con, table)}) t GROUP BY 1 ORDER BY 1"""
+            f"""SELECT {part} AS part, count(*), {dates}, bit_xor(hash(t)), sum(hash(t))
+            FROM (FROM {_source(t, table)}) t GROUP BY 1 ORDER BY 1"""
         ).fetchall()
-        for month_start, rows, first, last, mixed, total in found or [(None, 0, *[None] * 4)]:
-            if by_month and month_start is None:
+        for name, rows, first, last, mixed, total in found or [("", 0, *[None] * 4)]:
+            if in_parts and not name:
                 continue  # no rows at all: no month either
-            content = f"{versions}-{month_start or ''}-{rows}-{mixed or 0:x}-{int(total or 0):x}"
-            yield _Piece(table, month_start, rows, first, last, content)
+            content = f"{versions}-{name}-{rows}-{mixed or 0:x}-{int(total or 0):x}"
+            yield _Piece(t, folder, table, name, rows, first, last, content)
 
 
-def _source(con: duckdb.DuckDBPyConnection, table: str) -> str:
+def _source(t: Scope, table: str) -> str:
     """What to put after FROM for a table of the export."""
-    t = scope(con)
     return {
-        "availability": VIEW,
+        "availability": f"({version_1_sql(str(t.id))})",
         "symbol_spans": t.listings,
         "daily_summary": t.summary,
         "revisions": t.revisions,
@@ -332,11 +398,11 @@ def _source(con: duckdb.DuckDBPyConnection, table: str) -> str:
 
 def _write(con: duckdb.DuckDBPyConnection, piece: _Piece, form: Form, path: Path) -> None:
     where, args, order = "", {}, ORDER[piece.table]
-    if piece.month:
+    if piece.part:
         where = "WHERE date BETWEEN $first AND $last"
         args = {"first": piece.first_date, "last": piece.last_date}
     rows: Any = con.sql(
-        f"FROM {_source(con, piece.table)} {where} ORDER BY {order}",
+        f"FROM {_source(piece.scope, piece.table)} {where} ORDER BY {order}",
         params=args,
     )
     if form.format == "parquet":

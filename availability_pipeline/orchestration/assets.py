@@ -200,7 +200,9 @@ selection with an asset that nothing materialises.
 """
 
 
-PUBLISHED = export.Form(format="parquet", by_month=True, everything=True, versioned=True)
+PUBLISHED = export.Form(
+    format="parquet", by_month=True, everything=True, versioned=True, datasets="all"
+)
 
 
 @dg.asset(

@@ -189,6 +189,17 @@ _CELLS = f"""FROM probes p JOIN datasets t ON t.id = p.dataset
     LEFT JOIN files f
       ON f.dataset = p.dataset AND f.period = p.period AND f.symbol = s.symbol"""
 
+
+def version_1_sql(dataset: str) -> str:
+    """SELECT of the columns of `VIEW`; `dataset` is SQL of a number."""
+    return f"""SELECT p.period AS date, s.symbol, f.symbol IS NOT NULL AS available,
+            f.file_size_bytes, f.last_modified, {PROBED_AT} AS probe_timestamp, {_STATUS} AS status,
+            s.contract_type, s.base_asset, s.quote_asset, {_URL} AS url,
+            CASE WHEN f.symbol IS NOT NULL THEN 200 ELSE 404 END AS status_code
+        {_CELLS}
+        WHERE p.dataset = {dataset}"""
+
+
 DDL = (
     "CREATE TABLE meta (key VARCHAR NOT NULL, value VARCHAR NOT NULL)",
     *(create_table(table) for table in COLUMNS),
@@ -199,12 +210,7 @@ DDL = (
             s.contract_type, s.base_asset, s.quote_asset, {_URL} AS url
         {_CELLS}""",
     f"""CREATE VIEW {VIEW} AS
-        SELECT p.period AS date, s.symbol, f.symbol IS NOT NULL AS available, f.file_size_bytes,
-            f.last_modified, {PROBED_AT} AS probe_timestamp, {_STATUS} AS status,
-            s.contract_type, s.base_asset, s.quote_asset, {_URL} AS url,
-            CASE WHEN f.symbol IS NOT NULL THEN 200 ELSE 404 END AS status_code
-        {_CELLS}
-        WHERE p.dataset = (SELECT value::SMALLINT FROM meta WHERE key = '{FIRST_DATASET}')""",
+        {version_1_sql(f"(SELECT value::SMALLINT FROM meta WHERE key = '{FIRST_DATASET}')")}""",
 )
 
 
