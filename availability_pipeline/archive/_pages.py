@@ -91,6 +91,10 @@ class Names(Sequence[str]):
         """The same from texts."""
         return cls([text.encode() for text in texts])
 
+    def encoded(self) -> Sequence[bytes]:
+        """All of them in UTF-8."""
+        return [name + self.ending for name in self._raw] if self.ending else self._raw
+
     def joined(self) -> bytes:
         """All of them, one after another with nothing between, in UTF-8."""
         return self.ending.join([*self._raw, b""])

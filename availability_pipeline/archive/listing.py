@@ -212,20 +212,21 @@ class Window:
         self._shift = len(dataset.periods(origin or start, start)) - 1
         self.days = dataset.periods(start, end)
         self._endings = [f"{dataset.text(day)}.zip".encode() for day in self.days]
-        self._places = {ending.decode(): n for n, ending in enumerate(self._endings)}
+        self._places = {ending: n for n, ending in enumerate(self._endings)}
 
     def offsets(self, keys: Names, prefix: str) -> npt.NDArray[np.int64]:
         """Of each key its offset into the periods, -1 for one that is not among them."""
-        at = len(prefix)
-        if keys and (first := self._places.get(keys[0][at:])) is not None:
-            # Hardly any page has a hole, and to compare all at once costs 7 us for 500 names
-            # where looking each up costs 50.
-            expected = prefix.encode().join([b"", *self._endings[first : first + len(keys)]])
+        stem, names, places = prefix.encode(), keys.encoded(), self._places
+        at = len(stem)
+        if names and (first := places.get(names[0][at:])) is not None:
+            # Few pages have a hole, and to compare all at once costs 7 us for 500 names where
+            # looking each up costs 50.
+            expected = stem.join([b"", *self._endings[first : first + len(names)]])
             if keys.joined() == expected:
-                return np.arange(first, first + len(keys)) + self._shift
+                return np.arange(first, first + len(names)) + self._shift
         # Junk can lie beside the files (`part-00000-….zip`), with a date's characters at its end.
         found = np.array(
-            [self._places.get(key[at:], -1) if key.startswith(prefix) else -1 for key in keys],
+            [places.get(name[at:], -1) if name.startswith(stem) else -1 for name in names],
             "int64",
         )
         return np.where(found < 0, -1, found + self._shift)
@@ -252,31 +253,37 @@ class Rows:
         return Rows(self.days[chosen], self.sizes[chosen], self.times[chosen], self.etags[chosen])
 
 
-_NO_ROWS = Rows(
-    np.empty(0, "int64"), np.empty(0, "int64"), np.empty(0, "datetime64[us]"),
-    np.empty((0, 2), "uint64"),
-)  # fmt: skip
-
-
 def frame_of(
-    symbols: tuple[str, ...], found: Mapping[str, list[Rows]], days: list[dt.date]
+    symbols: tuple[str, ...], found: dict[str, list[Rows]], days: list[dt.date]
 ) -> pd.DataFrame:
-    """The rows of all symbols as `Listing.files` has them."""
-    pages = [(code, page) for code, name in enumerate(symbols) for page in found.get(name, ())]
-    pages = pages or [(0, _NO_ROWS)]
-    codes = np.repeat([code for code, _ in pages], [page.days.size for _, page in pages])
-    offsets = np.concatenate([page.days for _, page in pages])
-    times = np.concatenate([page.times for _, page in pages])
-    etags = np.concatenate([page.etags for _, page in pages])
+    """The rows of all symbols as `Listing.files` has them; empties `found`.
+
+    The largest datasets have millions of files, so each page is let go once it is copied.
+    """
+    total = sum(page.days.size for pages in found.values() for page in pages)
+    calendar = pd.to_datetime(pd.Series(days)).to_numpy()
+    codes = np.empty(total, "int16" if len(symbols) < 2**15 else "int32")
+    dates, sizes = np.empty(total, calendar.dtype), np.empty(total, "int64")
+    times = np.empty(total, "datetime64[us]")
+    highs, lows = np.empty(total, "uint64"), np.empty(total, "uint64")
+    at = 0
+    for code, name in enumerate(symbols):
+        for page in found.pop(name, ()):
+            to = at + page.days.size
+            codes[at:to], dates[at:to] = code, calendar[page.days]
+            sizes[at:to], times[at:to] = page.sizes, page.times
+            highs[at:to], lows[at:to] = page.etags.T
+            at = to
     return pd.DataFrame(
         {
             "symbol": pd.Categorical.from_codes(codes, categories=pd.Index(symbols, dtype="str")),
-            "date": pd.to_datetime(pd.Series(days)).to_numpy()[offsets],
-            "file_size_bytes": np.concatenate([page.sizes for _, page in pages]),
+            "date": dates,
+            "file_size_bytes": sizes,
             "last_modified": pd.DatetimeIndex(times, tz="UTC"),
-            "etag_high": etags[:, 0],
-            "etag_low": etags[:, 1],
-        }
+            "etag_high": highs,
+            "etag_low": lows,
+        },
+        copy=False,
     )
 
 
