@@ -209,6 +209,8 @@ class Window:
     ) -> None:
         if dataset.period_of(start) != start or dataset.period_of(end) != end:
             raise ValueError(f"{start} to {end}: a period of {dataset} is the first day of a month")
+        if start > end:
+            raise ValueError(f"{start} is after {end}")
         self._shift = len(dataset.periods(origin or start, start)) - 1
         self.days = dataset.periods(start, end)
         self._endings = [f"{dataset.text(day)}.zip".encode() for day in self.days]

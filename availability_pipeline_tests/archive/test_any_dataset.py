@@ -201,10 +201,12 @@ def test_a_failure_while_asking_for_the_interval_is_a_failure(monkeypatch):
         archive.list_range(D(2024, 1, 2), D(2024, 1, 2), dataset=KLINES)
 
 
-def test_a_month_that_is_not_its_first_day_is_refused():
+def test_months_that_are_not_their_first_days_or_not_in_order_are_refused():
     bucket = KeyBucket([FUNDING.key("AUSDT", D(2024, 1, 1))])
     with pytest.raises(ValueError, match="first day of a month"):
         bucket.archive().list_range(D(2024, 1, 2), D(2024, 2, 1), dataset=FUNDING)
+    with pytest.raises(ValueError, match="2024-02-01 is after 2024-01-01"):
+        bucket.archive().list_range(D(2024, 2, 1), D(2024, 1, 1), dataset=FUNDING)
 
 
 def test_an_update_of_what_the_archive_does_not_have_writes_nothing(tmp_path):
