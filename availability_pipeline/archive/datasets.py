@@ -223,6 +223,12 @@ class Dataset:
         """Whether a period is a month."""
         return self.frequency == "monthly"
 
+    @property
+    def last(self) -> dt.date | None:
+        """The last period that can have a file, of one that stopped; None of one that is live."""
+        entry = CATALOGUE.get(self.kind)
+        return entry.last if entry else None
+
     def text(self, period: dt.date) -> str:
         """A period as keys and people have it: `2024-01-15`, or `2024-01`.
 

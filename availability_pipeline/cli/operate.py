@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 from availability_pipeline import PROGRAM, logs, queries, settings
-from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.archive.datasets import CATALOGUE, Dataset
 from availability_pipeline.cli._output import count, one_line_errors, print_json, same_record, say
 from availability_pipeline.cli.acknowledge import acknowledge, acknowledged, forget
 from availability_pipeline.dates import today_utc
 from availability_pipeline.errors import MissingDatabaseError, StoreError
-from availability_pipeline.masking import mask
+from availability_pipeline.masking import mask, printable
 from availability_pipeline.quality import checks, rules
 from availability_pipeline.quality.rules import Verdict
 from availability_pipeline.queries.answers import require_any
 from availability_pipeline.record import connection
-from availability_pipeline.record.status import scope
+from availability_pipeline.record.status import recorded_datasets, scope
 
 if TYPE_CHECKING:
     from availability_pipeline.orchestration.launch import History
@@ -39,16 +39,16 @@ def shown(name: str, verdict: Verdict) -> dict[str, Any]:
 def print_status(answer: Mapping[str, Any], now: dt.datetime) -> None:
     """The answer of `status` as people read it."""
     lines = [("Runs", _runs_text(answer, now))]
-    if "dates" in answer:
-        lines += [
-            ("Covers", _covers_text(answer)),
-            ("", f"{answer['symbols']:,} symbols, {answer['available']:,} files; "
-                 f"{answer['pending']:,} pending, {count(answer['holes'], 'hole')}, "
-                 f"{count(answer['unknown_dates'], 'date')} unknown"),
-        ]  # fmt: skip
+    several = answer.get("datasets", ())
+    if len(several) > 1:
+        lines.append(("Covers", count(len(several), "dataset")))
+    elif several:
+        lines += [("Covers", _covers_text(several[0])), ("", _holds_text(several[0]))]
     lines += [("Database", answer["database"]), ("Log", answer["log"])]
     for label, text in lines:
         say(f"{label:<10}{text}", 10)
+    if len(several) > 1:
+        _section("Datasets", several, _dataset_line)
     if answer["history"]:
         _section("Schedules", answer["schedules"], _schedule_line)
         _section("Last runs", answer["runs"], _run_line)
@@ -61,12 +61,33 @@ def print_status(answer: Mapping[str, Any], now: dt.datetime) -> None:
     say(f"Next      {answer['next']}", 10)
 
 
-def _covers_text(answer: Mapping[str, Any]) -> str:
-    if not answer["dates"]:
-        return "nothing yet: no date was probed"
-    settled = answer["settled_to"]
+def _covers_text(one: Mapping[str, Any]) -> str:
+    dataset = Dataset.parse(one["dataset"])
+    if not one["dates"]:
+        return f"nothing yet: no {_unit(dataset)} was probed"
+    first, last, settled = (
+        one[key] and dataset.text(one[key]) for key in ("first_date", "last_date", "settled_to")
+    )
     said = f"settled up to {settled}" if settled else "none of them settled yet"
-    return f"{answer['first_date']} to {answer['last_date']}, {said}"
+    return f"{first} to {last}, {said}"
+
+
+def _holds_text(one: Mapping[str, Any]) -> str:
+    unknown = count(one["unknown_dates"], _unit(Dataset.parse(one["dataset"])))
+    return (
+        f"{one['symbols']:,} symbols, {one['available']:,} files; "
+        f"{one['pending']:,} pending, {count(one['holes'], 'hole')}, {unknown} unknown"
+    )
+
+
+def _dataset_line(one: Mapping[str, Any]) -> str:
+    kept = "" if one["configured"] else "; no longer configured: kept, not judged"
+    holds = f"; {_holds_text(one)}" if one["dates"] else ""
+    return f"{one['dataset']:<26} {_covers_text(one)}{holds}{kept}"
+
+
+def _unit(dataset: Dataset) -> str:
+    return "month" if dataset.monthly else "date"
 
 
 def _runs_text(answer: Mapping[str, Any], now: dt.datetime) -> str:
@@ -135,9 +156,19 @@ START = "`make up` in the checkout, or your service"
 NEVER = f"Never ran here: DAGSTER_HOME has no run history. Start it with {START}."
 
 
+_SOME = click.option(
+    "--dataset",
+    "patterns",
+    metavar="NAME",
+    multiple=True,
+    help="Only these configured datasets, a name or pattern; may be given more than once.",
+)
+
+
 @click.command()
+@_SOME
 @click.option("--json", "as_json", is_flag=True, help="JSON, UTF-8.")
-def status(as_json: bool) -> None:
+def status(patterns: Sequence[str], as_json: bool) -> None:
     """Does it run, what is covered, and what to do next.
 
     Also: do the service levels hold, and which errors were logged.
@@ -147,6 +178,7 @@ def status(as_json: bool) -> None:
     """
     with one_line_errors():
         s = settings.load()
+        chosen = _chosen(s, patterns)
     now = dt.datetime.now(dt.UTC)
     error: StoreError | None = None
     verdicts: dict[str, Verdict] = {}
@@ -156,8 +188,10 @@ def status(as_json: bool) -> None:
         answer["history"] = instance is not None
         try:
             with connection.reader(s.db, s.db_wait_seconds) as con:
-                answer |= queries.coverage(con, today_utc())
-                verdicts = _judge_record(con, now, s)
+                covered = _covered(con, s, chosen, all_of_them=not patterns)
+                answer |= {key: covered[0][key] for key in covered[0] if key not in _ADDED}
+                answer["datasets"] = covered
+                verdicts = _judge_record(con, now, s, chosen)
                 stored = checks.stored_dates(con)
         except MissingDatabaseError as missing:
             error = missing if instance else None
@@ -183,7 +217,36 @@ def status(as_json: bool) -> None:
         raise click.ClickException(str(error))
 
 
+_ADDED = ("dataset", "configured")
+"""What an entry of `datasets` has beside the coverage of one."""
+
+
+def _chosen(s: settings.Settings, patterns: Sequence[str]) -> tuple[Dataset, ...]:
+    try:
+        return checks.chosen_datasets(s, patterns)
+    except ValueError as error:
+        raise click.UsageError(printable(str(error))) from None
+
+
+def _covered(
+    con: Any, s: settings.Settings, chosen: Sequence[Dataset], *, all_of_them: bool
+) -> list[dict[str, Any]]:
+    """What is covered of each chosen dataset; of all, those too that are configured no longer."""
+    configured, listed = checks.configured_datasets(s), list(chosen)
+    if all_of_them:
+        listed += [dataset for dataset in recorded_datasets(con) if dataset not in configured]
+    return [
+        {
+            "dataset": str(dataset),
+            "configured": dataset in configured,
+            **queries.coverage(con, today_utc(), dataset),
+        }
+        for dataset in listed
+    ]
+
+
 @click.group("slo", invoke_without_command=True)
+@_SOME
 @click.option(
     "--days",
     default=rules.SUCCESS_DAYS,
@@ -193,7 +256,7 @@ def status(as_json: bool) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="JSON, UTF-8.")
 @click.pass_context
-def slo_command(ctx: click.Context, days: int, as_json: bool) -> None:
+def slo_command(ctx: click.Context, patterns: Sequence[str], days: int, as_json: bool) -> None:
     """Whether each service level holds; exit 1 if one does not.
 
     The success rate of the scheduled updates is one of them.
@@ -208,11 +271,13 @@ def slo_command(ctx: click.Context, days: int, as_json: bool) -> None:
         return
     with one_line_errors():
         s = settings.load()
+        chosen = _chosen(s, patterns)
         now = dt.datetime.now(dt.UTC)
         with opened_history() as instance:
             with connection.reader(s.db, s.db_wait_seconds) as con:
-                require_any(con, scope(con))
-                verdicts = _judge_record(con, now, s)
+                if not set(chosen) & set(recorded_datasets(con)):
+                    require_any(con, scope(con, chosen[0]))
+                verdicts = _judge_record(con, now, s, chosen)
                 settled = checks.last_settled(con, s)
                 stored = checks.stored_dates(con)
             if instance:
@@ -222,7 +287,7 @@ def slo_command(ctx: click.Context, days: int, as_json: bool) -> None:
                 runs = {"update_success_rate": rate}
             verdicts = runs | verdicts
             history = instance is not None
-        if s.exchange_info_url:
+        if s.exchange_info_url and checks.exchange_dataset(s) in (None, *chosen):
             verdicts["exchange_coverage"] = checks.exchange_coverage(*settled, s)
     broken = [name for name, verdict in verdicts.items() if verdict.breached]
     rate = verdicts["update_success_rate"]
@@ -288,9 +353,13 @@ def keeps_history_elsewhere(folder: Path) -> bool:
     )
 
 
-def _judge_record(con: Any, now: dt.datetime, s: settings.Settings) -> dict[str, Verdict]:
+def _judge_record(
+    con: Any, now: dt.datetime, s: settings.Settings, chosen: Sequence[Dataset]
+) -> dict[str, Verdict]:
+    # All of them: `continuity` says then which are recorded and not judged.
+    some = None if chosen == checks.configured_datasets(s) else chosen
     return {
-        name: checks.naming_the_file(name, check(con, now, s), s.db_path)
+        name: checks.naming_the_file(name, check(con, now, s, some), s.db_path)
         for name, check in checks.ALL.items()
     }
 
@@ -370,11 +439,18 @@ def next_step(
     if off:
         text = f"Switched off: {', '.join(off)}. In the UI under Automation, switch on."
         return Step("schedules_off", text)
-    if answer.get("unknown_dates"):
-        yesterday = today_utc() - dt.timedelta(1)
-        command = same_record(f"`{PROGRAM} backfill --start {FIRST_DATE} --end {yesterday}`")
-        text = f"{answer['unknown_dates']} dates were never probed: {command}."
-        return Step("unknown_dates", text, command.strip("`"))
+    for one in answer.get("datasets", ()):
+        if not (one["configured"] and one["unknown_dates"]):
+            continue
+        dataset = Dataset.parse(one["dataset"])
+        if checks.in_archive(dataset, recorded=bool(one["dates"])):
+            several = len([each for each in answer["datasets"] if each["configured"]]) > 1
+            only = f" --dataset {dataset}" if several else ""
+            command = same_record(f"`{PROGRAM} backfill{only}{_from_the_first(dataset)}`")
+            unknown = count(one["unknown_dates"], _unit(dataset))
+            verb = "was" if one["unknown_dates"] == 1 else "were"
+            text = f"{unknown}{f' of {dataset}' if only else ''} {verb} never probed: {command}."
+            return Step("unknown_dates", text, command.strip("`"))
     for name, verdict in verdicts.items():
         if verdict.breached:
             return Step("breach", same_record(f"{name}: {verdict.text}"), check=name)
@@ -386,3 +462,10 @@ def next_step(
         "nothing",
         "Nothing: it runs, every date up to yesterday was probed, no service level is broken.",
     )
+
+
+def _from_the_first(dataset: Dataset) -> str:
+    """The options of a backfill of all that can have files; without them it begins later."""
+    yesterday = today_utc() - dt.timedelta(1)
+    end = min(yesterday, dataset.last_day(dataset.last or dataset.period_of(yesterday)))
+    return f" --start {CATALOGUE[dataset.kind].first} --end {end}"

@@ -65,10 +65,23 @@ def configured_datasets(settings: Settings) -> tuple[Dataset, ...]:
     return datasets.select(getattr(settings, "datasets", "um/daily/klines/1m"))
 
 
-def last_period(dataset: Dataset) -> dt.date:
-    """The last period that can have a file: of a dataset that stopped; `date.max` of others."""
-    entry = CATALOGUE.get(dataset.kind)
-    return (entry and entry.last) or dt.date.max
+def chosen_datasets(settings: Settings, patterns: Sequence[str]) -> tuple[Dataset, ...]:
+    """The configured datasets that names or patterns choose; all without any.
+
+    Raises:
+        ValueError: one matches no dataset, or none that is configured.
+    """
+    known = configured_datasets(settings)
+    found: dict[Dataset, None] = {}
+    for pattern in patterns:
+        matching = [dataset for dataset in datasets.select(pattern) if dataset in known]
+        if not matching:
+            raise ValueError(
+                f"{pattern} is not configured; AVAILABILITY_DATASETS has "
+                f"{', '.join(map(str, known))}"
+            )
+        found.update(dict.fromkeys(matching))
+    return tuple(found) if patterns else known
 
 
 def _of_each(
@@ -78,7 +91,7 @@ def _of_each(
 
     Args:
         low_is_bad: of two numbers the lower one is the worse.
-        of_all: its note says which are recorded and not judged.
+        of_all: where all are judged, its note says which are recorded and no longer configured.
     """
 
     def decorate(judge_one: Callable[[_One, Settings], Verdict]) -> Judge:
@@ -99,9 +112,11 @@ def _of_each(
                 if verdict.passed and not one.recorded:
                     verdict = replace(verdict, observed=None, note="nothing is recorded")
                 found[str(dataset)] = verdict
-            kept = [str(each) for each in recorded if each not in configured]
-            note = f"not judged, for no longer configured: {rules.few(kept)}" if kept else ""
-            return rules.combined(found, low_is_bad=low_is_bad, note=note if of_all else "")
+            note = ""
+            if of_all and chosen is None:
+                kept = [str(each) for each in recorded if each not in configured]
+                note = f"not judged, for no longer configured: {rules.few(kept)}" if kept else ""
+            return rules.combined(found, low_is_bad=low_is_bad, note=note)
 
         return judge
 
@@ -129,17 +144,17 @@ def continuity(one: _One, settings: Settings) -> Verdict:
     missing = one.rows(
         f"""SELECT unnest(generate_series($1::DATE::TIMESTAMP, $2::DATE::TIMESTAMP, {step}))::DATE
         EXCEPT SELECT date FROM {t.probes} ORDER BY 1""",
-        *(t.first_period, min(due, last_period(dataset))),
+        *(t.first_period, min(due, dataset.last or due)),
     )
     return rules.continuity(
         [date for (date,) in missing],
         one.of,
         recorded=one.recorded,
-        in_catalogue=_in_archive(dataset, recorded=one.recorded),
+        in_catalogue=in_archive(dataset, recorded=one.recorded),
     )
 
 
-def _in_archive(dataset: Dataset, *, recorded: bool) -> bool:
+def in_archive(dataset: Dataset, *, recorded: bool) -> bool:
     """Whether the archive is known to have it; an interval that is recorded was there, too."""
     entry = CATALOGUE.get(dataset.kind)
     if entry is None or entry.lifecycle == "removed":
@@ -328,7 +343,7 @@ def settled_counts(
         WHERE p.settled AND s.date <= $last ORDER BY s.date""",
         {
             "before": t.ended_before,
-            "last": last_period(t.dataset),
+            "last": t.dataset.last or dt.date.max,
             "lately": now - dt.timedelta(rules.PROBED_LATELY_DAYS),
         },
     ).fetchall()

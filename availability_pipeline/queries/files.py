@@ -3,7 +3,7 @@
 import datetime as dt
 from typing import Any, Literal
 
-from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.archive.datasets import Dataset
 from availability_pipeline.dates import AsOf, DateLike, as_date, as_range, today_utc
 from availability_pipeline.queries.answers import (
     Connection,
@@ -261,13 +261,15 @@ def _gaps_note(con: Connection, t: Scope) -> tuple[str, ...]:
 
 
 @checked()
-def coverage(con: Connection, today: dt.date) -> dict[str, Any]:
-    """What is covered, for `status`: dates, counts, unknown dates up to yesterday.
+def coverage(con: Connection, today: dt.date, dataset: Dataset | None = None) -> dict[str, Any]:
+    """What is covered, for `status`: periods, counts, unknown periods of those that are over.
 
     Keys: first_date, last_date, settled_to, dates, unknown_dates, symbols, available, pending,
-    holes, last_probe (aware UTC). All None or 0 for an empty record.
+    holes, last_probe (aware UTC). All None or 0 for an empty record. Of monthly files, dates are
+    months.
     """
-    t = scope(con)
+    t = scope(con, dataset)
+    over = t.dataset.shift(t.dataset.period_of(today), -1)
     [(first, last, dates, probed, symbols)] = ask(
         con,
         f"""SELECT min(date), max(date), count(*), max(probed_at),
@@ -290,7 +292,9 @@ def coverage(con: Connection, today: dt.date) -> dict[str, Any]:
         "last_date": last,
         "settled_to": settled,
         "dates": dates,
-        "unknown_dates": len(unknown_dates(con, t, FIRST_DATE, today - dt.timedelta(1))),
+        "unknown_dates": len(
+            unknown_dates(con, t, t.first_period, min(over, t.dataset.last or over))
+        ),
         "symbols": symbols,
         "available": available,
         "pending": pending,

@@ -28,14 +28,14 @@ from dagster._daemon.types import DaemonHeartbeat
 from dagster._utils.error import SerializableErrorInfo
 
 from availability_pipeline import logs, settings
-from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.archive.datasets import FIRST_DATE, UM_KLINES_1M, Dataset
 from availability_pipeline.cli.main import cli
 from availability_pipeline.cli.operate import next_step
 from availability_pipeline.errors import StoreBusyError
 from availability_pipeline.orchestration import launch, processes, runs, schedules
 from availability_pipeline.orchestration.instance import ticks
 from availability_pipeline.orchestration.partitions import DAILY_AVAILABILITY
-from availability_pipeline.quality import rules
+from availability_pipeline.quality import checks, rules
 from availability_pipeline.record import write as store
 from availability_pipeline.record.connection import reader, writer
 from availability_pipeline.record.status import scope
@@ -498,6 +498,112 @@ def test_slo_fails_where_nothing_can_be_measured(home):
     assert len(done.stderr.splitlines()) == 1
 
 
+# several datasets
+
+GAP = dt.date(2024, 3, 1)
+SPOT, MONTHS = Dataset.parse("spot/daily/klines/1m"), Dataset.parse("um/monthly/klines/1m")
+
+
+@pytest.fixture
+def several(home, monkeypatch):
+    """Three configured datasets, one of them never recorded, and one that is no longer."""
+    configured = (UM_KLINES_1M, SPOT, MONTHS)
+    monkeypatch.setattr(checks, "configured_datasets", lambda _: configured)
+    home.write()
+    month = MONTHS.shift(MONTHS.period_of(YESTERDAY + dt.timedelta(1)), -1)
+    for dataset, first, last in (
+        (MONTHS, FIRST_DATE.replace(day=1), month), (Dataset(interval="1d"), START, START),
+    ):  # fmt: skip
+        with writer(home.db) as con:
+            files = {
+                symbol: {
+                    period: (100, NOW)
+                    for period in dataset.periods(first, last)
+                    if (symbol, period) != ("S00USDT", GAP)
+                }
+                for symbol in SYMBOLS
+            }
+            store.write_probe(
+                con, make_listing(first, last, files, dataset=dataset), probed_at=NOW, run_id="x",
+                accept_shrunken=True,
+            )  # fmt: skip
+    return home
+
+
+def test_status_shows_each_dataset_and_what_is_no_longer_configured(several):
+    several.ran()
+    answer = several.json("status")
+    rows = {row["dataset"]: row for row in answer["datasets"]}
+    assert list(rows) == [str(UM_KLINES_1M), str(SPOT), str(MONTHS), "um/daily/klines/1d"]
+    assert [row["configured"] for row in rows.values()] == [True, True, True, False]
+    assert answer["dates"] == rows[str(UM_KLINES_1M)]["dates"], "the first one, as ever"
+    assert (rows[str(SPOT)]["dates"], rows[str(MONTHS)]["unknown_dates"]) == (0, 0)
+    assert answer["next_step"]["kind"] == "unknown_dates"
+    assert answer["next_step"]["command"].startswith(
+        "binance-availability backfill --dataset spot/daily/klines/1m --start 2017-07-14"
+    )
+    [continuity] = [row for row in answer["slo"] if row["name"] == "continuity"]
+    assert continuity["datasets"] == {
+        str(UM_KLINES_1M): "ok", str(SPOT): "breach", str(MONTHS): "ok",
+    }  # fmt: skip
+    assert "not judged, for no longer configured: um/daily/klines/1d" in continuity["note"]
+    shown = several("status").stdout
+    assert "Covers    4 datasets" in shown
+    assert "um/monthly/klines/1m       2019-09 to 20" in shown
+    assert "spot/daily/klines/1m       nothing yet: no date was probed" in shown
+    assert "no longer configured: kept, not judged" in shown
+    breach = "BREACH   continuity             1 of 3 datasets: spot/daily/klines/1m 2017-07-14 to"
+    assert breach in shown
+
+
+def test_slo_and_status_judge_some_of_the_datasets(several):
+    answer = several.json("slo", code=1)
+    assert answer["breached"] == ["continuity"]
+    answer = several.json("slo", "--dataset", "um/*")
+    for row in answer["slo"]:
+        if row["name"] != "update_success_rate":
+            assert list(row["datasets"]) == [str(UM_KLINES_1M), str(MONTHS)], row["name"]
+    answer = several.json("status", "--dataset", str(MONTHS), "--dataset", str(UM_KLINES_1M))
+    assert [row["dataset"] for row in answer["datasets"]] == [str(MONTHS), str(UM_KLINES_1M)]
+    assert list(answer["slo"][0]["datasets"]) == [str(MONTHS), str(UM_KLINES_1M)]
+    shown = several("slo", "--dataset", str(MONTHS)).stdout
+    assert "ok       continuity             um/monthly/klines/1m\n" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("um/daily/klines/1d", "is not configured; AVAILABILITY_DATASETS has um/daily/klines/1m, "),
+        ("cm/*", "is not configured"),
+        ("um/dayly/klines/1m", "the nearest are um/daily/klines/1m"),
+    ],
+)
+@pytest.mark.parametrize("command", ["slo", "status"])
+def test_a_dataset_that_is_not_configured_is_refused_in_one_line(several, command, name, words):
+    done = several(command, "--dataset", name)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert words in done.stderr
+
+
+def test_slo_fails_where_nothing_of_the_chosen_datasets_can_be_measured(several):
+    done = several("slo", "--dataset", str(SPOT))
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "no date was probed yet" in done.stderr
+
+
+def test_what_is_missing_of_another_dataset_is_acknowledged_and_listed(several):
+    done = several("slo", "acknowledge", "--dataset", str(MONTHS), "--date", "2024-03-20",
+                   "--symbol", "S00USDT", "--reason", "ended")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    [known] = several.json("slo", "acknowledged")
+    assert (known["dataset"], known["date"]) == (str(MONTHS), str(GAP))
+    assert several.json("slo", "acknowledged", "--dataset", str(UM_KLINES_1M)) == []
+    assert several("slo", "forget", "--date", "2024-03-20", "--symbol", "S00USDT").exit_code == 1
+    done = several("slo", "forget", "--dataset", str(MONTHS), "--date", "2024-03-20",
+                   "--symbol", "S00USDT")  # fmt: skip
+    assert done.exit_code == 0, done.output
+
+
 # acknowledgements
 
 
@@ -645,9 +751,18 @@ ALL_WELL = {
     "history": True,
     "daemon": {"running": True},
     "schedules": [{"name": "backup_schedule", "on": False, "optional": True}],
-    "unknown_dates": 0,
+    "datasets": [],
     "runs": [{"status": "success"}],
 }
+
+
+def unknown(*names, configured=True, dates=9):
+    return {
+        "datasets": [
+            {"dataset": name, "configured": configured, "unknown_dates": n, "dates": dates}
+            for n, name in enumerate(names)
+        ]
+    }
 
 
 @pytest.mark.parametrize(
@@ -655,9 +770,27 @@ ALL_WELL = {
     [
         ({}, {}, "Nothing: it runs"),
         ({"history": False}, {}, "Never ran here"),
-        ({"daemon": {"running": False}, "unknown_dates": 3}, {}, "the daemon is down"),
+        ({"daemon": {"running": False}, **unknown("x", "y")}, {}, "the daemon is down"),
         ({"schedules": [{"name": "x", "on": False, "optional": False}]}, {}, "Switched off: x"),
-        ({"unknown_dates": 3}, {}, f"backfill --start {FIRST_DATE} --end {YESTERDAY}"),
+        (
+            unknown("um/daily/klines/1d", "um/daily/klines/1m"),
+            {},
+            f"1 date of um/daily/klines/1m was never probed: `binance-availability backfill "
+            f"--dataset um/daily/klines/1m --start {FIRST_DATE} --end {YESTERDAY}`",
+        ),
+        (
+            unknown("um/daily/klines/1m", "spot/daily/trades", "um/daily/bookTicker"),
+            {},
+            "backfill --dataset spot/daily/trades --start 2017-07-14",
+        ),
+        (
+            unknown("um/daily/klines/1m", "um/daily/bookTicker"),
+            {},
+            "backfill --dataset um/daily/bookTicker --start 2023-05-16 --end 2024-03-30",
+        ),
+        (unknown("x", "um/daily/trades", configured=False), {}, "Nothing: it runs"),
+        # The archive may not have it: a warning of `continuity`, and no task.
+        (unknown("um/daily/klines/1m", "um/daily/klines/7m", dates=0), {}, "Nothing: it runs"),
         ({}, {"continuity": rules.continuity([YESTERDAY])}, f"backfill --start {YESTERDAY}"),
         (
             {},
