@@ -150,8 +150,10 @@ class CompletenessValidator(_Validator):
             t = scope(con)
             found = ask(
                 con,
-                f"""SELECT date, expected, available, pending FROM {t.summary}
-                WHERE date >= $first AND date <= $last AND available < $share * expected
+                # What has settled can be pending for symbols that ended and were left out since.
+                f"""SELECT s.date, expected, s.available, CASE WHEN settled THEN 0 ELSE pending END
+                FROM {t.summary} s JOIN {t.probes} USING (date)
+                WHERE date >= $first AND date <= $last AND s.available < $share * expected
                 ORDER BY date""",
                 {
                     "first": as_date(start_date) if start_date is not None else dt.date.min,

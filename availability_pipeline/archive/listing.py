@@ -96,8 +96,10 @@ class Recorded:
 
     def behind(self, listed: Iterable[str], start: dt.date, end: dt.date) -> frozenset[str]:
         """Of the listed symbols those that a listing of `start` to `end` would not suffice for."""
-        if self.span(start, end) == (start, end):
-            return frozenset()
+        return frozenset() if self.span(start, end) == (start, end) else self.news(listed)
+
+    def news(self, listed: Iterable[str]) -> frozenset[str]:
+        """Of the listed symbols those that are new here, and those of the same name."""
         names = list(listed)
         stems = {unsettled(name) for name in names if name not in self.symbols}
         return frozenset(name for name in names if unsettled(name) in stems)
@@ -418,7 +420,7 @@ class S3Archive:
             dataset: which; the archive's own when left out.
             folders: its symbols, where they have been listed already, or the only ones to list.
             leave_out: symbols that are not listed, those that ended long ago; but they are where
-                their name is `recorded.behind`.
+                a new symbol shares their name.
 
         Raises:
             ValueError: the range, or the folders, are not of the dataset.
@@ -433,7 +435,8 @@ class S3Archive:
         behind = recorded.behind(symbols, start, end)
         first, last = recorded.span(start, end) if behind else (start, end)
         narrow, wide = Window(start, end, first, dataset), Window(first, last, None, dataset)
-        ended = frozenset(leave_out) - behind
+        # Also where the range is all dates: the files of the one move to the other.
+        ended = frozenset(leave_out) - (recorded.news(symbols) if recorded.last else frozenset())
         listed = [name for name in symbols if name not in ended]
         found, failures = self._list_symbols(
             call, dataset, {name: wide if name in behind else narrow for name in listed}, progress

@@ -104,9 +104,10 @@ def timeline(
 ) -> Rows:
     """One symbol's dates: date, available, status, file_size_bytes, status_code.
 
-    From `start` (default: its first row) to `end` (default: its last). Dates in between that were
-    never probed, for any symbol or for this one, have status `unknown`, and None in the other
-    columns; a note has the command that probes them. `status` keeps only the dates with that one.
+    From `start` (default: the first probed date) to `end` (default: the last). Dates in between
+    that were never probed, for any symbol or for this one, have status `unknown`, and None in the
+    other columns; a note has the command that probes them. `status` keeps only the dates with
+    that one.
 
     Raises:
         UnknownSymbolError: no such symbol is recorded.
@@ -155,8 +156,7 @@ def _with_gaps(
     last: dt.date | None,
 ) -> list[tuple[Any, ...]]:
     """The rows (by date) with those dates put in that have none."""
-    if not rows and (first is None or last is None):
-        # None of its rows is in the range: the record's own ends are all there is.
+    if first is None or last is None:
         [(low, high)] = ask(con, f"SELECT min(date), max(date) FROM {t.probes}").rows
         if low is None:
             require_any(con, t)
@@ -167,7 +167,6 @@ def _with_gaps(
             text = f"no date up to {last} was probed, the record begins with {low}"
             raise NotProbedError(with_remedy(t, text, [min(t.first_period, last), last]))
         first, last = first or low, last or high
-    first, last = first or rows[0][0], last or rows[-1][0]
     days = t.dataset.periods(first, last)
     if len(rows) == len(days):  # each date has one row at most
         return rows
@@ -278,7 +277,9 @@ def coverage(con: Connection, today: dt.date, dataset: Dataset | None = None) ->
     [(available, pending, first_pending, hole_days)] = ask(
         con,
         f"""SELECT coalesce(sum(available), 0)::BIGINT, coalesce(sum(pending), 0)::BIGINT,
-            min(date) FILTER (pending > 0),
+            -- What has settled can be pending for symbols that were left out since.
+            min(date) FILTER (pending > 0 AND date IN (
+                SELECT date FROM {t.probes} WHERE NOT settled)),
             (SELECT coalesce(sum(hole_days), 0)::BIGINT FROM {t.listings})
         FROM {t.summary}""",
     ).rows

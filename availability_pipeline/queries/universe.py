@@ -160,7 +160,8 @@ def _matrix(
         f"""CREATE OR REPLACE TEMP TABLE universe_dates AS
         SELECT d.date, CASE WHEN settled AND NOT EXISTS (
             FROM {t.symbols} s WHERE NOT {PROBED}) THEN false END AS otherwise
-        FROM (SELECT unnest($periods)::DATE AS date) d LEFT JOIN {t.probes} p ON p.date = d.date""",
+        FROM (SELECT unnest($periods)::DATE AS date) d LEFT JOIN {t.all_probes} p
+          ON p.date = d.date AND p.replaced_at IS NULL""",
         {"periods": t.dataset.periods(first, last)},
     )
     try:

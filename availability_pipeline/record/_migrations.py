@@ -72,7 +72,7 @@ _SPARSE = (
         SELECT 1, s.symbol, s.contract_type, s.base_asset, s.quote_asset,
             least(s.first_seen, r.first_probe), least(s.last_seen, newest),
             CASE WHEN r.n = probes THEN coalesce(r.listed_at, r.first_probe) END,
-            CASE WHEN r.n = probes THEN r.listed_at END
+            CASE WHEN r.n = probes THEN r.listed_at END, NULL
         FROM old_symbols s JOIN (
             SELECT symbol, count(*) AS n, min(probe_timestamp) AS first_probe,
                 max(probe_timestamp) FILTER (probe_timestamp > probed_at) AS listed_at
@@ -89,15 +89,16 @@ _SPARSE = (
             GROUP BY date, symbol) r USING (date, symbol)
         WHERE d.available ORDER BY date_trunc('month', d.date), d.symbol, d.date""",
     """INSERT INTO probes
-        SELECT 1, date, probed_at, symbols, available, run_id FROM old_probes ORDER BY date""",
+        SELECT 1, date, probed_at, symbols, available, run_id, NULL
+        FROM old_probes ORDER BY date""",
     """INSERT INTO probe_ranges
-        SELECT 1, NULL, min(date), max(date), probed_at FROM (
+        SELECT 1, NULL, min(date), max(date), probed_at, false FROM (
             SELECT date, probed_at,
                 date - (row_number() OVER (PARTITION BY probed_at ORDER BY date))::INTEGER AS part
             FROM old_probes)
         GROUP BY probed_at, part
         UNION ALL
-        SELECT 1, symbol, first, last, listed_at
+        SELECT 1, symbol, first, last, listed_at, false
         FROM symbols, (SELECT min(date) AS first, max(date) AS last FROM old_probes)
         WHERE listed_at IS NOT NULL
         ORDER BY probed_at""",

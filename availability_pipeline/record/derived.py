@@ -156,14 +156,20 @@ WITH filed AS (
         -- Microseconds are exact in a DOUBLE; a time zone a row would cost 0.3 s.
         quantile_cont(epoch_us(last_modified), [0.5, 0.95]) AS lag
     FROM {t.files} GROUP BY date),
--- Only the last dates have not settled, and hardly any symbol is not whole.
-whole AS MATERIALIZED (SELECT count(*) AS n FROM {t.symbols} s WHERE s.whole_at IS NOT NULL),
+-- Only the last dates have not settled. Nearly all symbols are whole; those that are left out were
+-- so first by one of a few probes, and all those of one probe have the same dates.
+whole AS MATERIALIZED (
+    SELECT count(*) AS n FROM {t.symbols} WHERE whole_at IS NOT NULL AND left_out_at IS NULL),
+others AS MATERIALIZED (
+    SELECT min(whole_at) AS whole_at, since AS first_seen, left_out_at, count(*) AS n
+    FROM (SELECT whole_at, left_out_at, CASE WHEN whole_at IS NULL THEN first_seen END AS since
+        FROM {t.symbols} WHERE whole_at IS NULL OR left_out_at IS NOT NULL)
+    GROUP BY since, left_out_at),
 partly AS (
-    SELECT p.date, count(*) AS n FROM {t.probes} p
-    JOIN (FROM {t.symbols} s WHERE s.whole_at IS NULL) s ON p.probed_at >= s.first_seen
+    SELECT p.date, sum(s.n)::BIGINT AS n FROM {t.all_probes} p JOIN others s ON {PROBED}
     GROUP BY p.date),
 waiting AS (
-    SELECT p.date, count(*) AS n FROM {t.probes} p JOIN {t.symbols} s ON {PROBED}
+    SELECT p.date, count(*) AS n FROM {t.all_probes} p JOIN {t.symbols} s ON {PROBED}
     ANTI JOIN {t.files} f ON f.date = p.date AND f.symbol = s.symbol
     WHERE NOT p.settled AND {PROBED_AT} < p.settled_at GROUP BY p.date),
 counted AS (
@@ -193,6 +199,27 @@ SELECT c.date, c.symbols_probed, e.n::BIGINT AS expected, c.available,
     (c.lag[2] - epoch_us({t.after("c.date")}::TIMESTAMP)) / 3.6e9 AS lag_p95_hours
 FROM counted c JOIN expected e USING (date)
 LEFT JOIN begun b USING (date) LEFT JOIN gone g USING (date) ORDER BY c.date"""
+
+
+LEFT_OUT_AFTER_DAYS = 30
+"""So long before the newest settled date the last file of a symbol lies that is left out of most
+probes. Longer than the archive's longest delay yet (13 days, of 2024-04-18) and than the look-back
+(20 dates): whatever comes late for an ended symbol is still seen by a probe of the next hours."""
+
+
+def ended(con: duckdb.DuckDBPyConnection, dataset: Dataset) -> frozenset[str]:
+    """The symbols that need not be listed by each probe: the archive has no more of them.
+
+    Those whose end is confirmed (so none of an outage), long ago, and that were probed on all dates
+    at some time. One without any file may get its first at any time.
+    """
+    t = scope(con, dataset)
+    rows = con.execute(
+        f"""SELECT symbol FROM {t.listings} JOIN {t.symbols} USING (symbol)
+        WHERE {delisted(t)} AND whole_at IS NOT NULL AND last_available
+            < (SELECT max(date) FROM {t.probes} WHERE settled) - {LEFT_OUT_AFTER_DAYS}"""
+    ).fetchall()
+    return frozenset(symbol for (symbol,) in rows)
 
 
 def refresh(con: duckdb.DuckDBPyConnection, dataset: Dataset) -> None:
@@ -264,26 +291,52 @@ def scope_at(con: duckdb.DuckDBPyConnection, dataset: Dataset | None, at: dt.dat
 
     step = "INTERVAL 1 MONTH" if t.dataset.monthly else "INTERVAL 1 DAY"
     ranges = f"main.probe_ranges WHERE dataset = {t.id} AND probed_at <= $at"
-    probes = kept(
-        "probes",
-        f"""SELECT *, probed_at >= settled_at AS settled FROM (
-            SELECT date, max(probed_at) AS probed_at, NULL::BIGINT AS symbols,
-                NULL::BIGINT AS available, NULL::VARCHAR AS run_id, {t.settled_at("date")}
-                AS settled_at
-            FROM (SELECT probed_at, unnest(generate_series(first_period::TIMESTAMP,
-                    last_period::TIMESTAMP, {step}))::DATE AS date
-                FROM {ranges} AND symbol IS NULL)
-            GROUP BY date)""",
-    )
+    # A symbol is left out since the first probe that did, since one that left out none listed all.
     symbols = kept(
         "symbols",
-        f"""SELECT s.* EXCLUDE (whole_at, listed_at),
-            CASE WHEN whole_at <= $at THEN whole_at END AS whole_at, r.listed_at
-        FROM {t.symbols} s LEFT JOIN (
+        f"""WITH own AS (
             SELECT symbol, max(probed_at) AS listed_at FROM {ranges} AND symbol IS NOT NULL
-            GROUP BY symbol) r USING (symbol)
+            GROUP BY symbol),
+        light AS (
+            SELECT DISTINCT probed_at FROM {ranges} AND symbol IS NULL AND left_out
+                AND probed_at > coalesce((SELECT max(probed_at) FROM {ranges}
+                    AND symbol IS NULL AND NOT left_out), '-infinity'::TIMESTAMPTZ)),
+        missed AS (
+            SELECT o.symbol, min(l.probed_at) AS left_out_at
+            FROM main.left_out o LEFT JOIN own USING (symbol) JOIN light l
+              ON l.probed_at >= o.since AND coalesce(l.probed_at > own.listed_at, true)
+            WHERE o.dataset = {t.id} AND (o.until IS NULL OR o.until > $at)
+            GROUP BY o.symbol)
+        SELECT s.* EXCLUDE (whole_at, listed_at, left_out_at),
+            CASE WHEN whole_at <= $at THEN whole_at END AS whole_at, own.listed_at,
+            missed.left_out_at
+        FROM {t.symbols} s LEFT JOIN own USING (symbol) LEFT JOIN missed USING (symbol)
         WHERE first_seen <= $at""",
     )
+    # Beside the last probe of a date the last one before each moment since which any is left out.
+    all_probes = kept(
+        "probes",
+        f"""WITH probed AS MATERIALIZED (
+            SELECT probed_at, unnest(generate_series(first_period::TIMESTAMP,
+                last_period::TIMESTAMP, {step}))::DATE AS date
+            FROM {ranges} AND symbol IS NULL),
+        last AS (SELECT date, max(probed_at) AS probed_at FROM probed GROUP BY date),
+        earlier AS (
+            SELECT date, left_out_at, max(probed_at) AS probed_at
+            FROM probed JOIN (SELECT DISTINCT left_out_at FROM {symbols}) ON probed_at < left_out_at
+            GROUP BY date, left_out_at),
+        kept AS (
+            SELECT date, probed_at, NULL::TIMESTAMPTZ AS replaced_at FROM last
+            UNION ALL
+            SELECT date, probed_at, max(left_out_at) FROM earlier ANTI JOIN last
+                USING (date, probed_at)
+            GROUP BY date, probed_at)
+        SELECT date, probed_at, NULL::BIGINT AS symbols, NULL::BIGINT AS available,
+            NULL::VARCHAR AS run_id, {t.settled_at("date")} AS settled_at,
+            probed_at >= settled_at AS settled, replaced_at
+        FROM kept""",
+    )
+    probes = f"(SELECT * EXCLUDE (replaced_at) FROM {all_probes} WHERE replaced_at IS NULL)"
     files = kept(
         "files",
         f"""WITH later AS (
@@ -299,6 +352,7 @@ def scope_at(con: duckdb.DuckDBPyConnection, dataset: Dataset | None, at: dt.dat
         t,
         files=files,
         probes=probes,
+        all_probes=all_probes,
         symbols=symbols,
         revisions=kept("revisions", f"FROM {t.revisions} WHERE observed_at <= $at"),
         acknowledgements=kept(

@@ -70,6 +70,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("last_seen", "TIMESTAMPTZ", "Last probe that listed its folder.", required=True),
         Column("whole_at", "TIMESTAMPTZ", "Probed on every probed period since; NULL: not yet."),
         Column("listed_at", "TIMESTAMPTZ", "Last probe of all of them at once; NULL without one."),
+        Column("left_out_at", "TIMESTAMPTZ", "No probe since lists it; NULL: none leaves it out."),
     ),
     "files": (
         _DATASET,
@@ -83,10 +84,16 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     "probes": (
         _DATASET,
         _PERIOD,
-        Column("probed_at", "TIMESTAMPTZ", "Start of its last probe.", required=True),
+        Column("probed_at", "TIMESTAMPTZ", "Start of the probe.", required=True),
         Column("symbols", "BIGINT", "Symbols known to that probe.", required=True),
         Column("files", "BIGINT", "Files it saw.", required=True),
         Column("run_id", "VARCHAR", "Run that probed.", required=True),
+        Column(
+            "replaced_at",
+            "TIMESTAMPTZ",
+            "Next probe of the period, without symbols for which "
+            "this one stays the last; NULL: it is the last for all others.",
+        ),
     ),
     "probe_ranges": (
         _DATASET,
@@ -94,6 +101,13 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("first_period", "DATE", "First period that was probed.", required=True),
         Column("last_period", "DATE", "Last one, included.", required=True),
         Column("probed_at", "TIMESTAMPTZ", "Start of the probe.", required=True),
+        Column("left_out", "BOOLEAN", "The symbols of `left_out` were not listed.", required=True),
+    ),
+    "left_out": (
+        _DATASET,
+        _SYMBOL,
+        Column("since", "TIMESTAMPTZ", "First probe that left it out.", required=True),
+        Column("until", "TIMESTAMPTZ", "The one that left out others, but not it; NULL: none yet."),
     ),
     "revisions": (
         _DATASET,

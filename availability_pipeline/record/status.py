@@ -9,6 +9,10 @@ and the symbols, and is said here once, in `Scope.cells`:
   *unknown* on the others.
 - Its last probe of a date is the later one of the date's probe and its own over all dates
   (`listed_at`).
+- A symbol that ended long ago is left out of most probes. From the first that left it out on
+  (`left_out_at`) none says anything of it, until it is listed again, over all dates: its cells are
+  as the probes before saw them. Of a date that was probed again since, such an earlier probe is
+  kept beside the last one (`replaced_at`); a date that was probed only since is *unknown* for it.
 """
 
 import datetime as dt
@@ -18,8 +22,15 @@ import duckdb
 
 from availability_pipeline.archive.datasets import CATALOGUE, FIRST_DATE, UM_KLINES_1M, Dataset
 
-PROBED = "(s.whole_at IS NOT NULL OR p.probed_at >= s.first_seen)"
-"""SQL condition: the symbol `s` was probed on the date of the probe `p`."""
+PROBED = """((s.whole_at IS NOT NULL OR p.probed_at >= s.first_seen)
+    AND CASE WHEN s.left_out_at IS NULL THEN p.replaced_at IS NULL
+        ELSE p.probed_at < s.left_out_at
+            AND coalesce(p.replaced_at >= s.left_out_at, true) END)"""
+"""SQL condition: the symbol `s` was probed on the date of the probe `p`, and there not since.
+
+Of all probes of a date (`Scope.all_probes`) one at most is that. A CASE, for DuckDB would make a
+join of its own kind of bare comparisons, which is slower for so few rows.
+"""
 
 PROBED_AT = "greatest(p.probed_at, s.listed_at)"
 """SQL of when that was last; `greatest` passes over NULL."""
@@ -54,10 +65,12 @@ class Scope:
         id: its number in the tables.
         settle_days: days after the end of a date from which an absence counts as confirmed.
         files: date, symbol, file_size_bytes, last_modified, etag, recorded_at.
-        probes: date, probed_at, symbols, available, run_id, and settled_at (the end of the date's
-            settling time) and settled (it was probed after that).
+        probes: each date's last probe: date, probed_at, symbols, available, run_id, and settled_at
+            (the end of the date's settling time) and settled (it was probed after that).
+        all_probes: the same and replaced_at, with earlier ones for symbols that were left out
+            since: what `PROBED` chooses from.
         symbols: symbol, contract_type, base_asset, quote_asset, first_seen, last_seen, whole_at,
-            listed_at.
+            listed_at, left_out_at.
         revisions: date, symbol, observed_at, change, and size, time and ETag before and after.
         acknowledgements: date, symbol, reason, acknowledged_at.
         listings: the columns of `symbol_spans`, without the dataset.
@@ -73,6 +86,7 @@ class Scope:
     settle_days: int
     files: str
     probes: str
+    all_probes: str
     symbols: str
     revisions: str
     acknowledgements: str
@@ -87,7 +101,7 @@ class Scope:
         return f"""(SELECT p.date, s.symbol,
                 {status_sql("f.symbol IS NOT NULL", "p.settled_at")} AS status,
                 f.file_size_bytes, f.last_modified
-            FROM {self.probes} p JOIN {self.symbols} s ON {PROBED}
+            FROM {self.all_probes} p JOIN {self.symbols} s ON {PROBED}
             LEFT JOIN {self.files} f ON f.date = p.date AND f.symbol = s.symbol)"""
 
     def settled_at(self, date: str) -> str:
@@ -122,18 +136,17 @@ class Scope:
         # Nearly no symbol has any: those whose files are fewer than the probed dates between the
         # first and the last are found from counts, and only their cells are made.
         return f"""(WITH probed AS MATERIALIZED (
-                SELECT date, probed_at, settled_at, row_number() OVER (ORDER BY date) AS n
-                FROM {self.probes}),
+                SELECT date, row_number() OVER (ORDER BY date) AS n FROM {self.probes}),
             suspect AS MATERIALIZED (
                 SELECT w.symbol, w.first_available, w.last_available, s.first_seen, s.whole_at,
-                    s.listed_at
+                    s.listed_at, s.left_out_at
                 FROM (SELECT symbol, first_available, last_available, days_available
                     FROM {windows}) w
                 JOIN {self.symbols} s USING (symbol)
                 JOIN probed a ON a.date = w.first_available
                 JOIN probed b ON b.date = w.last_available
                 WHERE b.n - a.n + 1 > w.days_available)
-            SELECT s.symbol, p.date FROM suspect s JOIN probed p
+            SELECT s.symbol, p.date FROM suspect s JOIN {self.all_probes} p
               ON p.date > s.first_available AND p.date < s.last_available
             ANTI JOIN {self.files} f ON f.symbol = s.symbol AND f.date = p.date
             WHERE {PROBED} AND {PROBED_AT} >= p.settled_at)"""
@@ -165,16 +178,17 @@ def scope(con: duckdb.DuckDBPyConnection, dataset: Dataset | None = None) -> Sco
 
     settled = settled_at("period", settle_days, f"'{dataset.frequency}'")
     renamed = "period AS date, * EXCLUDE (dataset, period)"
+    probe = (
+        "period AS date, probed_at, symbols, files AS available, run_id, "
+        f"{settled} AS settled_at, probed_at >= {settled} AS settled"
+    )
     return Scope(
         dataset=dataset,
         id=number,
         settle_days=settle_days,
         files=of("files", renamed),
-        probes=of(
-            "probes",
-            "period AS date, probed_at, symbols, files AS available, run_id, "
-            f"{settled} AS settled_at, probed_at >= {settled} AS settled",
-        ),
+        probes=f"{of('probes', probe)[:-1]} AND replaced_at IS NULL)",
+        all_probes=of("probes", f"{probe}, replaced_at"),
         symbols=of("symbols", "* EXCLUDE (dataset)"),
         revisions=of(
             "revisions",

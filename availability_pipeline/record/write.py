@@ -6,7 +6,7 @@ refused before anything is written.
 """
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,7 @@ from availability_pipeline.errors import (
     ClockSkewError,
     ClockWentBackError,
     MissingDatabaseError,
+    RefusedProbeError,
     ShrunkenArchiveError,
 )
 from availability_pipeline.record import derived
@@ -85,6 +86,7 @@ def update(
     if_nothing_recorded: Callable[[], None] = lambda: None,
     dataset: Dataset = UM_KLINES_1M,
     folders: Folders | None = None,
+    ended_too: bool = True,
 ) -> Update:
     """Bring the periods from `start` to `end` up to date: list the archive, then write at once.
 
@@ -103,20 +105,26 @@ def update(
         if_nothing_recorded: called before that where the record is empty; raises to refuse.
         dataset: which.
         folders: its symbols, where they have been listed already.
+        ended_too: list the symbols that ended long ago, too (`derived.ended`). A probe that does
+            not says nothing of them: it costs a request less for each.
 
     Raises:
         ArchiveError: the archive could not be listed wholly.
         StoreError: as one of its subclasses; see `errors`.
     """
     known, empty = NOTHING_RECORDED, True
+    leave_out: frozenset[str] = frozenset()
     with suppress(MissingDatabaseError):
         migrate(path, settings.db_wait_seconds)
         with reader(path, settings.db_wait_seconds) as con:
-            known = recorded(con, dataset)
+            leave_out = frozenset() if ended_too else derived.ended(con, dataset)
+            known = recorded(con, dataset, leave_out)
             empty = not con.execute("FROM probes LIMIT 1").fetchall()
     if empty:
         if_nothing_recorded()
-    listing = archive.list_range(start, end, progress, known, dataset=dataset, folders=folders)
+    listing = archive.list_range(
+        start, end, progress, known, dataset=dataset, folders=folders, leave_out=leave_out
+    )
     if not listing.in_archive:
         raise DiscoveryError(f"{listing.dataset} is not in the archive; nothing was written")
     with writer(path, settings.db_wait_seconds) as con:
@@ -178,12 +186,23 @@ class WriteResult:
     widened: int
 
 
-def recorded(con: duckdb.DuckDBPyConnection, dataset: Dataset = UM_KLINES_1M) -> Recorded:
-    """What an archive needs to know of the record before it lists."""
+def recorded(
+    con: duckdb.DuckDBPyConnection,
+    dataset: Dataset = UM_KLINES_1M,
+    leave_out: Collection[str] = (),
+) -> Recorded:
+    """What an archive needs to know of the record before it lists.
+
+    A symbol that was left out needs all dates when it is listed again; those of `leave_out` are
+    not to be listed this time either.
+    """
     t = scope(con, dataset)
     [(first, last)] = con.execute(f"SELECT min(date), max(date) FROM {t.probes}").fetchall()
-    rows = con.execute(f"SELECT symbol FROM {t.symbols} WHERE whole_at IS NOT NULL").fetchall()
-    return Recorded(frozenset(row[0] for row in rows), first, last)
+    rows = con.execute(
+        f"SELECT symbol, left_out_at IS NULL FROM {t.symbols} WHERE whole_at IS NOT NULL"
+    ).fetchall()
+    known = frozenset(name for name, listed in rows if listed or name in leave_out)
+    return Recorded(known, first, last)
 
 
 def write_probe(
@@ -200,9 +219,10 @@ def write_probe(
     """Write how a whole listing differs from the record, in one transaction.
 
     From then on every known symbol was probed on each date of the listing, and a widened one on
-    each date that was ever probed. What differs from an earlier probe becomes a revision too; a
-    first probe of a date has none. Dates that were never probed stay unknown, also where a widened
-    listing saw a file. What is derived follows in the same transaction.
+    each date that was ever probed; of one that was left out nothing is said. What differs from an
+    earlier probe becomes a revision too; a first probe of a date has none. Dates that were never
+    probed stay unknown, also where a widened listing saw a file. What is derived follows in the
+    same transaction.
 
     Args:
         con: from `writer`.
@@ -216,25 +236,29 @@ def write_probe(
             the whole record, until the next probe that says it; None leaves it as it is.
 
     Raises:
-        ValueError: `probed_at` is naive, the listing contradicts itself, or left symbols out.
-        ClockWentBackError: some of these dates were probed later than `probed_at`.
+        ValueError: `probed_at` is naive, or the listing contradicts itself.
+        RefusedProbeError: a symbol was left out that has not ended.
+        ClockWentBackError: some of these dates were probed later than `probed_at`, or any while
+            symbols are left out for the first time.
         ClockSkewError: `probed_at` is far from the archive's clock.
         ShrunkenArchiveError: far less is listed than is recorded.
     """
     probed_at, dataset = aware(probed_at), listing.dataset
     span = [listing.start, listing.end]
-    if listing.left_out:
-        # Their files of the range would vanish, and their absences be confirmed, unseen.
-        raise ValueError(f"{len(listing.left_out)} symbols were left out; nothing was written")
     refuse_skew(con, listing, probed_at, max_clock_skew_minutes)
+    wide = _widened(con, scope(con, dataset), listing)
+    unlisted = _unlisted(con, scope(con, dataset), listing, wide, probed_at)
     with (
         _registered(con, "listed", listing.files),
         _registered(con, "seen", _classified(listing)),
-        _registered(con, "wide", _widened(con, scope(con, dataset), listing)),
+        _registered(con, "wide", _frame(wide)),
+        _registered(con, "unlisted", _frame(unlisted)),
         transaction(con),
     ):
         t = _opened(con, dataset, settle_days)
         refuse_past(con, t, listing, probed_at)
+        if listing.left_out:
+            refuse_live(con, t, listing)
         if not accept_shrunken:
             refuse_shrunken(con, t, listing, min_listed_share)
         _look(con, t, listing)
@@ -284,24 +308,27 @@ def _opened(con: duckdb.DuckDBPyConnection, dataset: Dataset, settle_days: int |
     return scope(con, dataset)
 
 
-def _widened(con: duckdb.DuckDBPyConnection, t: Scope, listing: Listing) -> pd.DataFrame:
+def _widened(con: duckdb.DuckDBPyConnection, t: Scope, listing: Listing) -> list[str]:
     """The symbols that were probed on all recorded dates, not only on those of the range.
 
-    Those that the archive widened, unless another writer has added dates since that it was not
-    told of: the next probe lists them again. And of the known symbols that have no folder any
-    more, and so no file on any date, those that share their name with a widened one, or that were
-    not probed on all dates yet.
+    None where the range is all of them. Else those that the archive widened, unless another writer
+    has added dates since that it was not told of: the next probe lists them again. And of the known
+    symbols that have no folder any more, and so no file on any date, those that share their name
+    with a widened one, or that were not probed on all dates yet, or left out since.
     """
     [(first, last)] = con.execute(f"SELECT min(date), max(date) FROM {t.probes}").fetchall()
     names: list[str] = []
+    if first is None or (listing.start <= first and listing.end >= last):
+        return names
     if listing.widened and listing.widened_start and listing.widened_end:
         low = min(listing.widened_start, listing.start)
         high = max(listing.widened_end, listing.end)
-        if low <= (first or low) and high >= (last or high):
+        if low <= first and high >= last:
             names = sorted(listing.widened)
     stems = {unsettled(name) for name in names}
     known = con.execute(
-        f"SELECT symbol, whole_at IS NOT NULL FROM {t.symbols} ORDER BY symbol"
+        f"""SELECT symbol, whole_at IS NOT NULL AND left_out_at IS NULL
+        FROM {t.symbols} ORDER BY symbol"""
     ).fetchall()
     here = frozenset(listing.symbols)
     names += [
@@ -309,7 +336,45 @@ def _widened(con: duckdb.DuckDBPyConnection, t: Scope, listing: Listing) -> pd.D
         for name, whole in known
         if name not in here and (not whole or unsettled(name) in stems)
     ]
-    return pd.DataFrame({"symbol": pd.Series(names, dtype="str")})
+    return names
+
+
+def _unlisted(
+    con: duckdb.DuckDBPyConnection, t: Scope, listing: Listing, wide: list[str], at: dt.datetime
+) -> list[str]:
+    """The symbols with a folder of which this probe says nothing.
+
+    Those that were left out, and those that were left out before and are listed on a part of the
+    dates only, because another writer added dates or left them out meanwhile: the next probe lists
+    them over all.
+    """
+    names = set(listing.left_out)
+    if (
+        not names.issubset(listing.symbols)
+        or not names.isdisjoint(listing.widened)
+        or (names and listing.files["symbol"].isin(names).any())
+    ):
+        raise ValueError("the listing names symbols that it left out; nothing was written")
+    rows = con.execute(
+        f"""SELECT symbol FROM {t.symbols} WHERE left_out_at <= $at
+        AND EXISTS (FROM {t.probes} WHERE date NOT BETWEEN $start AND $end)""",
+        {"at": at, "start": listing.start, "end": listing.end},
+    ).fetchall()
+    names |= {name for (name,) in rows}.intersection(listing.symbols).difference(wide)
+    return sorted(names)
+
+
+def _frame(symbols: list[str]) -> pd.DataFrame:
+    return pd.DataFrame({"symbol": pd.Series(symbols, dtype="str")})
+
+
+def _listed_only(con: duckdb.DuckDBPyConnection, column: str = "symbol") -> str:
+    """SQL that restricts `column` to symbols of which the probe says something, after a condition.
+
+    Empty where it says something of all: then nothing is paid for it.
+    """
+    [(some,)] = con.execute("SELECT count(*) FROM unlisted").fetchall()
+    return f" AND {column} NOT IN (SELECT symbol FROM unlisted)" if some else ""
 
 
 def _look(con: duckdb.DuckDBPyConnection, t: Scope, listing: Listing) -> None:
@@ -323,8 +388,9 @@ def _look(con: duckdb.DuckDBPyConnection, t: Scope, listing: Listing) -> None:
         SELECT date::DATE AS date, symbol::VARCHAR AS symbol, file_size_bytes, last_modified,
             {ETAG_SQL} AS etag
         FROM listed
-        WHERE date::DATE BETWEEN $start AND $end OR symbol::VARCHAR IN (SELECT symbol FROM wide)
-            AND date::DATE IN (SELECT date FROM {t.probes})""",
+        WHERE (date::DATE BETWEEN $start AND $end OR symbol::VARCHAR IN (SELECT symbol FROM wide)
+            AND date::DATE IN (SELECT date FROM {t.probes}))
+            {_listed_only(con, "symbol::VARCHAR")}""",
         span,
     )
     [(strange,)] = con.execute(
@@ -382,7 +448,7 @@ def _write_files(
             o.etag AS old_etag, coalesce(n.etag, CASE WHEN o.file_size_bytes = n.file_size_bytes
                 AND o.last_modified = n.last_modified THEN o.etag END) AS new_etag,
             o.recorded_at
-        FROM (FROM {t.files} WHERE {range_before}) o
+        FROM (FROM {t.files} WHERE ({range_before}){_listed_only(con)}) o
         FULL JOIN looked n ON n.date = o.date AND n.symbol = o.symbol
         WHERE change IS NOT NULL OR o.etag IS NULL AND n.etag IS NOT NULL""",
         span,
@@ -432,23 +498,39 @@ def _write_probes(
         at,
     )
     con.execute(
-        """INSERT INTO symbols SELECT $id, *, $at, $at, NULL, NULL FROM seen
+        """INSERT INTO symbols SELECT $id, *, $at, $at, NULL, NULL, NULL FROM seen
         WHERE symbol NOT IN (SELECT symbol FROM symbols WHERE dataset = $id) ORDER BY symbol""",
         at,
     )
-    con.execute("DELETE FROM probes WHERE dataset = ? AND period BETWEEN ? AND ?", [t.id, *span])
+    ranged = at | {"start": span[0], "end": span[1]}
+    _write_left_out(con, t, span, probed_at)
+    # Of a date's earlier probes those stay that are the last one of a symbol left out since.
+    con.execute(
+        f"""DELETE FROM probes WHERE dataset = $id
+            AND (period BETWEEN $start AND $end OR replaced_at IS NOT NULL)
+            AND NOT EXISTS (FROM {t.symbols} s WHERE s.left_out_at > probes.probed_at
+                AND s.left_out_at <= coalesce(probes.replaced_at, $at))""",
+        ranged,
+    )
+    con.execute(
+        """UPDATE probes SET replaced_at = $at
+        WHERE dataset = $id AND period BETWEEN $start AND $end AND replaced_at IS NULL""",
+        ranged,
+    )
     con.execute(
         f"""INSERT INTO probes
-        SELECT $id, date, $at, (SELECT count(*) FROM {t.symbols}), count(f.symbol), $run
+        SELECT $id, date, $at, (SELECT count(*) FROM {t.symbols}), count(f.symbol), $run, NULL
         FROM (SELECT unnest($periods)::DATE AS date) d
-            LEFT JOIN (FROM {t.files} WHERE date BETWEEN $start AND $end) f USING (date)
+            LEFT JOIN (FROM {t.files} WHERE date BETWEEN $start AND $end{_listed_only(con)}) f
+                USING (date)
         GROUP BY date ORDER BY date""",
-        at
-        | {"run": run_id, "start": span[0], "end": span[1]}
-        | {"periods": t.dataset.periods(*span)},
+        ranged | {"run": run_id, "periods": t.dataset.periods(*span)},
     )
-    con.execute("INSERT INTO probe_ranges VALUES ($id, NULL, $start, $end, $at)",
-                at | {"start": span[0], "end": span[1]})  # fmt: skip
+    con.execute(
+        """INSERT INTO probe_ranges
+        VALUES ($id, NULL, $start, $end, $at, EXISTS (FROM unlisted))""",
+        ranged,
+    )
     con.execute(
         "UPDATE symbols SET whole_at = coalesce(whole_at, $at), listed_at = $at "
         "WHERE dataset = $id AND symbol IN (SELECT symbol FROM wide)",
@@ -457,19 +539,55 @@ def _write_probes(
     # A range that is all there is by now was enough for everybody in it.
     con.execute(
         f"""UPDATE symbols SET whole_at = $at
-        WHERE dataset = $id AND whole_at IS NULL AND symbol IN (SELECT symbol FROM seen)
+        WHERE dataset = $id AND whole_at IS NULL{_listed_only(con)}
             AND NOT EXISTS (FROM {t.probes} WHERE date NOT BETWEEN $start AND $end)""",
-        at | {"start": span[0], "end": span[1]},
+        ranged,
     )
     con.execute(
         f"""INSERT INTO probe_ranges
-        SELECT $id, symbol, first, last, $at FROM wide,
+        SELECT $id, symbol, first, last, $at, false FROM wide,
             (SELECT min(date) AS first, max(date) AS last FROM {t.probes}) ORDER BY symbol""",
         at,
     )
     [(widened,)] = con.execute("SELECT count(*) FROM wide").fetchall()
     con.execute("UPDATE datasets SET last_probe = $at WHERE id = $id", at)
     return int(widened)
+
+
+def _write_left_out(
+    con: duckdb.DuckDBPyConnection, t: Scope, span: list[dt.date], probed_at: dt.datetime
+) -> None:
+    """Write who was left out by this probe, and who was listed again, over all dates.
+
+    The same symbols are left out of every probe but those of all, so `left_out` has one row for
+    each, not one for each probe: with the probes that left symbols out (`probe_ranges`) it tells
+    who was left out at any moment.
+    """
+    con.execute(
+        f"""UPDATE symbols SET left_out_at = NULL
+        WHERE dataset = $id AND left_out_at IS NOT NULL AND (symbol IN (SELECT symbol FROM wide)
+            OR NOT EXISTS (FROM {t.probes} WHERE date NOT BETWEEN $start AND $end)
+                AND symbol NOT IN (SELECT symbol FROM unlisted))""",
+        {"id": t.id, "start": span[0], "end": span[1]},
+    )
+    if not _listed_only(con):
+        return
+    at = {"at": probed_at, "id": t.id}
+    con.execute(
+        """UPDATE symbols SET left_out_at = $at
+        WHERE dataset = $id AND left_out_at IS NULL AND symbol IN (SELECT symbol FROM unlisted)""",
+        at,
+    )
+    con.execute(
+        """UPDATE left_out SET until = $at
+        WHERE dataset = $id AND until IS NULL AND symbol NOT IN (SELECT symbol FROM unlisted)""",
+        at,
+    )
+    con.execute(
+        """INSERT INTO left_out SELECT $id, symbol, $at, NULL FROM unlisted WHERE symbol NOT IN (
+            SELECT symbol FROM left_out WHERE dataset = $id AND until IS NULL) ORDER BY symbol""",
+        at,
+    )
 
 
 def _classified(listing: Listing) -> pd.DataFrame:
@@ -504,20 +622,45 @@ def refuse_past(
 
     Or older than the probe of a date outside its range on which it would add a newly seen symbol:
     that one would be pending where the date's others are confirmed. Those symbols are in the frame
-    registered as `wide`.
+    registered as `wide`. Or than any probe, where it is the first that leaves a symbol out
+    (`unlisted`): what listed it since would count for nothing.
     """
-    [(last,)] = con.execute(
+    [(last, newest, first)] = con.execute(
         f"""SELECT greatest(
             (SELECT max(probed_at) FROM {t.probes}
-             WHERE date BETWEEN ? AND ? OR EXISTS (FROM wide)),
-            (SELECT max(listed_at) FROM {t.symbols}))""",
-        [listing.start, listing.end],
+             WHERE date BETWEEN $start AND $end OR EXISTS (FROM wide)),
+            (SELECT max(listed_at) FROM {t.symbols})),
+            (SELECT max(probed_at) FROM {t.probes}),
+            EXISTS (FROM {t.symbols} WHERE symbol IN (SELECT symbol FROM unlisted)
+                AND coalesce(left_out_at > $now, true))""",
+        {"start": listing.start, "end": listing.end, "now": now},
     ).fetchall()
-    if last is not None and last > now:
+    first = first and newest is not None and newest >= now
+    if first or (last is not None and last > now):
+        last = newest if first else last
         raise ClockWentBackError(
             f"the clock says {now:%Y-%m-%d %H:%M:%S} UTC, but {where(con)} has a probe of these "
             f"dates of {last:%Y-%m-%d %H:%M:%S} UTC; set the clock right, or run it again if "
             "another run wrote meanwhile; nothing was written"
+        )
+
+
+def refuse_live(con: duckdb.DuckDBPyConnection, t: Scope, listing: Listing) -> None:
+    """Refuse a listing without a symbol that publishes: its files would be missed unseen.
+
+    Another run found a file of it since this one asked who has ended.
+    """
+    names = con.execute(
+        f"""SELECT symbol FROM (SELECT unnest($left_out) AS symbol)
+        WHERE symbol NOT IN (SELECT symbol FROM {t.listings} WHERE {derived.delisted(t)})
+        ORDER BY symbol LIMIT 3""",
+        {"left_out": sorted(listing.left_out)},
+    ).fetchall()
+    if names:
+        raise RefusedProbeError(
+            f"{', '.join(name for (name,) in names)} did not end, by {where(con)}, but "
+            f"{'was' if len(names) == 1 else 'were'} not listed; another run wrote meanwhile, "
+            "run it again; nothing was written"
         )
 
 
@@ -554,7 +697,7 @@ def refuse_shrunken(
         f"""SELECT count(*), count(f.symbol) FROM {t.files} d
         LEFT JOIN (SELECT date::DATE AS date, symbol::VARCHAR AS symbol FROM listed) f
           ON f.date = d.date AND f.symbol = d.symbol
-        WHERE d.date BETWEEN ? AND ?""",
+        WHERE d.date BETWEEN ? AND ?{_listed_only(con, "d.symbol")}""",
         [listing.start, listing.end],
     ).fetchall()
     for what, recorded, listed, least in (

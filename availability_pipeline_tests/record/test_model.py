@@ -51,6 +51,8 @@ class Walk:
     """An archive that changes at random, a clock, a record, and the model of the record."""
 
     settle_choices = (1, 2, 3, 5)
+    light_share = 0.6
+    """Of the probes so many leave out symbols that ended."""
 
     def __init__(self, con, seed: int, first: dt.date) -> None:
         self.con, self.random, self.first = con, random.Random(seed), first
@@ -64,6 +66,7 @@ class Walk:
         self.said: list[str] = []
         self.past: dict[dt.datetime, dict[str, object]] = {}
         self.asked_of_past, self.choice = 0, random.Random(seed)
+        self.light, self.leaving = 0, random.Random(seed)
         for name in NAMES[:6]:
             self.list(name, first + self.random.randrange(4) * DAY)
 
@@ -197,10 +200,12 @@ class Walk:
             accept = True
         if self.random.random() < 0.05:
             self.settle_days = self.random.choice(self.settle_choices)
-        wanted = self.model.refusals(start, end, archive, now, server_time)
+        leave_out = self.leave_out()
+        wanted = self.model.refusals(start, end, archive, now, server_time, leave_out)
         wanted -= {"shrunken"} if accept else set()
-        self.said.append(f"probe {start} {end} at {now} {wanted or ''}")
-        why, run_id = self.write(start, end, archive, now, server_time, accept=accept)
+        left = self.model.left_out(archive, leave_out)
+        self.said.append(f"probe {start} {end} at {now} {wanted or ''} without {left or 'none'}")
+        why, run_id = self.write(start, end, archive, now, server_time, leave_out, accept=accept)
         if wanted:
             assert why in wanted
             self.refused += 1
@@ -210,13 +215,26 @@ class Walk:
                 self.past.clear()  # of the past, too, today's settling time is the measure
             self.past = {at: answers for at, answers in self.past.items() if at < now}
             self.model.settle_days = self.settle_days
-            self.model.probe(start, end, archive, now, run_id)
+            self.model.probe(start, end, archive, now, run_id, leave_out)
             self.written += 1
+            self.light += bool(left)
 
-    def write(self, start, end, archive, now, server_time, *, accept) -> tuple[str, str]:
+    def leave_out(self) -> set[str]:
+        """Some of the symbols that ended, or all, or none."""
+        if not self.model.probes or self.leaving.random() > self.light_share:
+            return set()
+        ended = self.model.delisted()
+        every = self.leaving.random() < 0.6
+        return {s for s in ended if every or self.leaving.random() < 0.6}
+
+    def write(self, start, end, archive, now, server_time, leave_out, *, accept):
         """Probe: why it was refused, if it was, and the id of the run."""
         run_id = f"run {self.written + self.refused}"
-        listing = make_listing(start, end, archive, server_time, store.recorded(self.con))
+        listing = make_listing(
+            start, end, archive, server_time, store.recorded(self.con, leave_out=leave_out),
+            leave_out=leave_out,
+        )  # fmt: skip
+        assert listing.left_out == self.model.left_out(archive, leave_out)
         try:
             store.write_probe(
                 self.con, listing, probed_at=now, run_id=run_id, accept_shrunken=accept,
@@ -240,9 +258,14 @@ class Walk:
         assert con.execute(
             "SELECT symbol, first_seen, last_seen FROM symbols ORDER BY symbol"
         ).fetchall() == [(s, model.first_seen[s], model.last_seen[s]) for s in model.symbols]
-        assert con.execute("SELECT * EXCLUDE (dataset) FROM probes ORDER BY period").fetchall() == [
-            (d, *probe) for d, probe in sorted(model.looked.items())
-        ]
+        assert con.execute(
+            "SELECT * EXCLUDE (dataset, replaced_at) FROM probes WHERE replaced_at IS NULL "
+            "ORDER BY period"
+        ).fetchall() == [(d, *probe) for d, probe in sorted(model.looked.items())]
+        left_out = con.execute(
+            "SELECT symbol, left_out_at FROM symbols WHERE left_out_at IS NOT NULL"
+        ).fetchall()
+        assert dict(left_out) == model.left_at
         self.compare_revisions()
         self.compare_symbols()
         assert [
@@ -276,6 +299,9 @@ class Walk:
     def answers(self, at: dt.datetime | None) -> dict[str, object]:
         con, low, high = self.con, self.first, self.first + 20 * DAY
         listings = queries.listings(con, as_of=at)
+        dates = queries.summary(con, as_of=at).column("date")
+        # What is left out has ended, so these are asked of.
+        ended = [row[0] for row in listings.rows if row[-1] != "live"] or [listings.rows[0][0]]
         return {
             "listings": listings.rows,
             "holes": queries.holes(con, as_of=at).rows,
@@ -283,7 +309,9 @@ class Walk:
             "revisions": queries.revisions(con, as_of=at).rows,
             "changes": sorted(queries.changes(con, as_of=at).rows, key=str),
             "missing": queries.missing_dates(con, low, high, as_of=at),
-            "timeline": queries.timeline(con, listings.rows[0][0], as_of=at).rows,
+            "timeline": queries.timeline(con, ended[0], as_of=at).rows,
+            "another": queries.timeline(con, ended[-1], as_of=at).rows,
+            "counts": [queries.counts(con, date, as_of=at) for date in (dates[0], dates[-1])],
             "universe": queries.universe(con, low, high, unknown="mark", as_of=at).rows,
         }
 
@@ -372,12 +400,14 @@ class DagsterWalk(Walk):
     """The same through the assets, on a real instance; a listing may fail, too."""
 
     settle_choices = (3,)
+    light_share = 0.0  # in so few days nobody ended long ago
 
     def __init__(self, world: World, seed: int, first: dt.date) -> None:
         super().__init__(None, seed, first)
         self.world, self.failed = world, 0
 
-    def write(self, start, end, archive, now, server_time, *, accept) -> tuple[str, str]:
+    def write(self, start, end, archive, now, server_time, leave_out, *, accept):
+        assert not leave_out
         world = self.world
         world.archive.files, world.archive.server_time = archive, server_time
         world.clock = StoppedClock(now)

@@ -374,23 +374,13 @@ def test_a_listing_that_contradicts_itself_is_refused(path):
     listing = make_listing(START, END, {"AUSDT": flat(START, END)})
     twice = replace(listing, files=pd.concat([listing.files] * 2, ignore_index=True))
     outside = replace(listing, end=D(2024, 1, 5))
+    listed = replace(listing, left_out=frozenset({"AUSDT"}))
+    unknown = replace(listing, left_out=frozenset({"BUSDT"}))
     with writer(path) as con:
-        for wrong in (twice, outside):
+        for wrong in (twice, outside, listed, unknown):
             with pytest.raises(ValueError, match="nothing was written"):
                 store.write_probe(con, wrong, probed_at=NOW, run_id="r")
     assert rows(path, "FROM daily_availability") == []
-
-
-def test_a_listing_that_left_symbols_out_is_refused(path):
-    """No file of theirs is in it, which is not an absence."""
-    write(path, {"AUSDT": flat(START, END), "BUSDT": flat(START, END)})
-    before = everything(path)
-    part = make_listing(START, END, {"AUSDT": flat(START, END), "BUSDT": {}})
-    with writer(path) as con, pytest.raises(ValueError, match="1 symbols were left out"):
-        store.write_probe(
-            con, replace(part, left_out=frozenset({"BUSDT"})), probed_at=NOW + HOUR, run_id="r"
-        )
-    assert everything(path) == before
 
 
 def test_symbols_are_remembered_with_what_their_names_say(path):
@@ -398,7 +388,7 @@ def test_symbols_are_remembered_with_what_their_names_say(path):
     write(path, {"ODD": {}, "BTCU": {}}, at=NOW + HOUR, accept_shrunken=True)
     assert rows(
         path,
-        "SELECT * EXCLUDE (dataset, whole_at, listed_at) FROM symbols ORDER BY symbol",
+        "SELECT * EXCLUDE (dataset, whole_at, listed_at, left_out_at) FROM symbols ORDER BY symbol",
     ) == [
         ("AUSDT_SETTLED", "settled", "A", "USDT", NOW, NOW),
         ("BTCU", "perpetual", "BTC", "U", NOW + HOUR, NOW + HOUR),
@@ -421,7 +411,7 @@ def test_addresses_are_those_of_the_naming_grammar(path):
 def test_probes_say_what_the_last_look_at_a_date_found(path):
     write(path, {"AUSDT": flat(START, D(2024, 1, 2)), "BUSDT": flat(START, START)})
     write(path, {"AUSDT": {}}, start=END, end=END, at=NOW + HOUR)
-    got = rows(path, "SELECT * EXCLUDE (dataset) FROM probes ORDER BY period")
+    got = rows(path, "SELECT * EXCLUDE (dataset, replaced_at) FROM probes ORDER BY period")
     assert got[:2] == [(START, NOW, 2, 2, "run"), (D(2024, 1, 2), NOW, 2, 1, "run")]
     assert got[-1] == (END, NOW + HOUR, 2, 0, "run")
     assert len(got) == 10

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
 import pandas as pd
@@ -39,6 +39,7 @@ def make_listing(
     server_time: dt.datetime | None = None,
     recorded: Recorded = NOTHING_RECORDED,
     dataset: Dataset = UM_KLINES_1M,
+    leave_out: Collection[str] = (),
 ) -> Listing:
     """A whole listing as `S3Archive.list_range` returns it; files out of its range are left out.
 
@@ -47,11 +48,13 @@ def make_listing(
     symbols = tuple(sorted(files))
     behind = recorded.behind(symbols, start, end)
     first, last = recorded.span(start, end) if behind else (start, end)
+    ended = frozenset(leave_out) - (recorded.news(symbols) if recorded.last else frozenset())
     rows = [
         (code, date, size, time)
         for code, symbol in enumerate(symbols)
         for date, (size, time) in sorted(files[symbol].items())
-        if (first <= date <= last if symbol in behind else start <= date <= end)
+        if symbol not in ended
+        and (first <= date <= last if symbol in behind else start <= date <= end)
     ]
     codes, dates, sizes, times = ([row[n] for row in rows] for n in range(4))
     frame = pd.DataFrame(
@@ -72,6 +75,7 @@ def make_listing(
     return Listing(
         start, end, symbols, frame, requests=1, server_time=server_time,
         widened=behind, widened_start=first, widened_end=last, dataset=dataset,
+        left_out=ended.intersection(symbols),
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ mistake in one is a difference to the other. Slow and obvious on purpose; it kno
 import datetime as dt
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import TypeVar
@@ -112,19 +112,33 @@ class Model:
     last_seen: dict[str, dt.datetime] = field(default_factory=dict)
     revisions: list[Revision] = field(default_factory=list)
     last_probe: dt.datetime | None = None
+    left_at: dict[str, dt.datetime] = field(default_factory=dict)
+    """Symbols that were left out, since when; without those that were listed again."""
     memory: dict[object, object] = field(default_factory=dict)
 
     # A probe
 
-    def also_listed(self, archive: Archive) -> set[str]:
-        """Symbols listed over all probed dates: the newly seen, and all of the same stem."""
-        new = {stem(symbol) for symbol in archive if symbol not in self.first_seen}
-        return {s for s in {*archive, *self.first_seen} if stem(s) in new}
+    def also_listed(self, archive: Archive, leave_out: Collection[str]) -> set[str]:
+        """Symbols listed over all probed dates: the newly seen, and all of the same stem.
 
-    def written(self, start: dt.date, end: dt.date, archive: Archive) -> set[tuple[dt.date, str]]:
+        So are those that were left out and are listed again, or have no folder any more.
+        """
+        again = self.left_at.keys() - leave_out
+        new = {stem(s) for s in archive if s not in self.first_seen or s in again}
+        without_folder = self.left_at.keys() - archive.keys()
+        return {s for s in {*archive, *self.first_seen} if stem(s) in new} | without_folder
+
+    def left_out(self, archive: Archive, leave_out: Collection[str]) -> set[str]:
+        """The symbols with a folder of which a probe says nothing."""
+        return set(leave_out) & archive.keys() - self.also_listed(archive, leave_out)
+
+    def written(
+        self, start: dt.date, end: dt.date, archive: Archive, leave_out: Collection[str]
+    ) -> set[tuple[dt.date, str]]:
         """The cells that a probe writes."""
         symbols, dates = {*archive, *self.first_seen}, days(start, end)
-        wide = self.also_listed(archive)
+        symbols -= self.left_out(archive, leave_out)
+        wide = self.also_listed(archive, leave_out)
         return {(d, s) for d in dates for s in symbols} | {
             (d, s) for d in self.probes for s in wide
         }
@@ -136,12 +150,18 @@ class Model:
         archive: Archive,
         now: dt.datetime,
         server_time: dt.datetime | None,
+        leave_out: Collection[str] = (),
     ) -> set[str]:
         """Why the probe may not become a fact: `past`, `skew`, `shrunken`; any of them."""
         found = set()
         if any(at > now for at in self.listed_at.values()):
             found.add("past")
-        for date, symbol in self.written(start, end, archive):
+        left = self.left_out(archive, leave_out)
+        for symbol in left:
+            for_the_first_time = symbol not in self.left_at or self.left_at[symbol] > now
+            if for_the_first_time and any(at >= now for at, _ in self.probes.values()):
+                found.add("past")
+        for date, symbol in self.written(start, end, archive, leave_out):
             cell, probe = self.cells.get((date, symbol)), self.probes.get(date)
             if (cell and cell.probed_at > now) or (probe and probe[0] > now):
                 found.add("past")
@@ -150,16 +170,26 @@ class Model:
         known = {s for s, at in self.last_seen.items() if at == self.last_probe}
         if len(known) >= 2 and len(known & set(archive)) < len(known) / 2:
             found.add("shrunken")
-        stored = {p for p, c in self.cells.items() if c.file and start <= p[0] <= end}
+        stored = {
+            (date, symbol) for (date, symbol), cell in self.cells.items()
+            if cell.file and start <= date <= end and symbol not in left
+        }  # fmt: skip
         still = [1 for d, s in stored if d in archive.get(s, {})]
         if len(stored) >= 20 and len(still) < len(stored) / 2:
             found.add("shrunken")
         return found
 
     def probe(
-        self, start: dt.date, end: dt.date, archive: Archive, now: dt.datetime, run_id: str
+        self,
+        start: dt.date,
+        end: dt.date,
+        archive: Archive,
+        now: dt.datetime,
+        run_id: str,
+        leave_out: Collection[str] = (),
     ) -> None:
-        for date, symbol in self.written(start, end, archive):
+        left, wide = self.left_out(archive, leave_out), self.also_listed(archive, leave_out)
+        for date, symbol in self.written(start, end, archive, leave_out):
             new, old = archive.get(symbol, {}).get(date), self.cells.get((date, symbol))
             was = old.file if old else None
             if date in self.probes and was != new:
@@ -168,11 +198,15 @@ class Model:
                     change = "touched"
                 self.revisions.append(Revision(date, symbol, now, change, was, new, run_id))
             self.cells[date, symbol] = Cell(new, now)
-        if not self.probes.keys() <= set(days(start, end)):
-            self.listed_at |= dict.fromkeys(self.also_listed(archive), now)
+        if self.probes.keys() <= set(days(start, end)):
+            self.left_at = {s: at for s, at in self.left_at.items() if s in left}
+        else:
+            self.listed_at |= dict.fromkeys(wide, now)
+            self.left_at = {s: at for s, at in self.left_at.items() if s not in wide}
+        self.left_at = dict.fromkeys(left, now) | self.left_at
         for date in days(start, end):
             self.probes[date] = now, run_id
-            seen = sum(date in files for files in archive.values())
+            seen = sum(date in files for s, files in archive.items() if s not in left)
             known = len({*archive, *self.first_seen})
             self.looked[date] = now, known, seen, run_id
         for symbol in archive:
@@ -267,6 +301,15 @@ class Model:
         if last is None:
             return "ended" if min(self.probes) <= before else "live"
         return "ended" if last < before else "live"
+
+    def delisted(self) -> list[str]:
+        """Symbols that publish no more, as far as is confirmed."""
+        before = self.ended_before()
+        return [
+            symbol
+            for symbol, *_, last, _files, _holes, state in self.listings()
+            if state == "ended" or (state == "settled" and before and last and last < before)
+        ]
 
     # Answers
 
@@ -367,11 +410,12 @@ class Model:
             expected = [
                 r for r in listings if r[3] and r[3] <= date and (r[7] == "live" or date <= r[4])
             ]
-            files = [f for s in self.symbols if (f := self.cells[date, s].file)]
+            cells = [c for s in self.symbols if (c := self.cells.get((date, s)))]
+            files = [cell.file for cell in cells if cell.file]
             midnight = dt.datetime.combine(date + DAY, dt.time(), dt.UTC)
             lags = sorted((time - midnight).total_seconds() / 3600 for _, time in files)
             rows.append((
-                date, len(self.symbols), len(expected), counts["available"], counts["pending"],
+                date, len(cells), len(expected), counts["available"], counts["pending"],
                 counts["absent"], len(begun) if known else None, len(gone) if known else None,
                 sum(size for size, _ in files),
                 round(quantile(lags, 0.5), 6) if lags else None,
@@ -399,7 +443,8 @@ class Model:
 
     def coverage(self, today: dt.date) -> dict[str, object]:
         statuses = Counter(self.status(date, symbol) for date, symbol in self.cells)
-        pending = sorted(d for d, s in self.cells if self.status(d, s) == "pending")
+        early = {d for d, (at, _) in self.probes.items() if at < self.settled_at(d)}
+        pending = sorted(d for d, s in self.cells if d in early and self.status(d, s) == "pending")
         first_pending = pending[0] if pending else dt.date.max
         return {
             "first_date": min(self.probes),
@@ -415,7 +460,12 @@ class Model:
         }
 
     def short_dates(self, share: float) -> list[tuple[object, ...]]:
-        return [row[0:1] + row[2:5] for row in self.daily() if row[3] < share * row[2]]
+        settled = set(self.settled_dates())
+        return [
+            (*row[0:1], *row[2:4], 0 if row[0] in settled else row[4])
+            for row in self.daily()
+            if row[3] < share * row[2]  # type: ignore[operator]
+        ]
 
     def all_revisions(self, since: dt.date | None = None) -> list[Revision]:
         begin = dt.datetime.combine(since or dt.date(1970, 1, 1), dt.time(), dt.UTC)

@@ -90,17 +90,22 @@ CREATE TABLE datasets (
 CREATE TABLE symbols (
     dataset SMALLINT NOT NULL, symbol VARCHAR NOT NULL, contract_type VARCHAR NOT NULL,
     base_asset VARCHAR, quote_asset VARCHAR, first_seen TIMESTAMPTZ NOT NULL,
-    last_seen TIMESTAMPTZ NOT NULL, whole_at TIMESTAMPTZ, listed_at TIMESTAMPTZ);
+    last_seen TIMESTAMPTZ NOT NULL, whole_at TIMESTAMPTZ, listed_at TIMESTAMPTZ,
+    left_out_at TIMESTAMPTZ);
 CREATE TABLE files (
     dataset SMALLINT NOT NULL, period DATE NOT NULL, symbol VARCHAR NOT NULL,
     file_size_bytes BIGINT NOT NULL, last_modified TIMESTAMPTZ NOT NULL, etag UUID,
     recorded_at TIMESTAMPTZ NOT NULL);
 CREATE TABLE probes (
     dataset SMALLINT NOT NULL, period DATE NOT NULL, probed_at TIMESTAMPTZ NOT NULL,
-    symbols BIGINT NOT NULL, files BIGINT NOT NULL, run_id VARCHAR NOT NULL);
+    symbols BIGINT NOT NULL, files BIGINT NOT NULL, run_id VARCHAR NOT NULL,
+    replaced_at TIMESTAMPTZ);
 CREATE TABLE probe_ranges (
     dataset SMALLINT NOT NULL, symbol VARCHAR, first_period DATE NOT NULL,
-    last_period DATE NOT NULL, probed_at TIMESTAMPTZ NOT NULL);
+    last_period DATE NOT NULL, probed_at TIMESTAMPTZ NOT NULL, left_out BOOLEAN NOT NULL);
+CREATE TABLE left_out (
+    dataset SMALLINT NOT NULL, symbol VARCHAR NOT NULL, since TIMESTAMPTZ NOT NULL,
+    until TIMESTAMPTZ);
 CREATE TABLE revisions (
     dataset SMALLINT NOT NULL, period DATE NOT NULL, symbol VARCHAR NOT NULL,
     observed_at TIMESTAMPTZ NOT NULL, change VARCHAR NOT NULL, old_size BIGINT,
@@ -134,8 +139,11 @@ CREATE VIEW availability AS
             left(p.period::VARCHAR, CASE t.frequency WHEN 'monthly' THEN 7 ELSE 10 END) ||
             '.zip' AS url
         FROM probes p JOIN datasets t ON t.id = p.dataset
-    JOIN symbols s ON s.dataset = p.dataset AND (s.whole_at IS NOT NULL OR p.probed_at >=
+    JOIN symbols s ON s.dataset = p.dataset AND ((s.whole_at IS NOT NULL OR p.probed_at >=
             s.first_seen)
+    AND CASE WHEN s.left_out_at IS NULL THEN p.replaced_at IS NULL
+        ELSE p.probed_at < s.left_out_at
+            AND coalesce(p.replaced_at >= s.left_out_at, true) END)
     LEFT JOIN files f
       ON f.dataset = p.dataset AND f.period = p.period AND f.symbol = s.symbol;
 CREATE VIEW daily_availability AS
@@ -155,8 +163,11 @@ CREATE VIEW daily_availability AS
             '.zip' AS url,
             CASE WHEN f.symbol IS NOT NULL THEN 200 ELSE 404 END AS status_code
         FROM probes p JOIN datasets t ON t.id = p.dataset
-    JOIN symbols s ON s.dataset = p.dataset AND (s.whole_at IS NOT NULL OR p.probed_at >=
+    JOIN symbols s ON s.dataset = p.dataset AND ((s.whole_at IS NOT NULL OR p.probed_at >=
             s.first_seen)
+    AND CASE WHEN s.left_out_at IS NULL THEN p.replaced_at IS NULL
+        ELSE p.probed_at < s.left_out_at
+            AND coalesce(p.replaced_at >= s.left_out_at, true) END)
     LEFT JOIN files f
       ON f.dataset = p.dataset AND f.period = p.period AND f.symbol = s.symbol
         WHERE p.dataset = (SELECT value::SMALLINT FROM meta WHERE key = 'first_dataset');
@@ -165,16 +176,17 @@ INSERT INTO datasets VALUES
     (1, 'um', 'daily', 'klines', '1m', 3, '2024-03-01 03:00:00+00', '2024-01-08');
 INSERT INTO symbols VALUES
     (1, 'AUSDT', 'perpetual', 'A', 'USDT', '2024-03-01 02:00:00+00', '2024-03-01 03:00:00+00',
-     '2024-03-01 03:00:00+00', NULL),
+     '2024-03-01 03:00:00+00', NULL, NULL),
     (1, '龙虾USDT', 'perpetual', '龙虾', 'USDT', '2024-03-01 02:00:00+00',
-     '2024-03-01 03:00:00+00', '2024-03-01 03:00:00+00', NULL);
+     '2024-03-01 03:00:00+00', '2024-03-01 03:00:00+00', NULL, NULL);
 INSERT INTO files
     SELECT 1, '2024-01-01'::DATE + i::INTEGER, symbol, 100 + i,
         '2024-01-02 08:00:00+00'::TIMESTAMPTZ + to_days(i::INTEGER), NULL, '2024-03-01 03:00:00+00'
     FROM range(10) AS r(i) CROSS JOIN symbols WHERE i < 9 OR symbol = 'AUSDT' ORDER BY ALL;
-INSERT INTO probes SELECT 1, period, '2024-03-01 03:00:00+00', 2, count(*), 'r'
+INSERT INTO probes SELECT 1, period, '2024-03-01 03:00:00+00', 2, count(*), 'r', NULL
     FROM files GROUP BY period ORDER BY period;
-INSERT INTO probe_ranges VALUES (1, NULL, '2024-01-01', '2024-01-10', '2024-03-01 03:00:00+00');
+INSERT INTO probe_ranges VALUES (1, NULL, '2024-01-01', '2024-01-10', '2024-03-01 03:00:00+00',
+    false);
 INSERT INTO revisions VALUES (1, '2024-01-03', 'AUSDT', '2024-03-01 03:00:00+00', 'replaced', 99,
     102, '2024-01-04 07:00:00+00', '2024-01-04 08:00:00+00', NULL, NULL, 'r');
 INSERT INTO symbol_spans

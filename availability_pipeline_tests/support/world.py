@@ -42,7 +42,7 @@ class FakeArchive:
             raise ListingError({"AUSDT": "HTTP 503 SlowDown"}, len(files), start, end, dataset)
         if progress:
             progress(len(files), len(files))
-        listing = make_listing(start, end, files, self.server_time, recorded, dataset)
+        listing = make_listing(start, end, files, self.server_time, recorded, dataset, leave_out)
         return replace(listing, in_archive=dataset == UM_KLINES_1M or str(dataset) in self.others)
 
 
