@@ -93,13 +93,13 @@ def acknowledged(con: Connection, dataset: DatasetLike | None = None) -> Rows:
     Raises:
         QueryError: the dataset is not recorded.
     """
-    one = "" if dataset is None else f"WHERE a.dataset = {tables(con, dataset).id}"
     return ask(
         con,
-        f"""SELECT concat_ws('/', t.market, t.frequency, t.data_type, t.interval) AS dataset,
+        """SELECT concat_ws('/', t.market, t.frequency, t.data_type, t.interval) AS dataset,
             a.period AS date, a.symbol, a.reason, a.acknowledged_at
-        FROM acknowledgements a JOIN datasets t ON t.id = a.dataset {one}
-        ORDER BY t.id, a.period, a.symbol NULLS FIRST""",
+        FROM acknowledgements a JOIN datasets t ON t.id = a.dataset
+        WHERE $only IS NULL OR t.id = $only ORDER BY t.id, a.period, a.symbol NULLS FIRST""",
+        {"only": None if dataset is None else tables(con, dataset).id},
     )
 
 

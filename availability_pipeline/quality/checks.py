@@ -128,7 +128,10 @@ def _settled(t: Scope) -> str:
 
 
 def _holes(t: Scope) -> str:
-    return t.holes(f"{t.listings} WHERE hole_days > 0")
+    # Where few symbols have any, it is three times faster not to look at the files of all.
+    where = f"{t.listings} WHERE hole_days > 0"
+    files = f"(FROM {t.files} WHERE symbol IN (SELECT symbol FROM {where}))"
+    return replace(t, files=files).holes(where)
 
 
 @_of_each(of_all=True)
@@ -166,21 +169,28 @@ def in_archive(dataset: Dataset, *, recorded: bool) -> bool:
 def rows_are_unique(one: _One, settings: Settings) -> Verdict:  # noqa: ARG001 - all are called alike
     """Each period and symbol has one file at most, each period one probe, each symbol one row."""
     t = one.t
-    [(duplicates,)] = one.rows(
-        f"""SELECT (SELECT coalesce(sum(files - symbols), 0)::BIGINT FROM (
-                SELECT count(*) AS files, count(DISTINCT symbol) AS symbols
-                FROM {t.files} GROUP BY date))
-            + (SELECT count(*) - count(DISTINCT date) FROM {t.probes})
-            + (SELECT count(*) - count(DISTINCT symbol) FROM {t.symbols})"""
+    [(first, last, duplicates)] = one.rows(
+        f"""SELECT min(date), max(date),
+            (SELECT count(*) - count(DISTINCT date) FROM {t.probes})
+            + (SELECT count(*) - count(DISTINCT symbol) FROM {t.symbols}) FROM {t.files}"""
     )
+    if first:
+        # A bit for each date: a third of the time of count(DISTINCT), for 100 datasets seconds.
+        [(doubled,)] = one.rows(
+            f"""SELECT sum(files - dates)::BIGINT FROM (SELECT count(*) AS files,
+                    bit_count(bitstring_agg(date - $1::DATE, 0, $2::INTEGER)) AS dates
+                FROM {t.files} GROUP BY symbol)""",
+            *(first, (last - first).days),
+        )
+        duplicates += doubled
     return rules.uniqueness(duplicates)
 
 
 @_of_each(low_is_bad=True)
 def completeness_slo(one: _One, settings: Settings) -> Verdict:
     """Every settled period has `slo_completeness` of the symbols expected on it."""
-    counts = settled_counts(one.con, one.t, one.now)
-    return rules.completeness(counts, settings.slo_completeness, one.of)
+    needed = settings.slo_completeness
+    return rules.completeness(settled_counts(one.con, one.t, one.now, needed), needed, one.of)
 
 
 @_of_each()
@@ -316,9 +326,13 @@ def stored_dates(con: duckdb.DuckDBPyConnection) -> set[dt.date]:
 
 
 def settled_counts(
-    con: duckdb.DuckDBPyConnection, t: Scope, now: dt.datetime
+    con: duckdb.DuckDBPyConnection, t: Scope, now: dt.datetime, needed: float = 1
 ) -> list[rules.DateCount]:
-    """The numbers of each settled period until the dataset stopped, in order."""
+    """The numbers of each settled period until the dataset stopped, in order.
+
+    Holes are counted only on periods with less than the share `needed`: elsewhere they change
+    nothing, and most records have no such period.
+    """
     # Whoever has not ended by then is live because it stopped together with many others.
     outages = f"""SELECT p.date, count(*) AS n FROM {t.probes} p JOIN (
             SELECT last_available AS last FROM {t.listings}
@@ -333,11 +347,10 @@ def settled_counts(
           ON f.date = a.date AND f.symbol = a.symbol
         GROUP BY a.date"""
     rows = con.execute(
-        f"""SELECT s.date, s.expected, s.available, coalesce(h.holes, 0), 0, coalesce(o.n, 0),
+        f"""SELECT s.date, s.expected, s.available, 0, 0, coalesce(o.n, 0),
             CASE WHEN a.whole THEN s.expected - s.available ELSE coalesce(a.n, 0) END,
             p.probed_at > $lately, a.date IS NOT NULL
         FROM {t.summary} s JOIN {t.probes} p USING (date)
-        LEFT JOIN (SELECT date, count(*) AS holes FROM {_holes(t)} GROUP BY date) h USING (date)
         LEFT JOIN ({outages}) o USING (date)
         LEFT JOIN ({accepted}) a USING (date)
         WHERE p.settled AND s.date <= $last ORDER BY s.date""",
@@ -347,7 +360,18 @@ def settled_counts(
             "lately": now - dt.timedelta(rules.PROBED_LATELY_DAYS),
         },
     ).fetchall()
-    return [rules.DateCount(*row) for row in rows]
+    counts = [rules.DateCount(*row) for row in rows]
+    short = [d.date for d in counts if rules.share(d.available, d.due) < needed]
+    if not short:
+        return counts
+    holes = dict(
+        con.execute(
+            f"""SELECT date, count(*) FROM {_holes(t)} WHERE list_contains($1, date)
+            GROUP BY date""",
+            [short],
+        ).fetchall()
+    )
+    return [replace(d, holes=holes[d.date]) if d.date in holes else d for d in counts]
 
 
 @dataclass(frozen=True, slots=True)
