@@ -13,30 +13,38 @@ from types import TracebackType
 from typing import Any, Self
 
 from availability_pipeline import queries, settings
-from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.archive.datasets import CATALOGUE, FIRST_DATE, UM_KLINES_1M, Dataset
 from availability_pipeline.dates import DateLike, as_date, as_range
 from availability_pipeline.quality import rules
-from availability_pipeline.queries.answers import ask, require_any
+from availability_pipeline.queries.answers import DatasetLike, ask, require_any, tables
 from availability_pipeline.queries.arguments import checked
 from availability_pipeline.queries.notebook import Record
-from availability_pipeline.record.status import scope
 
 
 @checked()
 def default_range(
-    start: DateLike | None = None, end: DateLike | None = None, now: dt.datetime | None = None
+    start: DateLike | None = None,
+    end: DateLike | None = None,
+    now: dt.datetime | None = None,
+    *,
+    dataset: DatasetLike = UM_KLINES_1M,
 ) -> tuple[dt.date, dt.date]:
     """What is validated by default: from 2019-09-25 to the newest date that is due.
 
     Yesterday is due `AVAILABILITY_SLO_FRESHNESS_MINUTES` after its end; `now` (aware) replaces
-    the clock.
+    the clock. Of another `dataset` it is from the first period that can have a file to the last
+    that is due; both are months, by their first day, of monthly files.
 
     Raises:
-        ValueError: a date is not a date, or `end` precedes `start`.
+        ValueError: a date is not a date, `end` precedes `start`, or `dataset` is not one.
     """
+    of = Dataset.parse(dataset) if isinstance(dataset, str) else dataset
     minutes = settings.load().slo_freshness_minutes
-    due = rules.due_date(now or dt.datetime.now(dt.UTC), minutes)
-    return as_range(FIRST_DATE if start is None else start, due if end is None else end)
+    due = rules.due_period(of, now or dt.datetime.now(dt.UTC), minutes)
+    due = min(due, of.last or due)
+    entry = CATALOGUE.get(of.kind)
+    opened = of.period_of(entry.first) if entry else FIRST_DATE
+    return as_range(opened if start is None else start, due if end is None else end)
 
 
 @dataclass(frozen=True)
@@ -57,9 +65,19 @@ class ShortDate:
 class _Validator:
     """Opens the file for each question only, so that it never keeps an update from writing."""
 
-    def __init__(self, db: str | Path | None = None) -> None:
-        """Args: db: the DuckDB file; `AVAILABILITY_DB` when left out."""
+    def __init__(self, db: str | Path | None = None, *, dataset: DatasetLike | None = None) -> None:
+        """Open nothing yet.
+
+        Args:
+            db: the DuckDB file; `AVAILABILITY_DB` when left out.
+            dataset: its name; the first that was recorded when left out. Of monthly files every
+                date below is a month, by its first day.
+
+        Raises:
+            ValueError: the dataset is not one.
+        """
         self._record: Record | None = Record(db)
+        self._dataset = Dataset.parse(dataset) if isinstance(dataset, str) else dataset
 
     def __enter__(self) -> Self:
         return self
@@ -92,14 +110,19 @@ class ContinuityValidator(_Validator):
         """Dates without rows from `start_date` to `end_date` (both included), in order.
 
         Args:
-            start_date: default 2019-09-25, the first date of the record.
+            start_date: default 2019-09-25, the first date of the record; of another dataset the
+                first that can have a file.
             end_date: default the newest date that is due (yesterday, from 02:30 UTC on).
 
         Raises:
             StoreError: the database cannot be read.
+            QueryError: the dataset is not recorded.
             ValueError: a date is not a date, or `end` precedes `start`.
         """
-        return self._open().missing_dates(*default_range(start_date, end_date))
+        with self._open().connection() as con:
+            t = tables(con, self._dataset)
+            span = default_range(start_date, end_date, dataset=t.dataset)
+            return queries.missing_dates(con, *span, dataset=self._dataset)
 
 
 class CompletenessValidator(_Validator):
@@ -120,7 +143,7 @@ class CompletenessValidator(_Validator):
             StoreError: the database cannot be read.
         """
         with self._open().connection() as con:
-            rows = queries.summary(con, days, today=today).rows
+            rows = queries.summary(con, days, today=today, dataset=self._dataset).rows
         return [{"date": date, "symbol_count": available} for date, available, _ in rows]
 
     @checked()
@@ -140,6 +163,7 @@ class CompletenessValidator(_Validator):
 
         Raises:
             NotProbedError: no date at all was probed.
+            QueryError: the dataset is not recorded.
             StoreError: the database cannot be read.
             ValueError: a date is not one, or `end_date` precedes `start_date`.
         """
@@ -147,7 +171,7 @@ class CompletenessValidator(_Validator):
             as_range(start_date, end_date)
         share = settings.load().slo_completeness if threshold is None else threshold
         with self._open().connection() as con:
-            t = scope(con)
+            t = tables(con, self._dataset)
             found = ask(
                 con,
                 # What has settled can be pending for symbols that ended and were left out since.

@@ -3,8 +3,10 @@
 import datetime as dt
 
 import pytest
+from click.testing import CliRunner
 
 from availability_pipeline import queries
+from availability_pipeline.cli.main import cli
 from availability_pipeline.dates import spans
 from availability_pipeline.errors import MissingDatabaseError
 from availability_pipeline.record import write as store
@@ -16,6 +18,7 @@ from availability_pipeline.validation import (
     default_range,
 )
 from availability_pipeline_tests.support.helpers import D, days, flat, make_listing, published
+from availability_pipeline_tests.support.several import write_three
 
 START, END = D(2024, 1, 1), D(2024, 1, 20)
 NOW = dt.datetime(2024, 3, 1, 2, tzinfo=dt.UTC)
@@ -125,3 +128,61 @@ def test_a_missing_database_and_a_bad_setting_are_one_line(tmp_path, monkeypatch
 def test_dates_are_put_together_into_stretches():
     assert spans([]) == []
     assert spans([*days(START, D(2024, 1, 3)), END]) == [(START, D(2024, 1, 3)), (END, END)]
+
+
+def test_each_dataset_is_validated_by_itself_in_its_own_periods(tmp_path):
+    """The same symbol in two markets, with other files."""
+    path = tmp_path / "several.duckdb"
+    write_three(path)
+    span = (D(2024, 1, 4), D(2024, 1, 9))
+    short = {}
+    for dataset in (None, "spot/daily/trades"):
+        assert ContinuityValidator(path, dataset=dataset).check_continuity(*span) == []
+        with CompletenessValidator(path, dataset=dataset) as validator:
+            short[dataset] = [one.date for one in validator.get_short_dates(*span)]
+            counted = validator.get_symbol_counts_summary(30, today=D(2024, 1, 21))
+            assert len(counted) == 20
+    assert short == {
+        None: [D(2024, 1, 5)], "spot/daily/trades": [D(2024, 1, 7), D(2024, 1, 8)]
+    }  # fmt: skip
+    with ContinuityValidator(path, dataset="um/monthly/fundingRate") as validator:
+        missing = validator.check_continuity("2022-09-01", "2024-03-31")
+    assert missing == [D(2022, 9, 1), D(2022, 10, 1), D(2024, 2, 1), D(2024, 3, 1)]
+    with CompletenessValidator(path, dataset="um/monthly/fundingRate") as validator:
+        assert [one.date for one in validator.get_short_dates()] == [D(2023, 6, 1)]
+    with pytest.raises(queries.QueryError, match="cm/daily/metrics is not recorded"):
+        ContinuityValidator(path, dataset="cm/daily/metrics").check_continuity()
+    with pytest.raises(ValueError, match="is not a dataset"):
+        ContinuityValidator(path, dataset="nothing")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "span"),
+    [("um/daily/klines/1m", ("2019-09-25", "2026-04-04")),
+     ("spot/daily/trades", ("2017-07-14", "2026-04-04")),
+     ("um/monthly/fundingRate", ("2019-09-01", "2026-03-01")),
+     ("um/daily/bookTicker", ("2023-05-16", "2024-03-30"))],
+)  # fmt: skip
+def test_by_default_all_periods_that_can_have_a_file_are_validated(dataset, span):
+    now = dt.datetime(2026, 4, 5, 12, tzinfo=dt.UTC)
+    found = default_range(now=now, dataset=dataset)
+    assert found == tuple(map(D.fromisoformat, span))
+
+
+def test_the_command_calls_months_months_and_names_the_dataset(tmp_path, monkeypatch):
+    path = tmp_path / "several.duckdb"
+    write_three(path)
+    monkeypatch.setenv("AVAILABILITY_DB", str(path))
+    words = ["validate", "--dataset", "um/monthly/fundingRate", "--start", "2022-09-15"]
+    done = CliRunner().invoke(cli, [*words, "--end", "2024-03-31"])
+    assert done.exit_code == 1
+    assert [line.split() for line in done.stdout.splitlines()[:5]] == [
+        ["Months", "never", "probed"], ["from", "to", "months"], ["-------", "-------", "------"],
+        ["2022-09", "2022-10", "2"], ["2024-02", "2024-03", "2"],
+    ]  # fmt: skip
+    assert "2023-06         2          1        0  50.0%" in done.stdout
+    assert (
+        "2022-09 to 2024-03 of um/monthly/fundingRate is NOT whole: 4 months never probed, "
+        "1 short of files, 0 pending" in done.stdout
+    )
+    assert "--start 2022-09-01 --end 2024-03-31 --dataset um/monthly/fundingRate`" in done.stdout

@@ -17,6 +17,7 @@ from availability_pipeline.copies import restore as restoring
 from availability_pipeline.dates import today_utc
 from availability_pipeline.errors import BackupError
 from availability_pipeline.masking import printable
+from availability_pipeline.quality.checks import configured_datasets
 from availability_pipeline.record.schema import SCHEMA_VERSION
 
 
@@ -138,23 +139,48 @@ def restore(src: Path, repair: bool) -> None:
                 f"it has schema version {manifest.schema_version}: the next update or backfill "
                 f"migrates it to {SCHEMA_VERSION}, until then questions are refused"
             )
-        lacks = restoring.outstanding(s.db_path, today_utc(), s.db_wait_seconds)
+        lacks = restoring.lacking(s.db_path, today_utc(), s.db_wait_seconds, configured_datasets(s))
     click.echo(
         "Dagster's history may name partitions that this file does not hold: the check "
         "store_matches_dagster compares them"
     )
-    yesterday = today_utc() - dt.timedelta(1)
-    if lacks.start is None:
+    spans = _say_lacking(lacks)
+    for (start, end), which in spans.items():
+        if repair:
+            run_probe(start, end)
+        else:
+            only = "".join(f" --dataset {one}" for one in which) if _named(lacks) else ""
+            say(f"do it with: `{PROGRAM} backfill --start {start} --end {end}{only}`")
+
+
+def _named(lacks: restoring.Lacking) -> bool:
+    return len(lacks.outstanding) + len(lacks.unheld) > 1
+
+
+def _say_lacking(
+    lacks: restoring.Lacking,
+) -> dict[tuple[dt.date, dt.date], list[Dataset]]:
+    """Say what is to be probed again; the dates of it, each span with its datasets."""
+    found: dict[tuple[dt.date, dt.date], list[Dataset]] = {}
+    for one in lacks.outstanding:
+        if one.start is None:
+            continue
+        found.setdefault((one.start, one.dataset.last_day(one.end)), []).append(one.dataset)
+        of = f" of {one.dataset}" if _named(lacks) else ""
+        span = f"{one.dataset.text(one.start)} to {one.dataset.text(one.end)}"
+        click.echo(
+            f"to be probed again{of}: {span} ({one.unknown} "
+            f"{'months' if one.dataset.monthly else 'dates'} never probed, {one.unsettled} not "
+            "settled when probed last)"
+        )
+    if not found:
+        yesterday = today_utc() - dt.timedelta(1)
         click.echo(f"nothing is to be probed again: every date up to {yesterday} is settled")
-        return
-    click.echo(
-        f"to be probed again: {lacks.start} to {yesterday} ({lacks.unknown} dates never "
-        f"probed, {lacks.unsettled} not settled when probed last)"
-    )
-    if repair:
-        run_probe(lacks.start, yesterday)
-    else:
-        say(f"do it with: `{PROGRAM} backfill --start {lacks.start} --end {yesterday}`")
+    for dataset in lacks.unheld:
+        say(f"not in this backup: {dataset}; fill it with `{PROGRAM} backfill --dataset {dataset}`")
+    for dataset in lacks.unconfigured:
+        click.echo(f"not probed again, for it is no longer configured: {dataset}")
+    return found
 
 
 @click.command()
@@ -226,7 +252,8 @@ def export(
 
 
 def _summary(manifest: backups.Manifest) -> str:
+    of = f" of {len(manifest.datasets)} datasets" if len(manifest.datasets) > 1 else ""
     return (
-        f"{manifest.rows:,} {manifest.counted}, {manifest.first_date or 'no date'} to "
-        f"{manifest.last_date or 'no date'}, made {manifest.created_at:%Y-%m-%d %H:%M:%S} UTC"
+        f"{manifest.rows:,} {manifest.counted}{of}, {manifest.span}, "
+        f"made {manifest.created_at:%Y-%m-%d %H:%M:%S} UTC"
     )

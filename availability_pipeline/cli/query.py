@@ -7,9 +7,11 @@ from typing import Unpack
 
 import click
 
-from availability_pipeline import PROGRAM, dates, queries, validation
+from availability_pipeline import PROGRAM, queries, validation
+from availability_pipeline.archive.datasets import Dataset
 from availability_pipeline.cli._options import (
     DATE,
+    DatasetName,
     Date,
     Filters,
     LocalPath,
@@ -33,6 +35,7 @@ from availability_pipeline.cli._output import (
     say,
     table,
 )
+from availability_pipeline.queries.answers import tables
 
 
 @click.group()
@@ -317,10 +320,18 @@ def summary(
 
 
 @click.command()
-@click.option("--start", type=DATE, help="First UTC date; 2019-09-25 when left out.")
+@click.option("--start", type=DATE, help="First UTC date; the market's first when left out.")
 @click.option("--end", type=DATE, help="Last UTC date; the newest that is due when left out.")
+@click.option(
+    "--dataset",
+    type=DatasetName(),
+    metavar="NAME",
+    help="A recorded dataset, as um/daily/klines/1m; the first one when left out.",
+)
 @click.option("--json", "as_json", is_flag=True, help="JSON, UTF-8.")
-def validate(start: dt.date | None, end: dt.date | None, as_json: bool) -> None:
+def validate(
+    start: dt.date | None, end: dt.date | None, dataset: str | None, as_json: bool
+) -> None:
     """Dates never probed or short of files; exit 1 if there are any.
 
     Short is a date with fewer of its expected symbols than AVAILABILITY_SLO_COMPLETENESS. What is
@@ -329,15 +340,18 @@ def validate(start: dt.date | None, end: dt.date | None, as_json: bool) -> None:
     Example: binance-availability validate --start 2024-01-01 --end 2024-01-31
     """
     in_order(start, end, "--start --end")
+    with record() as con:
+        of = tables(con, dataset).dataset
     with one_line_errors():
-        first, last = validation.default_range(start, end)
-        with validation.ContinuityValidator() as continuity:
+        first, last = map(of.period_of, validation.default_range(start, end, dataset=of))
+        with validation.ContinuityValidator(dataset=dataset) as continuity:
             missing = continuity.check_continuity(first, last)
-        with validation.CompletenessValidator() as completeness:
+        with validation.CompletenessValidator(dataset=dataset) as completeness:
             short = completeness.get_short_dates(first, last)
     wrong = [one for one in short if not one.pending]
     pending = len(short) - len(wrong)
     passed = not missing and not wrong
+    unit = "month" if of.monthly else "date"
     if as_json:
         print_json(
             {
@@ -351,21 +365,41 @@ def validate(start: dt.date | None, end: dt.date | None, as_json: bool) -> None:
         )  # fmt: skip
     else:
         if missing:
-            rows = [(a, b, (b - a).days + 1) for a, b in dates.spans(missing)]
-            table(queries.Rows(("from", "to", "dates"), rows), "Dates never probed")
+            rows = [(of.text(a), of.text(b), n) for a, b, n in _stretches(of, missing)]
+            table(
+                queries.Rows(("from", "to", f"{unit}s"), rows), f"{unit}s never probed".capitalize()
+            )
         if short:
-            cells = [(o.date, o.expected, o.available, o.pending, f"{o.share:.1%}") for o in short]
-            columns = ("date", "expected", "available", "pending", "share")
-            table(queries.Rows(columns, cells), "Dates short of files")
+            cells = [
+                (of.text(o.date), o.expected, o.available, o.pending, f"{o.share:.1%}")
+                for o in short
+            ]
+            columns = (unit, "expected", "available", "pending", "share")
+            table(queries.Rows(columns, cells), f"{unit}s short of files".capitalize())
         verdict = "whole" if passed else "NOT whole"
         say(
-            f"{first} to {last} is {verdict}: {count(len(missing), 'date')} never probed, "
+            f"{of.text(first)} to {of.text(last)}{f' of {of}' if dataset else ''} is {verdict}: "
+            f"{count(len(missing), unit)} never probed, "
             f"{len(wrong)} short of files, {pending} pending"
         )
         if missing:
-            say(f"To probe them: `{PROGRAM} backfill --start {missing[0]} --end {missing[-1]}`")
+            span = f"--start {missing[0]} --end {of.last_day(missing[-1])}"
+            only = f" --dataset {of}" if dataset else ""
+            say(f"To probe them: `{PROGRAM} backfill {span}{only}`")
     if not passed:
         sys.exit(1)
+
+
+def _stretches(of: Dataset, periods: list[dt.date]) -> list[tuple[dt.date, dt.date, int]]:
+    """Ascending dates or months as stretches without a gap: first, last, how many."""
+    found: list[tuple[dt.date, dt.date, int]] = []
+    for period in periods:
+        if found and of.shift(found[-1][1], 1) == period:
+            first, _, n = found.pop()
+            found.append((first, period, n + 1))
+        else:
+            found.append((period, period, 1))
+    return found
 
 
 query.add_command(analytics)

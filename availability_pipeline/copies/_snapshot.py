@@ -20,14 +20,33 @@ from availability_pipeline.record.schema import SPARSE, get_meta
 
 
 @dataclass(frozen=True)
+class Held:
+    """What a database holds of a dataset: its files, and the first and last probed period."""
+
+    dataset: str
+    files: int
+    first: dt.date | None
+    last: dt.date | None
+
+
+@dataclass(frozen=True)
 class Contents:
-    """What a database of ours holds: rows of each table, first and last date, last probe."""
+    """What a database of ours holds.
+
+    Attributes:
+        schema_version: of its tables.
+        tables: rows of each.
+        first_date, last_date: first and last probed period of all datasets.
+        last_probe: when any of them was probed last.
+        datasets: each, in the order of their first recording; none before version 4, which had one.
+    """
 
     schema_version: int
     tables: dict[str, int]
     first_date: dt.date | None
     last_date: dt.date | None
     last_probe: dt.datetime | None
+    datasets: tuple[Held, ...]
 
 
 def take(source: Path, target: Path, wait_seconds: float) -> None:
@@ -105,7 +124,24 @@ def _contents(con: duckdb.DuckDBPyConnection, path: Path) -> Contents:
     [(first, last, probe)] = con.execute(
         f"SELECT min({column}), max({column}), max(probed_at) FROM probes"
     ).fetchall()
-    return Contents(version, tables, first, last, probe and probe.astimezone(dt.UTC))
+    held = con.execute(_HELD).fetchall() if version >= SPARSE else []
+    return Contents(
+        version,
+        tables,
+        first,
+        last,
+        probe and probe.astimezone(dt.UTC),
+        tuple(Held(*row) for row in held),
+    )
+
+
+_HELD = """
+SELECT concat_ws('/', market, frequency, data_type, interval), coalesce(f.n, 0), p.first, p.last
+FROM datasets d
+LEFT JOIN (SELECT dataset, count(*) AS n FROM files GROUP BY dataset) f ON f.dataset = d.id
+LEFT JOIN (SELECT dataset, min(period) AS first, max(period) AS last FROM probes GROUP BY dataset) p
+    ON p.dataset = d.id
+ORDER BY d.id"""
 
 
 def sha256(path: Path) -> str:

@@ -83,6 +83,8 @@ class Manifest(BaseModel):
     last_date: dt.date | None
     last_probe: AwareDatetime | None
     tables: dict[str, int]
+    # Of each dataset; none in backups of before version 4 of the tables.
+    datasets: tuple[_snapshot.Held, ...] = ()
     # Counts the backups of a folder; 0 in those of version 0.1. Which one is the newest must not
     # depend on a clock: one that was ahead for an hour would make its backup the newest for years.
     number: int = 0
@@ -96,6 +98,16 @@ class Manifest(BaseModel):
     def rows(self) -> int:
         """Files that are recorded; before version 4 of the tables, rows of `daily_availability`."""
         return self.tables.get("files", self.tables.get("daily_availability", 0))
+
+    @property
+    def span(self) -> str:
+        """Its first and last date, or month where it holds months only, in words."""
+        if self.first_date is None or self.last_date is None:
+            return "no date"
+        frequencies = {held.dataset.split("/")[1:2] == ["monthly"] for held in self.datasets}
+        texts = [f"{date}"[: 7 if frequencies == {True} else 10]
+                 for date in (self.first_date, self.last_date)]  # fmt: skip
+        return " to ".join(texts)
 
 
 @dataclass(frozen=True)
@@ -183,7 +195,8 @@ def verify(path: Path) -> Manifest:
             found = _snapshot.examine(path)
         except StoreError as error:
             raise BackupError(f"{path} does not verify: {error}") from None
-        if found.tables != manifest.tables or found.schema_version != manifest.schema_version:
+        said = (manifest.tables, manifest.schema_version, manifest.datasets or found.datasets)
+        if (found.tables, found.schema_version, found.datasets) != said:
             raise BackupError(f"{path} holds other rows than its manifest says; {REMEDY}")
     return manifest
 

@@ -5,31 +5,54 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import duckdb
+
 from availability_pipeline import files
-from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.archive.datasets import CATALOGUE, UM_KLINES_1M, Dataset
 from availability_pipeline.copies import _snapshot
 from availability_pipeline.copies.backup import REMEDY, Manifest
 from availability_pipeline.errors import BackupError, ProtectedFileError
 from availability_pipeline.record import apart, connection
-from availability_pipeline.record.status import scope
+from availability_pipeline.record.status import Scope, recorded_datasets, scope
 
 
 @dataclass(frozen=True)
 class Outstanding:
-    """Dates to probe again: never probed, or not settled when probed last.
+    """Periods of a dataset to probe again: never probed, or not settled when probed last.
 
-    `start` is the first of them, and None when there are none.
+    Attributes:
+        dataset: which.
+        start: the first of them; None when there are none.
+        end: the last period that is over and can have a file.
+        unknown, unsettled: how many there are of either kind, up to `end`.
     """
 
+    dataset: Dataset
     start: dt.date | None
+    end: dt.date
     unknown: int
     unsettled: int
+
+
+@dataclass(frozen=True)
+class Lacking:
+    """What a restored database lacks.
+
+    Attributes:
+        outstanding: of each dataset that it holds and that is configured.
+        unheld: configured datasets that it does not hold.
+        unconfigured: datasets that it holds and that are not configured: not probed again.
+    """
+
+    outstanding: tuple[Outstanding, ...]
+    unheld: tuple[Dataset, ...] = ()
+    unconfigured: tuple[Dataset, ...] = ()
 
 
 def put_back(
@@ -87,28 +110,48 @@ def put_back(
         ) from None
 
 
-def outstanding(database: Path, today: dt.date, wait_seconds: float = 60) -> Outstanding:
-    """What a restored database lacks up to yesterday.
+def lacking(
+    database: Path,
+    today: dt.date,
+    wait_seconds: float = 60,
+    configured: Sequence[Dataset] | None = None,
+) -> Lacking:
+    """What a restored database lacks up to yesterday, or up to the last month that is over.
 
-    Dates before its first one are not counted: it never meant to hold them.
+    Periods before the first one of a dataset are not counted: it never meant to hold them. One
+    that holds no dataset at all lacks those that are configured from their first period on.
+
+    Args:
+        database: the record's file, migrated where it is of an earlier version.
+        today: the UTC date.
+        wait_seconds: how long to wait for readers and writers.
+        configured: the datasets that are probed; those that it holds when left out.
     """
-    yesterday = today - dt.timedelta(1)
     connection.migrate(database, wait_seconds)
     with connection.reader(database, wait_seconds) as con:
-        t = scope(con)
-        [(first,)] = con.execute(f"SELECT min(date) FROM {t.probes}").fetchall()
-        unknown = con.execute(
-            f"""SELECT count(*), min(d) FROM (
-                SELECT unnest(generate_series($1::DATE, $2::DATE, INTERVAL 1 DAY))::DATE AS d)
-            WHERE d NOT IN (SELECT date FROM {t.probes})""",
-            [first or FIRST_DATE, yesterday],
-        ).fetchall()
-        unsettled = con.execute(
-            f"SELECT count(*), min(date) FROM {t.summary} WHERE pending > 0 AND date <= $1",
-            [yesterday],
-        ).fetchall()
-    starts = [day for _, day in (*unknown, *unsettled) if day is not None]
-    return Outstanding(min(starts, default=None), unknown[0][0], unsettled[0][0])
+        held = recorded_datasets(con)
+        wanted = configured or held or [UM_KLINES_1M]
+        probed = [one for one in wanted if one in held or not held]
+        return Lacking(
+            tuple(_outstanding(con, scope(con, one), today) for one in probed),
+            tuple(one for one in wanted if one not in probed),
+            tuple(one for one in held if one not in wanted),
+        )
+
+
+def _outstanding(con: duckdb.DuckDBPyConnection, t: Scope, today: dt.date) -> Outstanding:
+    entry = CATALOGUE.get(t.dataset.kind)
+    end = t.dataset.shift(t.dataset.period_of(today), -1)
+    if entry and entry.last:
+        end = min(end, entry.last)
+    known = {date for (date,) in con.execute(f"SELECT date FROM {t.probes}").fetchall()}
+    unknown = [date for date in t.dataset.periods(min(known, default=t.first_period), end)
+               if date not in known]  # fmt: skip
+    unsettled = con.execute(
+        f"SELECT date FROM {t.summary} WHERE pending > 0 AND date <= $1", [end]
+    ).fetchall()
+    dates = [*unknown, *(date for (date,) in unsettled)]
+    return Outstanding(t.dataset, min(dates, default=None), end, len(unknown), len(unsettled))
 
 
 def _replace(part: Path, target: Path, now: dt.datetime, wait_seconds: float) -> Path | None:

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from availability_pipeline import files
-from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.archive.datasets import FIRST_DATE, Dataset
 from availability_pipeline.cli.main import cli
 from availability_pipeline.copies import backup, restore
 from availability_pipeline.errors import StoreBusyError
@@ -35,6 +35,7 @@ from availability_pipeline_tests.support.backups import (
     write,
 )
 from availability_pipeline_tests.support.helpers import PATIENCE, D, flat, make_listing
+from availability_pipeline_tests.support.several import FUNDING
 
 __all__ = ["folder", "record"]  # fixtures
 
@@ -249,7 +250,8 @@ def test_a_backup_of_an_earlier_version_is_restored_and_migrated(tmp_path, folde
     path.unlink()
     found, manifest, _ = backup.newest_good(made.path)
     restore.put_back(found, manifest, path, now=LATER)
-    assert restore.outstanding(path, D(2024, 1, 13)).start == D(2024, 1, 11)
+    [lacks] = restore.lacking(path, D(2024, 1, 13)).outstanding
+    assert lacks.start == D(2024, 1, 11)
     with reader(path) as con:
         assert schema.get_meta(con, "schema_version") == str(schema.SCHEMA_VERSION)
         assert con.execute("SELECT count(*) FROM daily_availability").fetchall() == [(20,)]
@@ -264,19 +266,31 @@ def test_what_is_to_be_looked_at_again_is_what_was_unknown_or_not_settled(tmp_pa
             probed_at=two, run_id="r",
         )  # fmt: skip
     # 9 and 10 January were pending; 11 to 13 were never probed.
-    found = restore.outstanding(path, D(2024, 1, 14))
-    assert found == restore.Outstanding(D(2024, 1, 9), unknown=3, unsettled=2)
+
+    def start(today):
+        [lacks] = restore.lacking(path, today).outstanding
+        return lacks.start
+
+    found = restore.lacking(path, D(2024, 1, 14))
+    assert found.outstanding == (
+        restore.Outstanding(Dataset(), D(2024, 1, 9), D(2024, 1, 13), unknown=3, unsettled=2),
+    )
     # A clock one day behind the record: nothing is asked of a date that is not over.
-    assert restore.outstanding(path, D(2024, 1, 10)).start == D(2024, 1, 9)
-    assert restore.outstanding(path, D(2024, 1, 9)).start is None
+    assert start(D(2024, 1, 10)) == D(2024, 1, 9)
+    assert start(D(2024, 1, 9)) is None
 
 
 def test_an_empty_record_lacks_everything(tmp_path):
     path = tmp_path / "record.duckdb"
     with writer(path):
         pass
-    found = restore.outstanding(path, FIRST_DATE + dt.timedelta(3))
-    assert found == restore.Outstanding(FIRST_DATE, unknown=3, unsettled=0)
+    today = FIRST_DATE + dt.timedelta(3)
+    [found] = restore.lacking(path, today).outstanding
+    yesterday = today - dt.timedelta(1)
+    assert found == restore.Outstanding(Dataset(), FIRST_DATE, yesterday, unknown=3, unsettled=0)
+    both = restore.lacking(path, today, configured=[Dataset(), FUNDING])
+    assert [one.start for one in both.outstanding] == [FIRST_DATE, None]
+    assert both.unheld == both.unconfigured == ()
 
 
 FULL = """

@@ -11,8 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from availability_pipeline.archive.datasets import Dataset, UnknownDatasetError
+from availability_pipeline.cli import copies
 from availability_pipeline.cli.main import cli
-from availability_pipeline.copies import _snapshot, export
+from availability_pipeline.copies import _snapshot, backup, export, restore
 from availability_pipeline.copies.destinations import destination
 from availability_pipeline.copies.export import Form
 from availability_pipeline.record.connection import reader, writer
@@ -24,6 +25,7 @@ from availability_pipeline_tests.support.several import (
     SETTLED,
     SHARED,
     START,
+    STOPPED,
     TRADES,
     by_month,
     write_dataset,
@@ -269,3 +271,113 @@ def test_the_command_exports_what_is_asked_for(record, tmp_path, monkeypatch):
     assert code == 2
     assert "matches no dataset of those that are recorded" in said
     assert "\x1b" not in said
+
+
+# Backups, and restoring them.
+
+
+def backed_up(record, folder):
+    return backup.make(record, folder, now=NOW, keep=backup.Keep())
+
+
+def test_a_backup_says_what_it_holds_of_each_dataset(record, tmp_path):
+    made = backed_up(record, tmp_path / "backups")
+    said = json.loads(made.path.with_suffix(".json").read_text())
+    assert said["datasets"] == [
+        {"dataset": "um/daily/klines/1m", "files": 59, "first": "2024-01-01", "last": "2024-01-20"},
+        {"dataset": "um/monthly/fundingRate", "files": 27, "first": "2022-11-01",
+         "last": "2024-01-01"},
+        {"dataset": "spot/daily/trades", "files": 36, "first": "2024-01-01", "last": "2024-01-20"},
+    ]  # fmt: skip
+    assert (said["first_date"], said["last_date"]) == ("2022-11-01", "2024-01-20")
+    assert made.manifest.rows == 122
+    assert backup.verify(made.path) == made.manifest
+
+
+def test_a_backup_that_holds_other_files_of_a_dataset_than_it_says_is_not_good(record, tmp_path):
+    """The tables have as many rows as the manifest says."""
+    made = backed_up(record, tmp_path / "backups")
+    said = json.loads(made.path.with_suffix(".json").read_text())
+    said["datasets"][0]["files"], said["datasets"][2]["files"] = 36, 59
+    made.path.with_suffix(".json").write_text(json.dumps(said))
+    with pytest.raises(backup.BackupError, match="holds other rows than its manifest says"):
+        backup.verify(made.path)
+    del said["datasets"]  # of a version that did not say it
+    made.path.with_suffix(".json").write_text(json.dumps(said))
+    assert backup.verify(made.path).datasets == ()
+
+
+@pytest.mark.parametrize(
+    ("datasets", "words"),
+    [((Dataset(),), "19 files, 2024-01-01 to 2024-01-20, made"),
+     ((FUNDING,), "13 files, 2023-01 to 2024-01, made"),
+     ((Dataset(), FUNDING), "32 files of 2 datasets, 2023-01-01 to 2024-01-20, made")],
+)  # fmt: skip
+def test_the_command_counts_datasets_and_calls_months_months(
+    tmp_path, monkeypatch, datasets, words
+):
+    record = tmp_path / "record.duckdb"
+    monkeypatch.setenv("AVAILABILITY_DB", str(record))
+    for dataset in datasets:
+        if dataset.monthly:
+            first = D(2023, 1, 1)
+            write_dataset(record, dataset, {"A": by_month(first, START)}, first, START)
+        else:
+            write_dataset(record, dataset, {"A": flat(D(2024, 1, 2), END)})
+    done = CliRunner().invoke(cli, ["backup", str(tmp_path / "backups")])
+    assert done.exit_code == 0, done.output
+    assert words in done.output
+    assert (
+        words in CliRunner().invoke(cli, ["backup", str(tmp_path / "backups"), "--verify"]).output
+    )
+
+
+def test_what_a_restored_record_lacks_is_said_of_each_dataset_in_its_own_periods(record):
+    """On 5 April: the months of February and March are over, and 15 days have not passed."""
+    found = restore.lacking(record, D(2024, 4, 5))
+    assert found.outstanding == (
+        restore.Outstanding(Dataset(), D(2024, 1, 21), D(2024, 4, 4), unknown=75, unsettled=0),
+        restore.Outstanding(FUNDING, D(2024, 2, 1), D(2024, 3, 1), unknown=2, unsettled=0),
+        restore.Outstanding(TRADES, D(2024, 1, 21), D(2024, 4, 4), unknown=75, unsettled=0),
+    )
+    write_dataset(record, FUNDING, {SHARED: {}}, D(2024, 2, 1), D(2024, 3, 1), SETTLED)
+    [lacks] = restore.lacking(record, D(2024, 4, 5), configured=[FUNDING]).outstanding
+    assert (lacks.start, lacks.unknown, lacks.unsettled) == (D(2024, 2, 1), 0, 2)
+
+
+def test_only_what_is_configured_is_to_be_probed_again(record):
+    found = restore.lacking(record, D(2024, 4, 5), configured=[TRADES, STOPPED])
+    assert [one.dataset for one in found.outstanding] == [TRADES]
+    assert found.unheld == (STOPPED,)
+    assert found.unconfigured == (Dataset(), FUNDING)
+
+
+def test_a_stopped_dataset_lacks_nothing_after_its_end(tmp_path):
+    record = tmp_path / "record.duckdb"
+    files = {"AUSDT": flat(D(2024, 3, 20), D(2024, 3, 28))}
+    write_dataset(record, STOPPED, files, D(2024, 3, 20), D(2024, 3, 28), SETTLED.replace(month=6))
+    [lacks] = restore.lacking(record, D(2025, 1, 1)).outstanding
+    assert (lacks.start, lacks.end, lacks.unknown) == (D(2024, 3, 29), D(2024, 3, 30), 2)
+
+
+def test_restore_names_each_dataset_and_the_command_for_it(record, tmp_path, monkeypatch):
+    made = backed_up(record, tmp_path / "backups")
+    monkeypatch.setenv("AVAILABILITY_DB", str(record))
+    monkeypatch.setattr(copies, "configured_datasets", lambda _: (Dataset(), FUNDING, STOPPED))
+    monkeypatch.setattr(copies, "today_utc", lambda: D(2024, 4, 5))
+    done = CliRunner().invoke(cli, ["restore", str(made.path)])
+    assert done.exit_code == 0, done.output
+    assert ": 122 files of 3 datasets, 2022-11-01 to 2024-01-20, made" in done.output
+    assert done.output.splitlines()[-6:] == [
+        "to be probed again of um/daily/klines/1m: 2024-01-21 to 2024-04-04 (75 dates never "
+        "probed, 0 not settled when probed last)",
+        "to be probed again of um/monthly/fundingRate: 2024-02 to 2024-03 (2 months never probed, "
+        "0 not settled when probed last)",
+        "not in this backup: um/daily/bookTicker; fill it with `binance-availability backfill "
+        "--dataset um/daily/bookTicker`",
+        "not probed again, for it is no longer configured: spot/daily/trades",
+        "do it with: `binance-availability backfill --start 2024-01-21 --end 2024-04-04 "
+        "--dataset um/daily/klines/1m`",
+        "do it with: `binance-availability backfill --start 2024-02-01 --end 2024-03-31 "
+        "--dataset um/monthly/fundingRate`",
+    ]
