@@ -8,7 +8,7 @@ from typing import Literal
 
 from availability_pipeline import PROGRAM
 from availability_pipeline.archive.datasets import UM_KLINES_1M, Dataset
-from availability_pipeline.dates import Span, joined, span_text, spans
+from availability_pipeline.dates import Span, joined
 
 SAMPLE = 10
 """Offenders a verdict names; `count` always has the whole number."""
@@ -103,17 +103,23 @@ class Subject:
     """The dataset that a rule judges, and how its periods and the commands about it are said.
 
     Attributes:
-        dataset: which.
+        dataset: which, or one of those whose intervals are in one asset.
         named: commands must name it, for it is not the only one that is configured.
+        pattern: of all of them, where they are several.
     """
 
     dataset: Dataset = UM_KLINES_1M
     named: bool = False
+    pattern: str = ""
+
+    def __str__(self) -> str:
+        return self.pattern or str(self.dataset)
 
     @property
     def option(self) -> str:
         """What names it in a command."""
-        return f" --dataset {self.dataset}" if self.named else ""
+        quote = "'" if self.pattern else ""
+        return f" --dataset {quote}{self}{quote}" if self.named else ""
 
     def spans(self, periods: Iterable[dt.date]) -> list[Span]:
         """Periods as spans of dates, in order."""
@@ -219,8 +225,11 @@ def _notes(name: str, found: Mapping[str, Verdict]) -> str:
     warned = sum(v.outcome == "warn" for v in found.values())
     if worst.breached and warned:
         notes.append(f"{warned} more warn")
-    if unknown := [n for n, v in found.items() if v.outcome == "unknown"]:
-        notes.append(f"nothing is recorded of {few(unknown)}")
+    unknown: dict[str, list[str]] = {}
+    for each, verdict in found.items():
+        if verdict.outcome == "unknown":
+            unknown.setdefault(verdict.note, []).append(each)
+    notes += [f"{few(names)}: {note}" for note, names in unknown.items()]
     return "; ".join(notes)
 
 
@@ -725,49 +734,69 @@ def few(names: Sequence[str], limit: int = 3) -> str:
 
 
 def freshness(
-    materialised_at: dt.datetime | None, now: dt.datetime, deadline_minutes: int
+    materialised_at: dt.datetime | None,
+    now: dt.datetime,
+    deadline_minutes: int,
+    of: Subject = ONE,
 ) -> Verdict:
-    """The partition of `due_date` was first materialised within so many minutes of its end.
+    """The partition of `due_period` was first materialised in time.
 
     Args:
         materialised_at: when that partition was first materialised, or None.
         now: aware.
-        deadline_minutes: after the end of the date.
+        deadline_minutes: after the end of a date; a month has a day more, as in `due_period`.
+        of: whose.
 
     Returns:
-        A breach while it is missing; a warning when it came, but late. `observed` is minutes from
-        the end of the date: until it came, or until now.
+        A breach while it is missing; a warning when it came, but late; nothing to judge where the
+        dataset had stopped. `observed` is minutes from the end of the period: until it came, or
+        until now.
     """
-    date = due_date(now, deadline_minutes)
-    ended = dt.datetime.combine(date + dt.timedelta(1), dt.time(), dt.UTC)
+    dataset, date = of.dataset, due_period(of.dataset, now, deadline_minutes)
+    if dataset.last and date > dataset.last:
+        return Verdict(
+            passed=True, observed=None, threshold=deadline_minutes, sample=(), recovery="",
+            note=f"it stopped with {dataset.text(dataset.last)}",
+        )  # fmt: skip
+    allowed = deadline_minutes + (24 * 60 if dataset.monthly else 0)
+    ended = dt.datetime.combine(dataset.shift(date, 1), dt.time(), dt.UTC)
     minutes = ((materialised_at or now) - ended).total_seconds() / 60
     missing = materialised_at is None
-    late = not missing and minutes > deadline_minutes
+    late = not missing and minutes > allowed
     note = "" if missing else f"first probed at {materialised_at:%Y-%m-%d %H:%M} UTC"
     if late:
-        note += f", due by {ended + dt.timedelta(minutes=deadline_minutes):%H:%M}"
+        note += f", due by {ended + dt.timedelta(minutes=allowed):%H:%M}"
+    by_hand = f"`{PROGRAM} update manual{of.option} --date {date}`"
+    if dataset.monthly:
+        by_hand = backfill([date], of)
     return verdict_on(
-        [str(date)] if missing or late else [],
+        [of.text(date)] if missing or late else [],
         offenders=[{"date": date, "problem": "missing" if missing else "late"}],
         observed=round(minutes, 1),
-        threshold=deadline_minutes,
-        recovery=f"See that the daemon runs: `{PROGRAM} status`. Probe the date by hand: "
-        f"`{PROGRAM} update manual --date {date}`."
+        threshold=allowed,
+        recovery=f"See that the daemon runs: `{PROGRAM} status`. Probe the "
+        f"{'month' if dataset.monthly else 'date'} by hand: {by_hand}."
         if missing
-        else "Nothing now: it is there. If it happens again, see why the 02:00 run was late.",
+        else f"Nothing now: it is there. If it happens again, see why the "
+        f"{'10:00' if dataset.monthly else '02:00'} run was late.",
         severity="error" if missing else "warn",
         note=note,
     )
 
 
 def store_matches_dagster(
-    materialised: Iterable[dt.date], stored: Iterable[dt.date], *, writing: bool = False
+    materialised: Iterable[dt.date],
+    stored: Iterable[dt.date],
+    of: Subject = ONE,
+    *,
+    writing: bool = False,
 ) -> Verdict:
-    """The dates Dagster calls materialised are the dates with rows.
+    """The periods Dagster calls materialised are the periods with rows.
 
     Args:
-        materialised: partitions of `daily_availability` in Dagster's own records.
-        stored: dates with rows.
+        materialised: partitions of the asset in Dagster's own records.
+        stored: periods with rows, of any of its datasets.
+        of: whose.
         writing: a run is in progress: a difference may be of this very moment, so it only warns.
     """
     known, rows = set(materialised), set(stored)
@@ -777,8 +806,8 @@ def store_matches_dagster(
         (no_rows, "no_rows", "materialised, but no rows"),
         (no_record, "not_materialised", "rows, but not materialised"),
     ):
-        for start, end in spans(dates):
-            sample.append(f"{span_text(start, end)}: {said}")
+        for start, end in of.spans(dates):
+            sample.append(f"{of.text(start, end)}: {said}")
             fields.append({"start": start, "end": end, "problem": problem})
     drift = [*no_rows, *no_record]
     return Verdict(
@@ -786,7 +815,7 @@ def store_matches_dagster(
         observed=len(drift),
         threshold=0,
         sample=tuple(sample[:SAMPLE]),
-        recovery=f"Bring both together in one run: {backfill(drift)}.",
+        recovery=f"Bring both together in one run: {backfill(drift, of)}.",
         severity="warn" if writing else "error",
         count=len(drift),
         sample_truncated=len(sample) > SAMPLE,

@@ -262,7 +262,7 @@ def test_a_dataset_that_was_never_recorded_says_how_to_fill_it_and_is_else_unkno
         got = record.verdict(name, limits)
         assert got.passed, name
         assert got.datasets == {str(KLINES): "ok", str(NEW): "unknown"}
-        assert "nothing is recorded of cm/daily/metrics" in got.text
+        assert "cm/daily/metrics: nothing is recorded" in got.text
         got = record.verdict(name, limits, chosen=[NEW])
         assert (got.outcome, got.note) == ("unknown", "nothing is recorded")
 

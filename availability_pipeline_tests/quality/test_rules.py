@@ -164,7 +164,7 @@ def test_of_those_that_pass_the_number_nearest_to_the_threshold_is_shown():
 def test_what_cannot_be_judged_hides_no_other_and_is_said():
     unknown = replace(short(), observed=None, note="nothing is recorded")
     got = rules.combined({A: unknown, B: short(1)})
-    assert (got.outcome, got.text) == ("ok", f"2 datasets: nothing is recorded of {A}")
+    assert (got.outcome, got.text) == ("ok", f"2 datasets: {A}: nothing is recorded")
     assert rules.combined({A: unknown}).text == f"{A}: nothing is recorded"
     assert rules.combined({A: unknown, B: unknown}).outcome == "unknown"
     assert rules.combined({A: unknown, B: short(9)}).breached
@@ -425,6 +425,32 @@ def test_an_update_that_came_late_is_a_warning_since_nothing_is_missing():
     )
 
 
+def test_a_month_is_fresh_until_a_day_after_its_first_update():
+    month = of(C)
+    got = rules.freshness(None, utc(2024, 5, 2, 2, 30), 150, month)
+    assert (got.breached, got.sample, got.observed) == (True, ("2024-04",), 24 * 60 + 150)
+    assert f"backfill --dataset {C} --start 2024-04-01 --end 2024-04-30" in got.recovery
+    assert rules.freshness(utc(2024, 5, 1, 10, 1), utc(2024, 5, 9), 150, month).passed
+    late = rules.freshness(utc(2024, 5, 2, 2, 31), utc(2024, 5, 9), 150, month)
+    assert (late.severity, late.threshold) == ("warn", 24 * 60 + 150)
+    before = rules.freshness(utc(2024, 4, 1, 10, 1), utc(2024, 5, 1, 9, 30), 150, month)
+    assert (before.passed, before.note) == (True, "first probed at 2024-04-01 10:01 UTC")
+
+
+def test_a_dataset_that_stopped_is_no_longer_due():
+    got = rules.freshness(None, NOW, 150, of("um/daily/bookTicker"))
+    assert (got.outcome, got.note) == ("unknown", "it stopped with 2024-03-30")
+    assert rules.freshness(None, utc(2024, 3, 31, 2, 30), 150, of("um/daily/bookTicker")).breached
+    both = rules.combined({A: rules.freshness(NOW, NOW, 9999), "x": got})
+    assert both.text.endswith("; x: it stopped with 2024-03-30")
+
+
+def test_a_command_about_all_intervals_of_a_type_has_their_pattern_in_quotes():
+    klines = replace(of(A), pattern="um/daily/klines/*")
+    got = rules.freshness(None, NOW, 150, klines).recovery
+    assert "update manual --dataset 'um/daily/klines/*' --date 2024-04-30" in got
+
+
 # store_matches_dagster
 
 
@@ -438,6 +464,12 @@ def test_drift_is_found_both_ways_with_the_run_that_mends_it():
         "2024-01-10 to 2024-01-11: rows, but not materialised",
     )
     assert "backfill --start 2024-01-01 --end 2024-01-11" in got.recovery
+
+
+def test_drift_of_months_is_said_in_months():
+    got = rules.store_matches_dagster([D(2023, 12, 1), D(2024, 1, 1)], [], of(C))
+    assert got.sample == ("2023-12 to 2024-01: materialised, but no rows",)
+    assert f"backfill --dataset {C} --start 2023-12-01 --end 2024-01-31" in got.recovery
 
 
 def test_drift_while_a_run_writes_is_only_a_warning():
