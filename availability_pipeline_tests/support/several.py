@@ -1,8 +1,7 @@
 """A record of several datasets: daily and monthly ones, of two markets that share a symbol."""
 
 import datetime as dt
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from availability_pipeline.archive.datasets import UM_KLINES_1M, Dataset
@@ -30,7 +29,7 @@ def write_dataset(
     at: dt.datetime = SETTLED,
 ) -> None:
     """One probe of a dataset."""
-    listing = replace(make_listing(start, end, files), dataset=dataset)
+    listing = make_listing(start, end, files, dataset=dataset)
     with writer(path) as con:
         store.write_probe(con, listing, probed_at=at, run_id="run", accept_shrunken=True)
 
@@ -45,18 +44,22 @@ def by_month(
     }
 
 
-def write_three(path: Path) -> None:
-    """Daily klines and monthly funding rates of USD-M futures, and spot's trades.
+def write_three(path: Path, only: Collection[Dataset] = ()) -> None:
+    """Daily klines and monthly funding rates of USD-M futures, and spot's trades; or some of them.
 
     Each has a hole of its own, and the sizes are 100, 300 and 500.
     """
     klines = {SHARED: flat(START, END), "AUSDT": flat(START, END), "BUSDT": flat(START, END)}
     del klines[SHARED][D(2024, 1, 5)]
-    write_dataset(path, UM_KLINES_1M, klines)
     months = {SHARED: by_month(D(2022, 11, 1), D(2024, 1, 1), 300),
               "AUSDT": by_month(D(2023, 1, 1), D(2024, 1, 1), 300)}  # fmt: skip
     del months[SHARED][D(2023, 6, 1)]
-    write_dataset(path, FUNDING, months, D(2022, 11, 1), D(2024, 1, 1))
     trades = {SHARED: flat(D(2024, 1, 3), END, 500), "CUSDT": flat(START, END, 500)}
     del trades[SHARED][D(2024, 1, 7)], trades[SHARED][D(2024, 1, 8)]
-    write_dataset(path, TRADES, trades)
+    for dataset, files, start, end in (
+        (UM_KLINES_1M, klines, START, END),
+        (FUNDING, months, D(2022, 11, 1), D(2024, 1, 1)),
+        (TRADES, trades, START, END),
+    ):
+        if not only or dataset in only:
+            write_dataset(path, dataset, files, start, end)
