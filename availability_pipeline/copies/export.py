@@ -4,10 +4,10 @@ One dataset is exported as files at the top of the destination, several as a fol
 `um/daily/klines/1m/`, with the same files in it.
 
 The files are made from a copy of the record (`_snapshot`), so a writer waits for 0.05 s and not for
-the export. A file whose rows are unchanged is left alone: of the months of a daily update one or
-two are written again. `manifest.json` is replaced last. With `versioned` names no file is ever
-changed, and the files of the manifest before stay until the next export: who follows the manifest
-sees the old set or the new one, on S3 too.
+the export. A dataset that was not written to since is not read, and a file whose rows are unchanged
+is left alone: of the months of a daily update one or two are written again. `manifest.json` is
+replaced last. With `versioned` names no file is ever changed, and the files of the manifest before
+stay until the next export: who follows the manifest sees the old set or the new one, on S3 too.
 """
 
 import datetime as dt
@@ -97,12 +97,16 @@ class File(BaseModel):
 
 
 class Contained(BaseModel):
-    """A dataset of the manifest; its dates are months, by their first day, of monthly files."""
+    """A dataset of the manifest; its dates are months, by their first day, of monthly files.
+
+    `state` shows whether anything of it was written since.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     dataset: str
     folder: str
+    state: str
     rows: dict[str, int]
     first_date: dt.date | None
     last_date: dt.date | None
@@ -227,8 +231,14 @@ def _export(
     _snapshot.take(source, copy, wait_seconds)
     with connection.reader(copy, 0, only_in=[staging]) as con:
         chosen = _chosen(con, form)
-        pieces = [piece for folder, t in chosen.items() for piece in _pieces(con, t, folder, form)]
-        claimed = _claim(to, pieces, form, old, there, source, staging)
+        states = {folder: _state(con, t, folder, form) for folder, t in chosen.items()}
+        pieces: list[_Piece] = []
+        for folder, t in chosen.items():
+            if same := _unchanged(old, to, t, states[folder]):
+                files += same
+            else:
+                pieces += _pieces(con, t, folder, form)
+        claimed = _claim(to, files, pieces, form, old, there, source, staging)
         for piece in pieces:
             known = before.get(piece.key)
             if (
@@ -257,7 +267,11 @@ def _export(
             )
             files.append(file)
             written.append(file.path)
-        contained = [_contained(con, t, folder, files, form) for folder, t in chosen.items()]
+        contained = [
+            _contained(con, t, folder, states[folder], files, form) for folder, t in chosen.items()
+        ]
+        order = {each.dataset: n for n, each in enumerate(contained)}
+        files.sort(key=lambda file: order[file.dataset or ""])  # a stable sort
     now_there = {f.path for f in files}
     replaced = {f.path for f in old.files} - now_there if old else set()
     manifest = Manifest(
@@ -280,12 +294,13 @@ def _export(
         to.remove([_CLAIM])
     # Only what is named like ours: what a manifest named, and versions no manifest names any more.
     named = replaced | set(old.superseded if old else ())
+    needed = now_there | set(manifest.superseded)
     gone = sorted(
         name
         for name in there
-        if (match := _OURS.fullmatch(name))
+        if name not in needed
+        and (match := _OURS.fullmatch(name))
         and (name in named or (form.versioned and match[1] and _has_hash(to, name, match[1])))
-        and name not in now_there | set(manifest.superseded)
     )
     to.remove(gone)
     unchanged = tuple(f.path for f in files if f.path not in written)
@@ -293,19 +308,20 @@ def _export(
 
 
 def _claim(
-    to: Destination, pieces: list[_Piece], form: Form, old: Manifest | None,
+    to: Destination, same: list[File], pieces: list[_Piece], form: Form, old: Manifest | None,
     there: Mapping[str, Stored], source: Path, staging: Path,
 ) -> bool:  # fmt: skip
     """Refuse names that are taken by other files; claim those that no manifest of ours names yet.
 
-    Versioned names carry the hash of the content: who has them has our files.
+    The files in `same` stay, those of `pieces` may be written. Versioned names carry the hash of
+    the content: who has them has our files.
 
     Raises:
         ExportError: a file of that name is there, and neither a manifest nor a claim has it.
         ProtectedFileError: it is the record, a backup or Dagster's.
     """
     names = [] if form.versioned else [piece.name(form, "") for piece in pieces]
-    to.refuse_protected([*names, MANIFEST], source)
+    to.refuse_protected([*(file.path for file in same), *names, MANIFEST], source)
     named = {f.path for f in old.files} | set(old.superseded) if old else set()
     new = [name for name in names if name not in named]
     if not new:
@@ -346,8 +362,37 @@ def _chosen(con: duckdb.DuckDBPyConnection, form: Form) -> dict[str, Scope]:
     return {f"{dataset}/": scope(con, dataset) for dataset in found}
 
 
+def _state(con: duckdb.DuckDBPyConnection, t: Scope, folder: str, form: Form) -> str:
+    """The same as long as the dataset's files would be the same."""
+    # Each write is one of a probe, or acknowledges something.
+    [(found,)] = con.execute(
+        f"""SELECT concat_ws('-', epoch_us(max(last_probe)), max(settle_days),
+            (SELECT count(*) FROM {t.files}), (SELECT count(*) FROM {t.all_probes}),
+            (SELECT count(*) FROM {t.revisions}), (SELECT count(*) FROM {t.symbols}),
+            (SELECT to_hex(coalesce(bit_xor(hash(a)), 0)) FROM {t.acknowledgements} a))
+        FROM datasets WHERE id = {t.id}"""
+    ).fetchall()
+    wanted = f"{form.by_month:d}{form.everything:d}{form.versioned:d}"
+    return f"{_versions(form)}-{folder}-{wanted}-{found}"
+
+
+def _versions(form: Form) -> str:
+    """Rows that hash alike under one version of DuckDB and of this package make the same file."""
+    return f"{form.format}-{__version__}-{SCHEMA_VERSION}-{duckdb.__version__}"
+
+
+def _unchanged(old: Manifest | None, to: Destination, t: Scope, state: str) -> list[File]:
+    """The files of a dataset if all are there and nothing was written to it since; else none."""
+    name = str(t.dataset)
+    if old is None or state not in {one.state for one in old.datasets if one.dataset == name}:
+        return []
+    files = [file for file in old.files if file.dataset == name]
+    held = (to.holds(f.path, Stored(f.bytes, f.etag), f.sha256) for f in files)
+    return files if all(held) else []
+
+
 def _contained(
-    con: duckdb.DuckDBPyConnection, t: Scope, folder: str, files: list[File], form: Form
+    con: duckdb.DuckDBPyConnection, t: Scope, folder: str, state: str, files: list[File], form: Form
 ) -> Contained:
     [(first, last, probe)] = con.execute(
         f"SELECT min(date), max(date), max(probed_at) FROM {t.probes}"
@@ -356,6 +401,7 @@ def _contained(
     return Contained(
         dataset=str(t.dataset),
         folder=folder,
+        state=state,
         rows={table: sum(f.rows for f in mine if f.table == table) for table in _tables(form)},
         first_date=first,
         last_date=last,
@@ -364,8 +410,7 @@ def _contained(
 
 
 def _pieces(con: duckdb.DuckDBPyConnection, t: Scope, folder: str, form: Form) -> Iterator[_Piece]:
-    # Rows that hash alike under one version of DuckDB and of this package make the same file.
-    versions = f"{form.format}-{__version__}-{SCHEMA_VERSION}-{duckdb.__version__}"
+    versions = _versions(form)
     unit = "year=%Y" if t.dataset.monthly else "month=%Y-%m"
     for table in _tables(form):
         dated = table in ("availability", "daily_summary", "revisions", "probes")

@@ -16,6 +16,7 @@ from availability_pipeline.cli.main import cli
 from availability_pipeline.copies import _snapshot, backup, export, restore
 from availability_pipeline.copies.destinations import destination
 from availability_pipeline.copies.export import Form
+from availability_pipeline.quality import acknowledgements
 from availability_pipeline.record.connection import reader, writer
 from availability_pipeline_tests.support.helpers import D, flat
 from availability_pipeline_tests.support.s3 import local_archive
@@ -164,6 +165,60 @@ def test_only_files_of_the_dataset_that_changed_are_written_again(record, tmp_pa
     assert {name.rpartition("/")[0] for name in again.written} == {
         "um/monthly/fundingRate", "um/monthly/fundingRate/availability/year=2024"
     }  # fmt: skip
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """The datasets whose rows an export reads."""
+    found, real = [], export._pieces
+
+    def noted(con, t, *rest):
+        found.append(t.dataset)
+        return real(con, t, *rest)
+
+    monkeypatch.setattr(export, "_pieces", noted)
+    return found
+
+
+def test_a_dataset_that_was_not_written_to_is_not_read(record, tmp_path, hashed):
+    """Of a hundred datasets each update writes to a few."""
+    out = tmp_path / "out"
+    first = run(record, out, PUBLISHED).manifest
+    assert hashed == list(DATASETS)
+    hashed.clear()
+    again = run(record, out, PUBLISHED, NOW + HOUR)
+    assert (hashed, again.written, again.removed) == ([], (), ())
+    assert again.manifest.files == first.files
+
+    def changed(*datasets):
+        hashed.clear()
+        done = run(record, out, PUBLISHED, NOW + 2 * HOUR)
+        assert hashed == list(datasets)
+        folders = {path.rpartition("/")[0] for path in done.written}
+        assert all(path.startswith(tuple(map(str, datasets))) for path in folders)
+        assert [d.dataset for d in done.manifest.datasets] == list(map(str, DATASETS))
+        assert [f.dataset for f in done.manifest.files] == [
+            f.dataset for d in DATASETS for f in done.manifest.files if f.dataset == str(d)
+        ]
+        return done
+
+    # Probed again without any news: its probes are of another time.
+    trades = {SHARED: flat(D(2024, 1, 3), END, 500), "CUSDT": flat(START, END, 500)}
+    del trades[SHARED][D(2024, 1, 7)], trades[SHARED][D(2024, 1, 8)]
+    write_dataset(record, TRADES, trades, at=SETTLED + HOUR)
+    assert changed(TRADES).written
+    with writer(record) as con:
+        acknowledgements.acknowledge(
+            con, [D(2024, 1, 5)], reason="never published", symbols=[SHARED], at=NOW
+        )
+    assert "um/daily/klines/1m/acknowledgements" in {
+        path.rpartition("-")[0] for path in changed(Dataset()).written
+    }
+    assert changed().written == ()
+    damaged = next(f.path for f in first.files if f.dataset == str(FUNDING))
+    (out / damaged).write_bytes(b"x")
+    [mended] = changed(FUNDING).written
+    assert mended.rpartition("-")[0] == damaged.rpartition("-")[0]
 
 
 def test_tables_alike_in_two_datasets_are_two_files(record, tmp_path):
