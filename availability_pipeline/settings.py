@@ -59,12 +59,22 @@ class Settings(BaseSettings):
         default=DEFAULT_DB,
         description="The DuckDB file of the record.",
     )
+    datasets: str = Field(
+        default="um/daily/klines/1m",
+        description="Datasets to record: names or patterns with commas between them.",
+    )
     s3_endpoint: str = Field(
         default=REAL_ENDPOINT,
         description="S3 endpoint to list, path style; another for tests and mirrors.",
     )
     s3_bucket: str = Field(default="data.binance.vision", description="Bucket to list.")
     s3_concurrency: int = Field(default=32, ge=1, le=256, description="Listings in flight.")
+    archive_runs: int = Field(
+        default=2,
+        ge=1,
+        le=32,
+        description="Runs that list the archive at the same time, each another dataset's.",
+    )
     s3_attempts: int = Field(
         default=1,
         ge=1,
@@ -278,6 +288,11 @@ def _addresses(text: str) -> tuple[str, ...]:
             "only, see docs/alerts.md for examples"
         )
     return tuple(found)
+
+
+def bad(name: str, value: str, reason: str) -> SettingsError:
+    """The error of a bad value: variable, value and remedy in one line."""
+    return SettingsError(f"{name}={mask(repr(value))}: {reason}; correct or unset it")
 
 
 def load(**overrides: object) -> Settings:

@@ -17,10 +17,10 @@ import dagster as dg
 from availability_pipeline import settings
 from availability_pipeline.archive.datasets import FIRST_DATE
 from availability_pipeline.orchestration.code_location import build_defs
-from availability_pipeline.orchestration.partitions import DAILY_AVAILABILITY
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB
 from availability_pipeline.quality import checks as standing
 from availability_pipeline.record.connection import reader
+from availability_pipeline_tests.support.world import KLINES
 from benchmarks import synthetic
 from benchmarks.common import Row, parser, show, timed
 from benchmarks.store import fill, probed_at
@@ -65,7 +65,7 @@ def main() -> None:
             for n in range(dates if not quick else 30):
                 day = FIRST_DATE + dt.timedelta(n)
                 instance.report_runless_asset_event(
-                    dg.AssetMaterialization(DAILY_AVAILABILITY, partition=day.isoformat())
+                    dg.AssetMaterialization(KLINES.key, partition=day.isoformat())
                 )
             quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
             time = timed(

@@ -21,8 +21,9 @@ from availability_pipeline.archive.datasets import FIRST_DATE
 from availability_pipeline.orchestration.beta import without_beta_warnings
 from availability_pipeline.orchestration.code_location import build_defs
 from availability_pipeline.orchestration.instance.retention import prune
-from availability_pipeline.orchestration.partitions import DAILY_AVAILABILITY, range_tags
+from availability_pipeline.orchestration.partitions import range_tags
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB
+from availability_pipeline_tests.support.world import KLINES
 from benchmarks import synthetic
 from benchmarks.common import Row, parser, show
 from benchmarks.endurance import LOOKBACK, SimulatedArchive
@@ -119,7 +120,7 @@ def main() -> None:
                 if week:
                     prune(instance, cut)
                 sizes.append(size(home))
-            materialised = len(instance.get_materialized_partitions(DAILY_AVAILABILITY))
+            materialised = len(instance.get_materialized_partitions(KLINES.key))
             kept = len(instance.get_runs())
     dates = (until - first).days
     rows = [Row("the backfill of all history", f"{backfill / 1e6:.2f} MB", f"{dates:,} partitions")]

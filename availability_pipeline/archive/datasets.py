@@ -12,11 +12,13 @@ of USD-M symbols checked against the 1,007 folders listed on 2026-08-22.
 import datetime as dt
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal, get_args
 from urllib.parse import quote
+
+from availability_pipeline.settings import Settings, bad
 
 Market = Literal["spot", "um", "cm", "option"]
 Frequency = Literal["daily", "monthly"]
@@ -377,6 +379,9 @@ CATALOGUE: Mapping[tuple[str, str, str], Entry] = {
 }
 """What is known of the archive, by market, frequency and type."""
 
+ARCHIVE_BEGINS = min(entry.first for entry in CATALOGUE.values())
+"""Before any file of any dataset: when the first of the markets opened."""
+
 KNOWN: tuple[Dataset, ...] = tuple(d for entry in CATALOGUE.values() for d in entry.datasets)
 """Every dataset of the catalogue, those of known intervals."""
 
@@ -416,6 +421,38 @@ def select(patterns: str, among: Iterable[Dataset] | None = None) -> tuple[Datas
         else:
             raise UnknownDatasetError(text, "is not recorded", map(str, choices))
     return tuple(chosen)
+
+
+def configured(settings: Settings) -> tuple[Dataset, ...]:
+    """The datasets of AVAILABILITY_DATASETS, each once; the first is the default of questions.
+
+    Raises:
+        SettingsError: one of its names or patterns is not one; names the nearest.
+    """
+    try:
+        return select(settings.datasets)
+    except UnknownDatasetError as error:
+        raise bad("AVAILABILITY_DATASETS", settings.datasets, str(error)) from None
+
+
+def chosen(settings: Settings, patterns: Sequence[str]) -> tuple[Dataset, ...]:
+    """The configured datasets that names or patterns choose; all without any.
+
+    Raises:
+        SettingsError: as `configured`.
+        ValueError: a pattern matches no dataset, or none that is configured.
+    """
+    known = configured(settings)
+    found: dict[Dataset, None] = {}
+    for pattern in patterns:
+        matching = [dataset for dataset in select(pattern) if dataset in known]
+        if not matching:
+            raise ValueError(
+                f"{pattern} is not configured; AVAILABILITY_DATASETS has "
+                f"{', '.join(map(str, known))}"
+            )
+        found.update(dict.fromkeys(matching))
+    return tuple(found) if patterns else known
 
 
 def locate(key: str) -> tuple[Dataset, ArchiveFile] | None:

@@ -2,6 +2,7 @@
 
     ArchiveError            anything that keeps a listing from being a fact
     ├── DiscoveryError      the symbol folders could not be listed
+    │   └── NotInArchiveError   the archive does not have the dataset
     └── ListingError        some symbols could not be listed; `failures` has symbol -> reason
 
 The truth rule: a listing is whole or it raises. Nothing partial is ever returned.
@@ -41,6 +42,10 @@ class ArchiveError(Exception):
 
 class DiscoveryError(ArchiveError):
     """The symbol folders could not be listed."""
+
+
+class NotInArchiveError(DiscoveryError):
+    """The archive does not have the dataset at all, or not this interval of it."""
 
 
 class ListingError(ArchiveError):

@@ -11,7 +11,7 @@ from typing import Any, TypedDict, get_args
 import click
 
 from availability_pipeline import settings
-from availability_pipeline.archive.datasets import FIRST_DATE, ContractType, Dataset
+from availability_pipeline.archive.datasets import ARCHIVE_BEGINS, ContractType, Dataset
 from availability_pipeline.cli._output import GIVEN_DB
 from availability_pipeline.dates import as_date, as_moment, today_utc
 from availability_pipeline.masking import is_address, mask, printable
@@ -31,7 +31,7 @@ def read_date(text: str, today: dt.date) -> dt.date:
 
 
 class Date(click.ParamType[dt.date]):
-    """A UTC date from 2019-09-25 to yesterday, as `read_date` reads it; else wrong usage.
+    """A UTC date from the archive's first to yesterday, as `read_date` reads it; else wrong usage.
 
     Args:
         today_too: today is one as well: a day on which something was seen, not a date with files.
@@ -58,8 +58,9 @@ class Date(click.ParamType[dt.date]):
         except ValueError:
             said = f"{printable(repr(value))} is not a date; write it as YYYY-MM-DD, yesterday"
             self.fail(f"{said} or today-7", param, ctx)
-        if date < FIRST_DATE:
-            self.fail(f"{date} is before {FIRST_DATE}, the first date of the record", param, ctx)
+        if date < ARCHIVE_BEGINS:
+            said = f"{date} is before {ARCHIVE_BEGINS}, when the archive begins"
+            self.fail(said, param, ctx)
         if self._today_too:
             if date > today:
                 self.fail(f"{date} is in the future; today is {today} (UTC)", param, ctx)
@@ -156,6 +157,17 @@ class DatasetName(click.ParamType[str]):
             return str(Dataset.parse(value))
         except ValueError as error:
             self.fail(printable(str(error)), param, ctx)
+
+
+def datasets_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Option `--dataset`, as `patterns`: which of the configured datasets."""
+    return click.option(
+        "--dataset",
+        "patterns",
+        metavar="NAME",
+        multiple=True,
+        help="Only these configured datasets, a name or pattern; may be given more than once.",
+    )(command)
 
 
 class Moment(click.ParamType[dt.datetime]):

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 import click
 
 from availability_pipeline import settings
+from availability_pipeline.archive import datasets
 from availability_pipeline.archive.datasets import Dataset
 from availability_pipeline.cli._options import DATE, DatasetName, form_options, text_argument
 from availability_pipeline.cli._output import count, one_line_errors, print_rows, record
-from availability_pipeline.quality import acknowledgements, checks
+from availability_pipeline.quality import acknowledgements
 from availability_pipeline.queries.answers import Connection
 from availability_pipeline.record import connection
 
@@ -100,7 +101,7 @@ def _writing(dataset: str | None) -> Iterator[tuple[Connection, Dataset]]:
     """
     with one_line_errors():
         s = settings.load()
-        of = Dataset.parse(dataset) if dataset else checks.configured_datasets(s)[0]
+        of = Dataset.parse(dataset) if dataset else datasets.configured(s)[0]
         with connection.reader(s.db, s.db_wait_seconds):
             pass
         with connection.writer(s.db, s.db_wait_seconds) as con:

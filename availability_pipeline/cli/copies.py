@@ -8,7 +8,7 @@ from typing import Any, Literal
 import click
 
 from availability_pipeline import PROGRAM, settings
-from availability_pipeline.archive.datasets import Dataset, UnknownDatasetError
+from availability_pipeline.archive.datasets import Dataset, UnknownDatasetError, configured
 from availability_pipeline.cli._options import LocalPath, text_argument
 from availability_pipeline.cli._output import one_line_errors, say
 from availability_pipeline.cli.probe import require_launch, run_probe
@@ -17,7 +17,6 @@ from availability_pipeline.copies import restore as restoring
 from availability_pipeline.dates import today_utc
 from availability_pipeline.errors import BackupError
 from availability_pipeline.masking import printable
-from availability_pipeline.quality.checks import configured_datasets
 from availability_pipeline.record.schema import SCHEMA_VERSION
 
 
@@ -139,7 +138,7 @@ def restore(src: Path, repair: bool) -> None:
                 f"it has schema version {manifest.schema_version}: the next update or backfill "
                 f"migrates it to {SCHEMA_VERSION}, until then questions are refused"
             )
-        lacks = restoring.lacking(s.db_path, today_utc(), s.db_wait_seconds, configured_datasets(s))
+        lacks = restoring.lacking(s.db_path, today_utc(), s.db_wait_seconds, configured(s))
     click.echo(
         "Dagster's history may name partitions that this file does not hold: the check "
         "store_matches_dagster compares them"

@@ -3,10 +3,10 @@
 import click
 
 from availability_pipeline import settings
+from availability_pipeline.archive import datasets as known
 from availability_pipeline.archive.datasets import CATALOGUE
 from availability_pipeline.cli._options import form_options
 from availability_pipeline.cli._output import count, one_line_errors, print_rows
-from availability_pipeline.quality import checks
 from availability_pipeline.queries import Rows
 
 
@@ -59,7 +59,7 @@ def discover(form: str | None) -> None:
 
     with one_line_errors():
         s = settings.load()
-        configured = checks.configured_datasets(s)
+        configured = known.configured(s)
         archive = S3Archive.from_settings(s)
     try:
         found = compare(archive, configured)

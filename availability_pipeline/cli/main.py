@@ -8,13 +8,13 @@ import click
 
 from availability_pipeline import PROGRAM, __version__, extras, files
 from availability_pipeline.archive.datasets import FIRST_DATE
-from availability_pipeline.cli._options import DATE, in_order, with_db
+from availability_pipeline.cli._options import DATE, datasets_option, in_order, with_db
 from availability_pipeline.cli._output import NO_PAGER, checked_output, utf8_streams
 from availability_pipeline.cli.alerts import alerts
 from availability_pipeline.cli.copies import backup, export, restore
 from availability_pipeline.cli.datasets import datasets
 from availability_pipeline.cli.operate import slo_command, status
-from availability_pipeline.cli.probe import INTERRUPTED, end_at_once, first_date, run_probe
+from availability_pipeline.cli.probe import INTERRUPTED, end_at_once, run_probe
 from availability_pipeline.cli.query import query, validate
 from availability_pipeline.cli.report import report
 from availability_pipeline.cli.services import COMMANDS as SERVICES
@@ -65,19 +65,22 @@ def update() -> None:
 
 @update.command("manual")
 @click.option("--date", type=DATE, default="yesterday", show_default=True, help="UTC date.")
-def update_manual(date: dt.date) -> None:
-    """Probe one date through Dagster and write it.
+@datasets_option
+def update_manual(date: dt.date, patterns: tuple[str, ...]) -> None:
+    """Probe one date of all configured datasets.
+
+    Of monthly files the month that the date is in, if it is over.
 
     Example: binance-availability update manual --date 2024-01-15
     """
-    run_probe(date, date, accept_shrunken=False)
+    run_probe(date, date, patterns=patterns)
 
 
 @cli.command()
 @click.option(
     "--start",
     type=DATE,
-    help="First UTC date; the record's first when left out, or 2019-09-25 in a new record.",
+    help="First UTC date; the record's first when left out, in a new one the market's.",
 )
 @click.option(
     "--end",
@@ -97,17 +100,22 @@ def update_manual(date: dt.date) -> None:
     help="Begin a new record where Dagster has materialised partitions of one that is not in "
     "AVAILABILITY_DB.",
 )
-def backfill(start: dt.date | None, end: dt.date, accept_shrunken: bool, new_record: bool) -> None:
-    """Probe a range of dates, in one run and one transaction.
+@datasets_option
+def backfill(
+    start: dt.date | None,
+    end: dt.date,
+    accept_shrunken: bool,
+    new_record: bool,
+    patterns: tuple[str, ...],
+) -> None:
+    """Probe a range of dates of all configured datasets.
+
+    One run for each market, frequency and type, one transaction for each dataset.
 
     Example: binance-availability backfill --start 2019-09-25 --end 2024-01-15
     """
     in_order(start, end, "--start --end")
-    if start is None:
-        start = first_date()
-        if end < start:
-            raise click.UsageError(f"the record begins with {start}, after {end}; give --start")
-    run_probe(start, end, accept_shrunken=accept_shrunken, new_record=new_record)
+    run_probe(start, end, patterns=patterns, accept_shrunken=accept_shrunken, new_record=new_record)
 
 
 @cli.command()

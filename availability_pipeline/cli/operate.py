@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 from availability_pipeline import PROGRAM, logs, queries, settings
+from availability_pipeline.archive import datasets
 from availability_pipeline.archive.datasets import CATALOGUE, Dataset
 from availability_pipeline.cli._output import count, one_line_errors, print_json, same_record, say
 from availability_pipeline.cli.acknowledge import acknowledge, acknowledged, forget
@@ -223,7 +224,7 @@ _ADDED = ("dataset", "configured")
 
 def _chosen(s: settings.Settings, patterns: Sequence[str]) -> tuple[Dataset, ...]:
     try:
-        return checks.chosen_datasets(s, patterns)
+        return datasets.chosen(s, patterns)
     except ValueError as error:
         raise click.UsageError(printable(str(error))) from None
 
@@ -232,7 +233,7 @@ def _covered(
     con: Any, s: settings.Settings, chosen: Sequence[Dataset], *, all_of_them: bool
 ) -> list[dict[str, Any]]:
     """What is covered of each chosen dataset; of all, those too that are configured no longer."""
-    configured, listed = checks.configured_datasets(s), list(chosen)
+    configured, listed = datasets.configured(s), list(chosen)
     if all_of_them:
         listed += [dataset for dataset in recorded_datasets(con) if dataset not in configured]
     return [
@@ -357,7 +358,7 @@ def _judge_record(
     con: Any, now: dt.datetime, s: settings.Settings, chosen: Sequence[Dataset]
 ) -> dict[str, Verdict]:
     # All of them: `continuity` says then which are recorded and not judged.
-    some = None if chosen == checks.configured_datasets(s) else chosen
+    some = None if chosen == datasets.configured(s) else chosen
     return {
         name: checks.naming_the_file(name, check(con, now, s, some), s.db_path)
         for name, check in checks.ALL.items()

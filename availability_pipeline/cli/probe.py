@@ -7,22 +7,22 @@ import datetime as dt
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from availability_pipeline import queries, settings
 from availability_pipeline.alerts import delivery
-from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.archive.datasets import Dataset, chosen
 from availability_pipeline.cli._output import one_line_errors, same_record
 from availability_pipeline.dates import span_text
 from availability_pipeline.errors import MissingDatabaseError
 from availability_pipeline.masking import printable
 from availability_pipeline.orchestration.beta import without_beta_warnings
 from availability_pipeline.record import connection
-from availability_pipeline.record.status import scope
+from availability_pipeline.record.status import recorded_datasets, scope
 
 INTERRUPTED = 130
 """The exit code of a command that was ended by Ctrl-C or SIGTERM."""
@@ -61,17 +61,22 @@ def require_launch() -> None:
         raise click.ClickException(str(error)) from None
 
 
-def first_date() -> dt.date:
-    """The first date of the record; the archive's first where nothing is recorded yet."""
+def first_periods(datasets: Sequence[Dataset]) -> dict[Dataset, dt.date]:
+    """The first recorded period of each of these datasets that has any."""
+    found: dict[Dataset, dt.date] = {}
     with one_line_errors():
         s = settings.load()
         try:
             connection.migrate(s.db, s.db_wait_seconds)
             with connection.reader(s.db, s.db_wait_seconds) as con:
-                [(first,)] = con.execute(f"SELECT min(date) FROM {scope(con).probes}").fetchall()
+                for dataset in datasets:
+                    t = scope(con, dataset)
+                    [(first,)] = con.execute(f"SELECT min(date) FROM {t.probes}").fetchall()
+                    if first:
+                        found[dataset] = first
         except MissingDatabaseError:
-            return FIRST_DATE
-    return first or FIRST_DATE
+            pass
+    return found
 
 
 def end_at_once() -> NoReturn:
@@ -82,27 +87,83 @@ def end_at_once() -> NoReturn:
 
 @interruptible()
 def run_probe(
-    start: dt.date, end: dt.date, *, accept_shrunken: bool = False, new_record: bool = False
+    start: dt.date | None,
+    end: dt.date,
+    *,
+    patterns: Sequence[str] = (),
+    accept_shrunken: bool = False,
+    new_record: bool = False,
 ) -> None:
-    """Probe all dates from `start` to `end` through Dagster, and say what was found."""
+    """Probe dates of the configured datasets through Dagster, and say what was found.
+
+    A run for each market, frequency and type, one after the other; one that fails keeps no other
+    from being run.
+
+    Args:
+        start: first date; the first recorded period of each, or the market's first, by default.
+        end: last date, included. A month that is not over by then is left out.
+        patterns: names or patterns of the datasets; all by default.
+        accept_shrunken: write even if far less is listed than is recorded.
+        new_record: begin a new record where Dagster knows of another one.
+    """
     require_launch()
     from availability_pipeline.orchestration import launch
+    from availability_pipeline.orchestration.partitions import grouped
 
     with one_line_errors():
         s = settings.load()
+        try:
+            kinds = grouped(chosen(s, patterns))
+        except ValueError as error:
+            raise click.UsageError(printable(str(error))) from None
         # A database that cannot be written is found before 1,000 requests, not after; and is not
         # made before there is something to write.
         connection.require_writable(s.db, s.db_wait_seconds)
+    recorded = first_periods([d for kind in kinds for d in kind.datasets]) if not start else {}
+    due, firsts = [], []
+    for kind in kinds:
+        known = [recorded[dataset] for dataset in kind.datasets if dataset in recorded]
+        first = start or (min(known) if len(known) == len(kind.datasets) else kind.entry.first)
+        firsts.append(first)
+        if kind.within(first, end):
+            due.append((kind, max(first, kind.entry.first)))
+    if not due and start is None:
+        raise click.UsageError(f"the record begins with {min(firsts)}, after {end}; give --start")
+    if not due:
+        raise click.UsageError(
+            f"there is nothing to probe of {', '.join(map(str, kinds))} from {start} to {end}"
+        )
+    failures = []
+    for kind, first in due:
+        failures += _run(launch, kind, first, end, accept_shrunken, new_record, len(kinds) > 1)
+    if failures:
+        raise click.ClickException(printable("\n".join(failures)))
+
+
+def _run(
+    launch: Any,  # a module that imports Dagster
+    kind: Any,  # and a class of it
+    start: dt.date,
+    end: dt.date,
+    accept_shrunken: bool,
+    new_record: bool,
+    named: bool,
+) -> list[str]:
+    """One kind's run; the line of its failure, if it failed."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
-    what = span_text(start, end)
+    first, last = kind.within(start, end)
+    what = span_text(first, last) if not kind.one.monthly else " to ".join(
+        dict.fromkeys(map(kind.one.text, (first, last)))
+    )  # fmt: skip
+    named = named or len(kind.datasets) > 1
     bar = Progress(
         "{task.description}", BarColumn(), MofNCompleteColumn(), "symbols", TimeElapsedColumn(),
         console=Console(stderr=True),
     )  # fmt: skip
     with bar:
-        task = bar.add_task(f"listing {what}", total=None)
+        task = bar.add_task(f"listing {f'{kind} of ' if named else ''}{what}", total=None)
 
         def progress(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
@@ -111,6 +172,7 @@ def run_probe(
             outcome = launch.run_range(
                 start,
                 end,
+                kind=kind,
                 accept_shrunken=accept_shrunken,
                 new_record=new_record,
                 progress=progress,
@@ -118,11 +180,15 @@ def run_probe(
         except launch.HistoryError as error:  # it was there at the start
             raise click.ClickException(str(error)) from None
     if not outcome.success:
-        line = f"{same_record(outcome.error_line or '')} (run {outcome.run_id})"
-        raise click.ClickException(printable(line))
+        return [f"{same_record(outcome.error_line or '')} (run {outcome.run_id})"]
+    s = settings.load()
     with one_line_errors(), connection.reader(s.db, s.db_wait_seconds) as con:
-        last = queries.counts(con, end)
-    click.echo(
-        f"{what} written by run {outcome.run_id[:8]}; on {end}: {last['available']} available, "
-        f"{last['pending']} pending, {last['absent']} absent"
-    )
+        written = [dataset for dataset in kind.datasets if dataset in recorded_datasets(con)]
+        for dataset in written:
+            found = queries.counts(con, last, dataset=dataset)
+            click.echo(
+                f"{f'{dataset}: ' if named else ''}{what} written by run {outcome.run_id[:8]}; on "
+                f"{dataset.text(last)}: {found['available']} available, {found['pending']} "
+                f"pending, {found['absent']} absent"
+            )
+    return []

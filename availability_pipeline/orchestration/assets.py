@@ -6,28 +6,27 @@ formats are of the packages below.
 
 import base64
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from availability_pipeline import PROGRAM
-from availability_pipeline.archive.datasets import FIRST_DATE, UM_KLINES_1M
 from availability_pipeline.archive.listing import Archive
 from availability_pipeline.copies import backup, destinations, export
+from availability_pipeline.orchestration.instance import pools
 from availability_pipeline.orchestration.outcomes import one_line_failures
-from availability_pipeline.orchestration.partitions import DAILY_AVAILABILITY, ONE_RUN, daily
+from availability_pipeline.orchestration.partitions import ONE_RUN, Kind
 from availability_pipeline.orchestration.probes import (
     DATABASE,
     DERIVED,
-    PROBES,
     ProbeConfig,
     numbers,
     probe,
 )
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB, Clock, Reporter
-from availability_pipeline.record.schema import COLUMNS, VIEW, VIEW_COLUMNS
+from availability_pipeline.record.schema import CELLS, CELLS_COLUMNS, COLUMNS
 from availability_pipeline.report import data as recorded
 from availability_pipeline.report import draw
 from availability_pipeline.report.style import TITLES
@@ -46,7 +45,7 @@ def _table(name: str) -> dict[str, Any]:
             column.description,
             constraints=dg.TableColumnConstraints(nullable=not column.required),
         )
-        for column in (VIEW_COLUMNS if name == VIEW else COLUMNS[name])
+        for column in (CELLS_COLUMNS if name == CELLS else COLUMNS[name])
     ]
     return {
         "dagster/column_schema": dg.TableSchema(columns=columns),
@@ -56,120 +55,154 @@ def _table(name: str) -> dict[str, Any]:
 
 OWNERS = ["team:availability"]
 
-ABOUT = {
-    "market": UM_KLINES_1M.market.rpartition("/")[2],
-    "frequency": UM_KLINES_1M.frequency,
-    "data_type": UM_KLINES_1M.data_type,
-}
-"""Tags to search by in the catalogue."""
-
+_SOURCE = "https://github.com/binance/binance-public-data"
 
 vision_archive = dg.AssetSpec(
     "vision_archive",
-    description=f"The public archive, s3://data.binance.vision/{UM_KLINES_1M.prefix}",
+    description="The public archive, s3://data.binance.vision/data/",
     kinds={"s3"},
     group_name="archive",
-    tags=ABOUT,
-    metadata={"prefix": UM_KLINES_1M.prefix, "docs": dg.MetadataValue.url(
-        "https://github.com/binance/binance-public-data")},
-)  # fmt: skip
+    metadata={"docs": dg.MetadataValue.url(_SOURCE)},
+)
 
 
-@dg.asset(
-    key=DAILY_AVAILABILITY,
-    deps=[vision_archive],
-    partitions_def=daily,
-    backfill_policy=ONE_RUN,
-    group_name="record",
-    kinds={"duckdb", "s3"},
-    pool=PROBES,
-    tags={**UPDATE, **ABOUT},
-    owners=OWNERS,
-    metadata=_table(VIEW),
-    description=f"""Which files the archive holds, for each probed date and known symbol.
+def availability(kind: Kind) -> dg.AssetsDefinition:
+    """The asset of a market, frequency and type: which files the archive holds."""
 
-**Nothing here yet?** Fill the past once, about 2,000 LIST requests in one run: *Materialize…*, all
-partitions; or `{PROGRAM} backfill --start {FIRST_DATE} --end YESTERDAY`. The schedules then keep it
-up to date.
+    @dg.asset(
+        key=kind.key,
+        deps=[vision_archive],
+        partitions_def=kind.partitions,
+        backfill_policy=ONE_RUN,
+        group_name=kind.one.market,
+        kinds={"duckdb", "s3"},
+        pool=pools.ARCHIVE,
+        tags={
+            **UPDATE,
+            # To search by in the catalogue.
+            "market": kind.one.market,
+            "frequency": kind.one.frequency,
+            "data_type": kind.one.data_type,
+            "lifecycle": kind.entry.lifecycle,
+        },
+        owners=OWNERS,
+        metadata={
+            **_table(CELLS),
+            "prefix": kind.one.prefix,
+            "docs": dg.MetadataValue.url(_SOURCE),
+        },
+        description=_about(kind),
+    )
+    def files_by_period(
+        context: dg.AssetExecutionContext,
+        config: ProbeConfig,
+        duckdb: dg.ResourceParam[AvailabilityDuckDB],
+        archive: dg.ResourceParam[Archive],
+        clock: dg.ResourceParam[Clock],
+        limits: dg.ResourceParam[Settings],
+        reporter: dg.ResourceParam[Reporter],
+    ) -> dg.MaterializeResult[None]:
+        """One call into the record for each dataset, then what the UI shows of it."""
+        if not (context.has_partition_key or context.has_partition_key_range):
+            raise dg.Failure(
+                description="this run has no dates: choose partitions when you materialise, test "
+                "the schedule in the UI and launch what it asks for (full_reconcile_schedule: all "
+                f"dates), or run `{PROGRAM} backfill`",
+                allow_retries=False,
+            )
+        span = context.partition_key_range
+        start, end = dt.date.fromisoformat(span.start), dt.date.fromisoformat(span.end)
+        done = probe(context, config, kind, start, end, duckdb, archive, clock, limits, reporter)
+        for row in done.dates:
+            context.add_asset_metadata(numbers(row), partition_key=str(row["date"]))
+        return dg.MaterializeResult(metadata={DATABASE: dg.MetadataValue.path(duckdb.path())})
 
-Example: the files of a date, with their status.
+    return files_by_period
+
+
+def _about(kind: Kind) -> str:
+    """The description of a kind's asset."""
+    entry, one = kind.entry, kind.one
+    first = one.text(one.period_of(entry.first))
+    until = f", until {one.text(entry.last)}" if entry.last else ""
+    note = f"; {entry.note}" if entry.note else ""
+    intervals = [dataset.interval for dataset in kind.datasets if dataset.interval]
+    inside = f" Intervals: {', '.join(intervals)}." if intervals else ""
+    example = f"dataset = '{one}' AND period = '{one.period_of(entry.last or EXAMPLE_DATE)}'"
+    each = "month" if one.monthly else "date"
+    return f"""Which {kind} files the archive holds, for each probed {each} and known symbol.
+
+Files from {first} on{until}: {entry.lifecycle}{note}.{inside}
+
+**Nothing here yet?** Fill the past once, in one run: *Materialize…*, all partitions; or
+`{PROGRAM} backfill --dataset {entry}`. The schedules then keep it up to date.
+
+Example: the files of a {each}, with their status.
 
 ```sql
-SELECT symbol, status, file_size_bytes FROM daily_availability WHERE date = '2024-01-15'
+SELECT symbol, status, file_size_bytes FROM availability
+WHERE {example}
 ```
-""",
-)
-def daily_availability(
-    context: dg.AssetExecutionContext,
-    config: ProbeConfig,
-    duckdb: dg.ResourceParam[AvailabilityDuckDB],
-    archive: dg.ResourceParam[Archive],
-    clock: dg.ResourceParam[Clock],
-    limits: dg.ResourceParam[Settings],
-    reporter: dg.ResourceParam[Reporter],
-) -> dg.MaterializeResult[None]:
-    """One call into the record, then what the UI shows of it."""
-    if not (context.has_partition_key or context.has_partition_key_range):
-        raise dg.Failure(
-            description="this run has no dates: choose partitions when you materialise, test the "
-            "schedule in the UI and launch what it asks for (full_reconcile_schedule: all dates), "
-            f"or run `{PROGRAM} backfill`",
-            allow_retries=False,
-        )
-    span = context.partition_key_range
-    start, end = dt.date.fromisoformat(span.start), dt.date.fromisoformat(span.end)
-    done = probe(context, config, start, end, duckdb, archive, clock, limits, reporter)
-    for row in done.dates:
-        context.add_asset_metadata(numbers(row), partition_key=str(row["date"]))
-    return dg.MaterializeResult(metadata={DATABASE: dg.MetadataValue.path(duckdb.path())})
+"""
 
 
-@dg.asset(
-    deps=[daily_availability],
-    backfill_policy=ONE_RUN,
-    group_name="record",
-    kinds={"duckdb"},
-    tags={**UPDATE, **ABOUT},
-    owners=OWNERS,
-    metadata=_table("symbol_spans"),
-    description="""First and last file, days, holes and state of each symbol.
+EXAMPLE_DATE = dt.date(2024, 1, 15)
 
-Each update writes it together with the rows; materialised by itself, it is reported again.
+
+def derived(name: str, deps: Sequence[dg.AssetKey], description: str) -> dg.AssetsDefinition:
+    """The asset of a table that each update writes together with the files."""
+
+    @dg.asset(
+        name=name,
+        deps=deps,
+        backfill_policy=ONE_RUN,
+        group_name="record",
+        kinds={"duckdb"},
+        tags=UPDATE,
+        owners=OWNERS,
+        metadata=_table(name),
+        description=description,
+    )
+    def table(duckdb: dg.ResourceParam[AvailabilityDuckDB]) -> dg.MaterializeResult[None]:
+        """Report it."""
+        return _report(name, duckdb)
+
+    return table
+
+
+SPANS = """First and last file, days, holes and state of each symbol of each dataset.
+
+Each update writes it together with the files; materialised by itself, it is reported again.
 
 Example: symbols that ended, the latest first.
 
 ```sql
 SELECT symbol, last_available FROM symbol_spans WHERE state = 'ended' ORDER BY 2 DESC
 ```
-""",
-)
-def symbol_spans(duckdb: dg.ResourceParam[AvailabilityDuckDB]) -> dg.MaterializeResult[None]:
-    """Report the table, which the update has written together with the rows."""
-    return _report("symbol_spans", duckdb)
+"""
 
+SUMMARY = """What each date or month of a dataset holds: counts by status, new and ended listings, \
+bytes, lag.
 
-@dg.asset(
-    deps=[daily_availability, symbol_spans],
-    backfill_policy=ONE_RUN,
-    group_name="record",
-    kinds={"duckdb"},
-    tags={**UPDATE, **ABOUT},
-    owners=OWNERS,
-    metadata=_table("daily_summary"),
-    description="""What each date holds: counts by status, new and ended listings, bytes, lag.
-
-Each update writes it together with the rows; materialised by itself, it is reported again.
+Each update writes it together with the files; materialised by itself, it is reported again.
 
 Example: growth by month.
 
 ```sql
-SELECT date_trunc('month', period) AS month, max(available) FROM daily_summary GROUP BY 1 ORDER BY 1
+SELECT dataset, date_trunc('month', period) AS month, max(available) FROM daily_summary
+GROUP BY ALL ORDER BY ALL
 ```
-""",
-)
-def daily_summary(duckdb: dg.ResourceParam[AvailabilityDuckDB]) -> dg.MaterializeResult[None]:
-    """Report the table, which the update has written together with the rows."""
-    return _report("daily_summary", duckdb)
+"""
+
+
+def of_the_record(several: Sequence[Kind]) -> list[dg.AssetsDefinition]:
+    """The assets of what is recorded: one for each kind, and the two tables that follow."""
+    keys = [kind.key for kind in several]
+    return [
+        *(availability(kind) for kind in several),
+        derived("symbol_spans", keys, SPANS),
+        derived("daily_summary", [*keys, dg.AssetKey("symbol_spans")], SUMMARY),
+    ]
 
 
 def _report(table: str, duckdb: AvailabilityDuckDB) -> dg.MaterializeResult[None]:
@@ -183,7 +216,6 @@ record = dg.AssetSpec(
     group_name="record",
     kinds={"duckdb"},
     owners=OWNERS,
-    tags=ABOUT,
     description="The record as a whole: what the standing checks judge, at 09:30 UTC each day and "
     "whenever they are executed here. Nothing materialises it.",
 )
@@ -195,8 +227,8 @@ evaluates, shown as "Skipped". A verdict for each partition would need an event 
 be batched: 500 partitions took 42 s instead of 3 and 7.1 MB instead of 3.8. So a partition carries
 its numbers as metadata (`completeness` among them), and what is judged is the whole record.
 
-It has no dependencies: `daily_availability*` would select it, and Dagster refuses a range for a
-selection with an asset that nothing materialises.
+It has no dependencies: `um/klines/daily_availability*` would select it, and Dagster refuses a range
+for a selection with an asset that nothing materialises.
 """
 
 
@@ -206,7 +238,7 @@ PUBLISHED = export.Form(
 
 
 @dg.asset(
-    deps=[daily_availability, symbol_spans, daily_summary],
+    deps=[*DERIVED],
     backfill_policy=ONE_RUN,
     group_name="published",
     kinds={"parquet"},
@@ -241,7 +273,7 @@ def published_availability(
 
 
 @dg.asset(
-    deps=[daily_availability, symbol_spans, daily_summary],
+    deps=[*DERIVED],
     backfill_policy=ONE_RUN,
     group_name="published",
     kinds={"duckdb"},
@@ -289,7 +321,7 @@ def _no_longer_set(name: str) -> dg.Failure:
 
 
 @dg.asset(
-    deps=[symbol_spans, daily_summary],
+    deps=[*DERIVED],
     backfill_policy=ONE_RUN,
     group_name="answers",
     kinds={"plotly", "matplotlib"},

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import dagster as dg
 
+from availability_pipeline.archive import datasets
 from availability_pipeline.archive.discovery import discover
 from availability_pipeline.archive.listing import ArchiveError, S3Archive
 from availability_pipeline.errors import StoreError
@@ -91,7 +92,9 @@ def freshness(
 
 @_standing("store_matches_dagster")
 def store_matches_dagster(
-    context: dg.AssetCheckExecutionContext, duckdb: dg.ResourceParam[AvailabilityDuckDB]
+    context: dg.AssetCheckExecutionContext,
+    duckdb: dg.ResourceParam[AvailabilityDuckDB],
+    limits: dg.ResourceParam[Settings],
 ) -> Result:
     """Drift comes from a restored backup, a wiped run history, or rows deleted by hand."""
 
@@ -100,7 +103,7 @@ def store_matches_dagster(
         writing = runs.others_running(context.instance, context.run.run_id)
         with duckdb.get_reader() as con:
             stored = checks.stored_dates(con)
-        return runs.store_matches_dagster(context.instance, stored, writing=writing)
+        return runs.store_matches_dagster(context.instance, stored, limits, writing=writing)
 
     yield from _judged("store_matches_dagster", duckdb, judge)
 
@@ -126,7 +129,7 @@ def catalogue_matches_archive(
     """What `datasets discover` prints."""
 
     def judge() -> Verdict:
-        found = discover(archive, checks.configured_datasets(limits))
+        found = discover(archive, datasets.configured(limits))
         findings = [(one.dataset, one.finding) for one in found.findings]
         return rules.catalogue(findings, len(found.found))
 

@@ -17,6 +17,7 @@ from availability_pipeline.alerts import delivery
 from availability_pipeline.archive import datasets
 from availability_pipeline.orchestration import assets, checks, schedules
 from availability_pipeline.orchestration import sensors as alerts
+from availability_pipeline.orchestration.partitions import kinds
 from availability_pipeline.orchestration.resources import resources as real
 
 Asset = dg.AssetsDefinition | dg.AssetSpec
@@ -50,9 +51,7 @@ def build_defs(*, resources: Mapping[str, object] | None = None) -> dg.Definitio
 def _assets(configured: settings.Settings) -> list[Asset]:
     found: list[Asset] = [
         assets.vision_archive,
-        assets.daily_availability,
-        assets.symbol_spans,
-        assets.daily_summary,
+        *assets.of_the_record(kinds(configured)),
         assets.record,
     ]
     if not extras.missing("report"):
@@ -66,9 +65,11 @@ def _assets(configured: settings.Settings) -> list[Asset]:
 
 def _shown(found: Sequence[Asset], configured: settings.Settings) -> Sequence[Any]:
     """The assets with what the catalogue shows of them: where they are, and their code."""
+    file = configured.db_path.absolute().as_uri()
     where = {
-        "record": configured.db_path.absolute().as_uri(),
-        "archive": f"s3://{configured.s3_bucket}/{datasets.UM_KLINES_1M.prefix}",
+        **dict.fromkeys(datasets.MARKETS, file),
+        "record": file,
+        "archive": f"s3://{configured.s3_bucket}/data/",
     }
 
     def placed(spec: dg.AssetSpec) -> dg.AssetSpec:

@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,12 +21,19 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from availability_pipeline import settings
 from availability_pipeline.archive.listing import Progress
-from availability_pipeline.dates import DateLike
+from availability_pipeline.dates import DateLike, span_text
 from availability_pipeline.masking import mask
 from availability_pipeline.orchestration.code_location import build_defs
+from availability_pipeline.orchestration.instance import pools
 from availability_pipeline.orchestration.instance.launcher import opened, own_tags, watching
 from availability_pipeline.orchestration.instance.run_log import first_failure
-from availability_pipeline.orchestration.partitions import DAILY_AVAILABILITY, range_tags
+from availability_pipeline.orchestration.partitions import (
+    WORK_TAG,
+    Kind,
+    kinds,
+    range_tags,
+)
+from availability_pipeline.orchestration.probes import DERIVED
 from availability_pipeline.orchestration.resources import Clock, Reporter
 from availability_pipeline.queries.arguments import as_probed_range
 
@@ -128,34 +135,57 @@ def run_range(
     start: DateLike,
     end: DateLike,
     *,
+    kind: Kind | None = None,
     accept_shrunken: bool = False,
     new_record: bool = False,
     progress: Progress | None = None,
     tags: Mapping[str, str] | None = None,
     now: dt.datetime | None = None,
 ) -> RunOutcome:
-    """Probe all dates from `start` to `end` in one run; waits for other writers first.
+    """Probe all periods from `start` to `end` in one run; waits for other writers first.
 
-    `now` (aware) replaces the clock.
+    Args:
+        start: first date; of monthly files a date of the first month.
+        end: last date; of monthly files the last date of the last month, or one after it.
+        kind: of which datasets; the first configured one by default.
+        accept_shrunken: write even if far less is listed than is recorded.
+        new_record: begin a new record where Dagster knows of another one.
+        progress: called while the archive is listed.
+        tags: further tags of the run.
+        now: replaces the clock (aware).
 
     Raises:
         SettingsError: the run history has no place.
         HistoryError: see `history`.
         KeyboardInterrupt: the run is canceled. A thread of it may still be there, so end the
             process with `os._exit`.
-        ValueError: a date is not one, not of the record, or not over.
+        ValueError: a date is not one, not over, or the archive has nothing of these dates.
     """
-    today = (now or dt.datetime.now(dt.UTC)).date()
-    first, last = as_probed_range(start, end, today)
+    kind = kind or kinds(settings.load())[0]
+    first, last = as_probed_range(
+        start, end, (now or dt.datetime.now(dt.UTC)).date(), kind.entry.first
+    )
+    span = kind.within(first, last)
+    if span is None:
+        raise ValueError(f"{kind} has no files of {span_text(first, last)}")
     return _run(
-        "daily_update",
+        None,
+        selection=[kind.key, *map(dg.AssetKey, DERIVED)],
         reporter=Reporter(progress),
         ops={
-            DAILY_AVAILABILITY.to_python_identifier(): {
-                "config": {"accept_shrunken": accept_shrunken, "new_record": new_record}
+            kind.step: {
+                "config": {
+                    "accept_shrunken": accept_shrunken,
+                    "new_record": new_record,
+                    "datasets": [str(dataset) for dataset in kind.datasets],
+                }
             }
         },
-        tags={**range_tags(first, last), **(tags or {})},
+        tags={
+            **range_tags(*span, [kind]),
+            WORK_TAG: kind.work,
+            **(tags or {}),
+        },
         now=now,
     )
 
@@ -171,8 +201,9 @@ def draw_report(now: dt.datetime | None = None) -> RunOutcome:
 
 
 def _run(
-    name: str,
+    name: str | None,
     *,
+    selection: Sequence[dg.AssetKey] | None = None,
     reporter: Reporter | None = None,
     ops: Mapping[str, object] | None = None,
     tags: Mapping[str, str] | None = None,
@@ -180,7 +211,9 @@ def _run(
 ) -> RunOutcome:
     folder = settings.require_home()
     resources = {"reporter": reporter or Reporter(), "clock": Clock(now)}
-    job = build_defs(resources=resources).resolve_job_def(name)
+    defs = build_defs(resources=resources)
+    # None: a selection of assets.
+    job = defs.resolve_job_def(name) if name else defs.resolve_implicit_global_asset_job_def()
     config = {
         "ops": dict(ops or {}),
         # The run's log is in its history; the terminal gets the progress and one line.
@@ -196,6 +229,7 @@ def _run(
                     instance=instance,
                     run_id=run_id,
                     run_config=config,
+                    asset_selection=selection,
                     tags={**own_tags(), **(tags or {})},
                     raise_on_error=False,
                 )
@@ -205,6 +239,7 @@ def _run(
 
     instance = _open(folder)
     with _one_line(folder), watching(instance):
+        pools.apply_limit(instance, settings.load().archive_runs)
         # Beside the main thread, where Python raises KeyboardInterrupt: Dagster, executing in the
         # main thread, would heed it only within a step (not while one waits for its turn in the
         # pool) and call the run failed.

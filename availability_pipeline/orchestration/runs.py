@@ -11,12 +11,17 @@ from dataclasses import dataclass
 import dagster as dg
 
 from availability_pipeline.orchestration.instance.run_log import FAILURES, first_failure, job_label
-from availability_pipeline.orchestration.partitions import DAILY_AVAILABILITY
+from availability_pipeline.orchestration.partitions import Kind, kinds
 from availability_pipeline.quality import rules
 from availability_pipeline.quality.rules import UpdateRun, Verdict
 from availability_pipeline.settings import Settings
 
-UPDATE_SCHEDULES = ("daily_update_schedule", "late_arrivals_schedule", "full_reconcile_schedule")
+UPDATE_SCHEDULES = (
+    "daily_update_schedule",
+    "monthly_update_schedule",
+    "late_arrivals_schedule",
+    "full_reconcile_schedule",
+)
 """The schedules whose runs probe the archive; their success is what the SLO is about."""
 
 HEARTBEAT_MINUTES = 3
@@ -60,16 +65,17 @@ def _any_succeeded(runs: Iterable[dg.DagsterRun]) -> bool | None:
     return False if all(run.is_finished for run in runs) else None
 
 
-def materialised_dates(instance: dg.DagsterInstance) -> set[dt.date]:
-    """The partitions of `daily_availability` that were materialised at some time."""
-    keys = instance.get_materialized_partitions(DAILY_AVAILABILITY)
-    return {dt.date.fromisoformat(key) for key in keys}
+def materialised_dates(instance: dg.DagsterInstance, kind: Kind) -> set[dt.date]:
+    """The partitions of a kind's asset that were materialised at some time."""
+    return {dt.date.fromisoformat(k) for k in instance.get_materialized_partitions(kind.key)}
 
 
-def first_materialised(instance: dg.DagsterInstance, date: dt.date) -> dt.datetime | None:
-    """When that partition of `daily_availability` was materialised for the first time."""
+def first_materialised(
+    instance: dg.DagsterInstance, kind: Kind, date: dt.date
+) -> dt.datetime | None:
+    """When that partition of a kind's asset was materialised for the first time."""
     records = instance.fetch_materializations(
-        dg.AssetRecordsFilter(asset_key=DAILY_AVAILABILITY, asset_partitions=[date.isoformat()]),
+        dg.AssetRecordsFilter(asset_key=kind.key, asset_partitions=[date.isoformat()]),
         limit=1,
         ascending=True,
     ).records
@@ -96,15 +102,16 @@ def update_success_rate(
 def freshness(instance: dg.DagsterInstance, now: dt.datetime, settings: Settings) -> Verdict:
     """Yesterday's partition, or before its deadline the day before's."""
     date = rules.due_date(now, settings.slo_freshness_minutes)
-    at = first_materialised(instance, date)
+    at = first_materialised(instance, kinds(settings)[0], date)
     return rules.freshness(at, now, settings.slo_freshness_minutes)
 
 
 def store_matches_dagster(
-    instance: dg.DagsterInstance, stored: Iterable[dt.date], *, writing: bool
+    instance: dg.DagsterInstance, stored: Iterable[dt.date], settings: Settings, *, writing: bool
 ) -> Verdict:
     """The partitions materialised beside the dates with rows."""
-    return rules.store_matches_dagster(materialised_dates(instance), stored, writing=writing)
+    shown = materialised_dates(instance, kinds(settings)[0])
+    return rules.store_matches_dagster(shown, stored, writing=writing)
 
 
 def judge(
@@ -119,7 +126,7 @@ def judge(
     return {
         "update_success_rate": update_success_rate(instance, now, settings, days),
         "freshness": freshness(instance, now, settings),
-        "store_matches_dagster": store_matches_dagster(instance, stored, writing=writing),
+        "store_matches_dagster": store_matches_dagster(instance, stored, settings, writing=writing),
     }
 
 
@@ -171,7 +178,7 @@ def _past(instance: dg.DagsterInstance, record: dg.RunRecord) -> PastRun:
     whole = record.start_time is not None and record.end_time is not None
     return PastRun(
         run_id=run.run_id,
-        job=job_label(run.job_name),
+        job=job_label(run.job_name, tags=run.tags),
         launched_by=_launched_by(run.tags),
         launched_at=record.create_timestamp,
         status=run.status.value.lower(),

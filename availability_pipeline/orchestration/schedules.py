@@ -6,19 +6,31 @@ repair never relies on a tick: each later run covers the dates of the earlier on
 
 import datetime as dt
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import dagster as dg
 
 from availability_pipeline import extras, settings
 from availability_pipeline.orchestration import assets
+from availability_pipeline.orchestration.instance import pools
 from availability_pipeline.orchestration.instance.retention import history_retention
-from availability_pipeline.orchestration.partitions import DATES_TAG, range_tags, yesterday
+from availability_pipeline.orchestration.partitions import (
+    DATES_TAG,
+    KINDS_TAG,
+    WORK_TAG,
+    Kind,
+    kinds,
+    range_tags,
+    yesterday,
+)
 from availability_pipeline.orchestration.probes import (
+    DERIVED,
+    again,
     dates_by_default,
     full_reconcile,
     late_arrivals,
+    probe_again,
 )
 from availability_pipeline.quality.checks import CATALOGUE_CHECK
 from availability_pipeline.settings import Settings
@@ -29,16 +41,16 @@ def _described(make: Callable[..., Any], **options: Any) -> Callable[[Callable[.
     return lambda function: make(description=inspect.getdoc(function), **options)(function)
 
 
-# By tag, so that a further dataset's assets need no change here. They have no checks: those of the
-# whole record are on `record`, which no update materialises.
-[_UPDATE] = assets.UPDATE.items()
-SELECTION = dg.AssetSelection.tag(*_UPDATE)
+ASSET_JOB = "__ASSET_JOB"
+"""Dagster's job of all assets, which the UI's button *Materialize* runs, too.
+
+A job that is defined takes assets of one partitions definition only, and each kind of dataset has
+its own; a test compares the name with Dagster's.
+"""
+
 OF_ARCHIVE = dg.AssetSelection.checks(dg.AssetCheckKey(assets.record.key, CATALOGUE_CHECK))
 STANDING = dg.AssetSelection.checks_for_assets(assets.record.key) - OF_ARCHIVE
 
-daily_update = dg.define_asset_job(
-    "daily_update", SELECTION, description="Probe one date, or a range of dates in one run."
-)
 slo_checks = dg.define_asset_job(
     "slo_checks", STANDING, description="Judge the whole record; reads only."
 )
@@ -73,14 +85,82 @@ _FIRST = {"dagster/priority": "10"}
 @_described(
     dg.schedule,
     cron_schedule="0 2 * * *",
-    job=daily_update,
+    job_name=ASSET_JOB,
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
-def daily_update_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    """Yesterday's partition."""
-    day = _yesterday(context).isoformat()
-    return dg.RunRequest(partition_key=day, tags={**_FIRST, DATES_TAG: day})
+def daily_update_schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
+    """Yesterday's partition of each kind of daily files, a run each."""
+    return _updates(context, monthly=False)
+
+
+# A month's file is promised for the first Monday; seen were the 1st at 08:06 and, the latest, the
+# 13th. From the 16th on an absence is confirmed.
+@_described(
+    dg.schedule,
+    cron_schedule="0 10 1-16 * *",
+    job_name=ASSET_JOB,
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def monthly_update_schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
+    """Last month's partition of each kind of monthly files, a run each."""
+    return _updates(context, monthly=True)
+
+
+def _updates(context: dg.ScheduleEvaluationContext, *, monthly: bool) -> list[dg.RunRequest]:
+    """The latest partition of each kind that still publishes."""
+    found = []
+    for kind, day in _due(context, monthly=monthly):
+        found.append(
+            dg.RunRequest(
+                partition_key=day.isoformat(),
+                asset_selection=[kind.key, *map(dg.AssetKey, DERIVED)],
+                tags={
+                    **_FIRST,
+                    WORK_TAG: kind.work,
+                    KINDS_TAG: str(kind),
+                    DATES_TAG: kind.one.text(day),
+                },
+            )
+        )
+    return found
+
+
+def _due(context: dg.ScheduleEvaluationContext, *, monthly: bool) -> Iterator[tuple[Kind, dt.date]]:
+    configured, day = _configured(context), _yesterday(context)
+    for kind in kinds(configured):
+        if kind.one.monthly is monthly:
+            span = kind.within(kind.entry.first, day)
+            latest = kind.one.period_of(day) if not monthly else kind.one.shift(
+                kind.one.period_of(day + dt.timedelta(1)), -1
+            )  # fmt: skip
+            if span and span[1] == latest:
+                yield kind, latest
+
+
+def _configured(context: dg.ScheduleEvaluationContext) -> Settings:
+    """The settings of now; how many runs may list at the same time is applied on the way."""
+    configured = settings.load()
+    pools.apply_limit(context.instance, configured.archive_runs)
+    return configured
+
+
+def _again(context: dg.ScheduleEvaluationContext, job: dg.JobDefinition) -> list[dg.RunRequest]:
+    """A run of each kind that the job probes again, of the dates it does by default."""
+    configured = _configured(context)
+    found = []
+    for kind in kinds(configured):
+        span = dates_by_default(job.name, kind, _yesterday(context), configured)
+        if span and again(job.name, kind):
+            names = [str(dataset) for dataset in kind.datasets]
+            found.append(
+                dg.RunRequest(
+                    run_config={"ops": {probe_again.name: {"config": {"datasets": names}}}},
+                    tags={**_FIRST, **range_tags(*span, [kind])},
+                )
+            )
+    return found
 
 
 # 09:00 is after the usual 06:57-08:40 UTC; 15:00 and 21:00 catch the slow days, and 03:00 repairs
@@ -92,10 +172,9 @@ def daily_update_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunReques
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
-def late_arrivals_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    """The last AVAILABILITY_LOOKBACK_DAYS partitions in one run; as cheap as one."""
-    span = dates_by_default(late_arrivals.name, _yesterday(context), settings.load())
-    return dg.RunRequest(tags={**_FIRST, **range_tags(*span)})
+def late_arrivals_schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
+    """The last AVAILABILITY_LOOKBACK_DAYS dates of daily files, a run a kind; as cheap as one."""
+    return _again(context, late_arrivals)
 
 
 # Sunday, between the late-arrivals runs: files came up to 17 months late, and a relisting moves
@@ -107,10 +186,9 @@ def late_arrivals_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunReque
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
-def full_reconcile_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    """The whole history in one run."""
-    span = dates_by_default(full_reconcile.name, _yesterday(context), settings.load())
-    return dg.RunRequest(tags={**_FIRST, **range_tags(*span)})
+def full_reconcile_schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
+    """The whole history, a run for each kind of datasets."""
+    return _again(context, full_reconcile)
 
 
 # After the 09:00 run of late arrivals, so that what came this morning is not called late. Daily
@@ -194,8 +272,8 @@ def _yesterday(context: dg.ScheduleEvaluationContext) -> dt.date:
 def jobs(configured: Settings) -> list[Any]:
     """The jobs of what is configured."""
     # The class of most of them is private to Dagster.
-    found: list[Any] = [daily_update, late_arrivals, full_reconcile, slo_checks]
-    found += [catalogue_check, history_retention]
+    found: list[Any] = [late_arrivals, full_reconcile, slo_checks, catalogue_check]
+    found.append(history_retention)
     if not extras.missing("report"):
         found.append(draw_report)
     if configured.publish_url:
@@ -208,6 +286,8 @@ def jobs(configured: Settings) -> list[Any]:
 def schedules(configured: Settings) -> list[dg.ScheduleDefinition]:
     """The schedules of what is configured."""
     found = [daily_update_schedule, late_arrivals_schedule, full_reconcile_schedule]
+    if any(kind.one.monthly for kind in kinds(configured)):
+        found.append(monthly_update_schedule)
     found += [slo_schedule, catalogue_schedule, history_retention_schedule]
     if configured.backup_dir:
         found.append(backup_schedule)

@@ -28,9 +28,9 @@ from availability_pipeline.alerts.rules import ALWAYS, Event, Message, Span
 from availability_pipeline.archive.datasets import Dataset
 from availability_pipeline.masking import mask_target
 from availability_pipeline.orchestration.instance.run_log import failure_reason, job_label
-from availability_pipeline.orchestration.partitions import span_of
+from availability_pipeline.orchestration.partitions import KINDS_TAG, span_of
 from availability_pipeline.orchestration.probes import (
-    PROBING,
+    DERIVED,
     late_arrivals,
     probe_again,
     work_of,
@@ -220,9 +220,11 @@ def _events_of(
         elif event.is_step_failure:
             failure = failure or event
         elif event.step_key:
-            steps |= work_of(event.step_key)
+            steps |= work_of(event.step_key, run.tags)
     key = failure.step_key if failure else None
-    name = job_label(run.job_name, run.asset_selection or ())
+    name = job_label(run.job_name, run.asset_selection or (), run.tags)
+    if about := run.tags.get(KINDS_TAG):
+        name = f"{name} of {about}"
     ended = entry.get_dagster_event()
     if ended.event_type == dg.DagsterEventType.RUN_SUCCESS:
         yield rules.RunSucceeded(run_id=run.run_id, name=name, span=span, steps=steps)
@@ -231,10 +233,15 @@ def _events_of(
             run_id=run.run_id,
             name=name,
             span=span,
-            step=PROBING if key == probe_again.name else key,
+            step=_probing(run.tags) if key == probe_again.name else key,
             error=failure_reason(failure or ended),
             moving=run.job_name == late_arrivals.name,
         )
+
+
+def _probing(tags: Mapping[str, str]) -> str:
+    """The step of an update that does what a failed `probe_again` was to do."""
+    return min(work_of(probe_again.name, tags) - DERIVED.keys(), default=probe_again.name)
 
 
 def _check_event(run_id: str, evaluation: dg.AssetCheckEvaluation) -> Iterator[Event]:

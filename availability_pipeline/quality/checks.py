@@ -60,30 +60,6 @@ class _One:
         return self.con.execute(sql, args).fetchall()
 
 
-def configured_datasets(settings: Settings) -> tuple[Dataset, ...]:
-    """The datasets of the setting."""
-    return datasets.select(getattr(settings, "datasets", "um/daily/klines/1m"))
-
-
-def chosen_datasets(settings: Settings, patterns: Sequence[str]) -> tuple[Dataset, ...]:
-    """The configured datasets that names or patterns choose; all without any.
-
-    Raises:
-        ValueError: one matches no dataset, or none that is configured.
-    """
-    known = configured_datasets(settings)
-    found: dict[Dataset, None] = {}
-    for pattern in patterns:
-        matching = [dataset for dataset in datasets.select(pattern) if dataset in known]
-        if not matching:
-            raise ValueError(
-                f"{pattern} is not configured; AVAILABILITY_DATASETS has "
-                f"{', '.join(map(str, known))}"
-            )
-        found.update(dict.fromkeys(matching))
-    return tuple(found) if patterns else known
-
-
 def _of_each(
     *, low_is_bad: bool = False, of_all: bool = False
 ) -> Callable[[Callable[[_One, Settings], Verdict]], Judge]:
@@ -102,7 +78,7 @@ def _of_each(
             settings: Settings,
             chosen: Sequence[Dataset] | None = None,
         ) -> Verdict:
-            now, configured = aware(now), configured_datasets(settings)
+            now, configured = aware(now), datasets.configured(settings)
             recorded = recorded_datasets(con)
             found = {}
             for dataset in configured if chosen is None else chosen:
@@ -270,7 +246,7 @@ def publication_lag(one: _One, settings: Settings) -> Verdict:
 
 def exchange_dataset(settings: Settings) -> Dataset | None:
     """The dataset that is compared with the exchange: the first configured of USD-M daily files."""
-    of_um = (d for d in configured_datasets(settings) if d.market == "um" and not d.monthly)
+    of_um = (d for d in datasets.configured(settings) if d.market == "um" and not d.monthly)
     return next(of_um, None)
 
 
@@ -302,7 +278,7 @@ def exchange_coverage(date: dt.date | None, recorded: set[str], settings: Settin
     except exchange.ExchangeError as error:
         return named(rules.exchange_unknown(str(error), needed))
     pairs = [(contract.symbol, contract.onboarded) for contract in trading]
-    of = Subject(dataset, named=len(configured_datasets(settings)) > 1)
+    of = Subject(dataset, named=len(datasets.configured(settings)) > 1)
     return named(rules.exchange_coverage(pairs, recorded, date, needed, of))
 
 

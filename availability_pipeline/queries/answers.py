@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from availability_pipeline import PROGRAM
-from availability_pipeline.archive.datasets import FIRST_DATE, Dataset
+from availability_pipeline.archive.datasets import CATALOGUE, UM_KLINES_1M, Dataset
 from availability_pipeline.dates import AsOf, as_moment, today_utc
 from availability_pipeline.queries.arguments import texts
 from availability_pipeline.record import derived
@@ -215,7 +215,7 @@ def require_any(con: Connection, t: Scope) -> None:
     if not ask(con, f"SELECT 1 FROM {t.probes} LIMIT 1").rows:
         raise NotProbedError(
             "no date was probed yet, so nothing is known; "
-            f"{remedy([FIRST_DATE, today_utc() - dt.timedelta(1)])} first"
+            f"{remedy(t, [t.first_period, today_utc() - dt.timedelta(1)])} first"
         )
 
 
@@ -249,23 +249,29 @@ def say_unknown(gaps: Sequence[dt.date], start: dt.date, end: dt.date) -> str:
 
 def with_remedy(t: Scope, text: str, gaps: Sequence[dt.date]) -> str:
     """A text on dates that were not probed, with what to do; about the past there is nothing."""
-    return text if t.as_of else f"{text}; {remedy(gaps)}"
+    return text if t.as_of else f"{text}; {remedy(t, gaps)}"
 
 
-def remedy(gaps: Sequence[dt.date], today: dt.date | None = None) -> str:
-    """What to do about ascending dates that were never probed: a command that is not refused.
+def remedy(t: Scope, gaps: Sequence[dt.date], today: dt.date | None = None) -> str:
+    """What to do about ascending periods that were never probed: a command that is not refused.
 
-    `today` replaces the clock. A date can be probed once it is over.
+    `today` replaces the clock. A period can be probed once it is over.
     """
-    today = today or today_utc()
-    first, last = max(gaps[0], FIRST_DATE), min(gaps[-1], today - dt.timedelta(1))
+    dataset, entry = t.dataset, CATALOGUE.get(t.dataset.kind)
+    over = dataset.shift(dataset.period_of(today or today_utc()), -1)
+    first, last = max(gaps[0], t.first_period), min(gaps[-1], over)
+    if gaps[-1] < t.first_period:
+        return f"the record begins with {dataset.text(t.first_period)}, when the market opened"
+    if entry and entry.last and first > entry.last:
+        return f"the archive has files of {dataset} until {dataset.text(entry.last)} only"
     if first > last:
-        if gaps[-1] < FIRST_DATE:
-            return f"the record begins with {FIRST_DATE}, when the market opened"
-        return f"a date can be probed once it is over, the last one now is {last}"
-    if first == last:
-        return f"run `{PROGRAM} update manual --date {first}`"
-    return f"run `{PROGRAM} backfill --start {first} --end {last}`"
+        what = "month" if dataset.monthly else "date"
+        return f"a {what} can be probed once it is over, the last one now is {dataset.text(over)}"
+    # What is configured by default need not be named.
+    only = "" if dataset == UM_KLINES_1M else f" --dataset {dataset}"
+    if first == last and not dataset.monthly:
+        return f"run `{PROGRAM} update manual --date {first}{only}`"
+    return f"run `{PROGRAM} backfill --start {first} --end {dataset.last_day(last)}{only}`"
 
 
 def _recorded(con: Connection, t: Scope, column: str, wanted: list[str]) -> list[str]:

@@ -28,16 +28,18 @@ STATUSES = (*SNAPSHOT_STATUSES, "unknown")
 MOST_DAYS = 10_000
 
 
-def as_probed_range(start: object, end: object, today: dt.date) -> tuple[dt.date, dt.date]:
-    """Two dates in order that can be probed: from the record's first one to the day before `today`.
+def as_probed_range(
+    start: object, end: object, today: dt.date, opened: dt.date = FIRST_DATE
+) -> tuple[dt.date, dt.date]:
+    """Two dates in order that can be probed: from the market's first to the day before `today`.
 
     Raises:
         ValueError: as `as_range`; or a date is not of the record, or not over.
         TypeError: as `as_range`.
     """
     first, last = as_range(start, end)
-    if first < FIRST_DATE:
-        raise ValueError(f"{first} is before {FIRST_DATE}, the first date of the record")
+    if first < opened:
+        raise ValueError(f"{first} is before {opened}, the first date of the record")
     if last >= today:
         raise ValueError(
             f"{last} is not over; the last whole UTC date is {today - dt.timedelta(1)}"

@@ -209,7 +209,7 @@ def summary(
         gaps.append(last or max(gaps[0], (today or today_utc()) - _DAY))
         raise NotProbedError(
             f"no date {_said_range(first, last)} was probed: what they hold is unknown"
-            f"{'' if t.as_of else f'; {remedy(gaps, today)}'}"
+            f"{'' if t.as_of else f'; {remedy(t, gaps, today)}'}"
         )
     first, last = first or found.rows[0][0], last or found.rows[-1][0]
     if len(t.dataset.periods(first, last)) == len(found.rows):

@@ -159,17 +159,24 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
 """Table -> its columns, in their order."""
 
 VIEW = "daily_availability"
-"""The view of version 1's columns, and the asset that writes what it shows."""
+"""The view of version 1's columns."""
 
-VIEW_COLUMNS = (
-    Column("date", "DATE", "UTC date that was probed.", required=True),
+CELLS = "availability"
+"""The view of all datasets."""
+
+CELLS_COLUMNS = (
+    Column("dataset", "VARCHAR", "Name of the dataset, as um/daily/klines/1m.", required=True),
+    _PERIOD,
     _SYMBOL,
-    Column("available", "BOOLEAN", "The file was listed.", required=True),
+    Column("status", "VARCHAR", "available, pending or absent.", required=True),
     Column("file_size_bytes", "BIGINT", "Size of the file; NULL without one."),
     Column("last_modified", "TIMESTAMPTZ", "Published at, or last replaced; NULL without one."),
-    Column("probe_timestamp", "TIMESTAMPTZ", "When the date was probed last.", required=True),
+    Column("etag", "VARCHAR", "MD5 of the content in hex; NULL where it is not known."),
+    Column("contract_type", "VARCHAR", "perpetual, delivery, settled, spot, index or option."),
+    *_ASSETS,
+    Column("url", "VARCHAR", "Download address.", required=True),
 )
-"""The first columns of that view, which are all that version 1's table had."""
+"""Its columns."""
 
 
 def create_table(table: str) -> str:
@@ -218,7 +225,7 @@ DDL = (
     "CREATE TABLE meta (key VARCHAR NOT NULL, value VARCHAR NOT NULL)",
     *(create_table(table) for table in COLUMNS),
     # What is interpolated are our own words.
-    f"""CREATE VIEW availability AS
+    f"""CREATE VIEW {CELLS} AS
         SELECT {_NAME} AS dataset, p.period, s.symbol, {_STATUS} AS status, f.file_size_bytes,
             f.last_modified, replace(f.etag::VARCHAR, '-', '') AS etag,
             s.contract_type, s.base_asset, s.quote_asset, {_URL} AS url

@@ -6,7 +6,7 @@ refused before anything is written.
 """
 
 import datetime as dt
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +25,9 @@ from availability_pipeline.archive.listing import (
     ETAG_SQL,
     NOTHING_RECORDED,
     Archive,
-    DiscoveryError,
     Folders,
     Listing,
+    NotInArchiveError,
     Progress,
     Recorded,
 )
@@ -126,7 +126,7 @@ def update(
         start, end, progress, known, dataset=dataset, folders=folders, leave_out=leave_out
     )
     if not listing.in_archive:
-        raise DiscoveryError(f"{listing.dataset} is not in the archive; nothing was written")
+        raise NotInArchiveError(f"{listing.dataset} is not in the archive; nothing was written")
     with writer(path, settings.db_wait_seconds) as con:
         before = scope(con, listing.dataset)
         con.execute(f"CREATE TEMP TABLE summary_before AS FROM {before.summary}")
@@ -166,6 +166,51 @@ def update(
         dates=tuple(row for row, _ in rows if start <= row["date"] <= end),
         changed=tuple(row for row, changed in rows if changed),
     )
+
+
+CHANGES = ("appeared", "replaced", "touched", "vanished")
+"""What can have happened to a file since it was probed before."""
+
+
+def summed(
+    con: duckdb.DuckDBPyConnection,
+    datasets: Sequence[Dataset],
+    start: dt.date,
+    end: dt.date,
+    also: Collection[dt.date] = (),
+) -> list[dict[str, Any]]:
+    """The numbers of `daily_summary` of several datasets, added up, one dict a period.
+
+    A publication lag is of one dataset, so it is None.
+
+    Args:
+        con: an open record.
+        datasets: of the same frequency.
+        start: first period.
+        end: last period.
+        also: further periods.
+    """
+    rows = con.execute(
+        """SELECT period AS date, sum(symbols_probed)::BIGINT AS symbols_probed,
+            sum(expected)::BIGINT AS expected, sum(available)::BIGINT AS available,
+            sum(pending)::BIGINT AS pending, sum(absent)::BIGINT AS absent,
+            CASE WHEN bool_and(new_listings IS NOT NULL) THEN sum(new_listings)::BIGINT END
+                AS new_listings,
+            CASE WHEN bool_and(ended IS NOT NULL) THEN sum(ended)::BIGINT END AS ended,
+            sum(bytes)::BIGINT AS bytes, NULL AS lag_p50_hours, NULL AS lag_p95_hours
+        FROM daily_summary
+        WHERE list_contains($datasets, dataset)
+            AND (period BETWEEN $start AND $end OR list_contains($also, period))
+        GROUP BY period ORDER BY period""",
+        {
+            "datasets": [scope(con, dataset).id for dataset in datasets],
+            "start": start,
+            "end": end,
+            "also": sorted(also),
+        },
+    )
+    names = [column[0] for column in rows.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in rows.fetchall()]
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,8 @@ FATAL = {
     "no size": lambda good: good.replace(b"<Size>5</Size>", b"", 1),
     "two keys": lambda good: good.replace(b"<LastM", b"<Key>x</Key><LastM", 1),
     "an element in a key": lambda good: good.replace(b".zip</K", b"<b/>.zip</K", 1),
-    "another symbol's key": lambda good: good.replace(b"BTCUSDT/1m/BTCUSDT", b"BTCUSDT/1m/ETH", 1),
+    # Of its own folder: in this one it is passed over, and as the last of a page it ends a listing.
+    "another symbol's key": lambda good: good.replace(b"BTCUSDT/1m/BTC", b"ETHUSDT/1m/ETH", 1),
     "a path": lambda good: good.replace(b"BTCUSDT/1m", b"BTCUSDT/../1m", 1),
     "absolute path": lambda good: good.replace(b"<Key>data", b"<Key>/etc", 1),
     "control character": lambda good: good.replace(b"<Key>data", b"<Key>\x1bdata", 1),

@@ -34,12 +34,12 @@ from availability_pipeline.cli.operate import next_step
 from availability_pipeline.errors import StoreBusyError
 from availability_pipeline.orchestration import launch, processes, runs, schedules
 from availability_pipeline.orchestration.instance import ticks
-from availability_pipeline.orchestration.partitions import DAILY_AVAILABILITY
-from availability_pipeline.quality import checks, rules
+from availability_pipeline.quality import rules
 from availability_pipeline.record import write as store
 from availability_pipeline.record.connection import reader, writer
 from availability_pipeline.record.status import scope
 from availability_pipeline_tests.support.helpers import PATIENCE, days, flat, make_listing
+from availability_pipeline_tests.support.world import KLINES
 
 ROOT = Path(__file__).parents[2]
 NOW = dt.datetime.now(dt.UTC)
@@ -84,7 +84,7 @@ class Home:
         with self.instance() as instance:
             for date in dates:
                 instance.report_runless_asset_event(
-                    dg.AssetMaterialization(DAILY_AVAILABILITY, partition=date.isoformat())
+                    dg.AssetMaterialization(KLINES.key, partition=date.isoformat())
                 )
             if heartbeat:
                 instance.add_daemon_heartbeat(
@@ -507,8 +507,7 @@ SPOT, MONTHS = Dataset.parse("spot/daily/klines/1m"), Dataset.parse("um/monthly/
 @pytest.fixture
 def several(home, monkeypatch):
     """Three configured datasets, one of them never recorded, and one that is no longer."""
-    configured = (UM_KLINES_1M, SPOT, MONTHS)
-    monkeypatch.setattr(checks, "configured_datasets", lambda _: configured)
+    monkeypatch.setenv("AVAILABILITY_DATASETS", f"{UM_KLINES_1M},{SPOT},{MONTHS}")
     home.write()
     month = MONTHS.shift(MONTHS.period_of(YESTERDAY + dt.timedelta(1)), -1)
     for dataset, first, last in (

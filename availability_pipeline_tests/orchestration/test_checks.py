@@ -16,14 +16,14 @@ from availability_pipeline.definitions import defs
 from availability_pipeline.orchestration import checks, schedules
 from availability_pipeline.orchestration import runs as health
 from availability_pipeline.orchestration.code_location import build_defs
-from availability_pipeline.orchestration.partitions import DAILY_AVAILABILITY, range_tags
-from availability_pipeline.orchestration.probes import probe_again
+from availability_pipeline.orchestration.partitions import range_tags
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB
 from availability_pipeline.quality import checks as standing
 from availability_pipeline.record import write as store
 from availability_pipeline.record.connection import writer
 from availability_pipeline_tests.support.bucket import KeyBucket
 from availability_pipeline_tests.support.helpers import D, days, flat, make_listing, published
+from availability_pipeline_tests.support.world import KLINES, updated
 
 NOW = dt.datetime.now(dt.UTC).replace(hour=9, minute=30)
 TODAY = NOW.date()
@@ -59,7 +59,7 @@ class World:
     def seen(self, dates):
         for date in dates:
             self.instance.report_runless_asset_event(
-                dg.AssetMaterialization("daily_availability", partition=date.isoformat())
+                dg.AssetMaterialization(KLINES.key, partition=date.isoformat())
             )
 
     def judge(self, *names):
@@ -78,7 +78,6 @@ class World:
         return found
 
 
-UPDATED = ("daily_availability", "symbol_spans", "daily_summary")
 ASSETS = {
     key.name: key.asset_key.to_user_string() for one in checks.STANDING for key in one.check_keys
 }
@@ -311,18 +310,13 @@ def test_a_scheduled_run_that_is_executed_again_counts_as_the_one_update_it_is(w
     assert by == ["hand"] * 4 + ["schedule"] * 20
 
 
-def test_every_schedule_that_looks_at_the_archive_counts_as_an_update():
-    graph = defs.resolve_asset_graph()
+def test_every_schedule_that_looks_at_the_archive_counts_as_an_update(monkeypatch):
+    monkeypatch.setenv("AVAILABILITY_DATASETS", "um/daily/klines/1m,um/monthly/fundingRate")
+    probing = {schedules.ASSET_JOB, "late_arrivals", "full_reconcile"}
     looking = {
         schedule.name
         for schedule in schedules.schedules(settings.load())
-        for job in schedules.jobs(settings.load())
-        if job.name == schedule.job_name
-        if (
-            DAILY_AVAILABILITY in job.selection.resolve(graph)
-            if isinstance(job, UnresolvedAssetJobDefinition)
-            else probe_again in job.all_node_defs
-        )
+        if schedule.job_name in probing
     }
     assert looking == set(health.UPDATE_SCHEDULES)
 
@@ -459,7 +453,7 @@ def test_a_materialisation_from_the_ui_runs_no_standing_check(world):
     )
     result = (
         found.resolve_implicit_global_asset_job_def()
-        .get_subset(asset_selection={dg.AssetKey(name) for name in UPDATED})
+        .get_subset(asset_selection=set(updated()))
         .execute_in_process(
             instance=world.instance,
             tags=range_tags(YESTERDAY - dt.timedelta(2), YESTERDAY),

@@ -1,6 +1,6 @@
 """Exactly what is defined, as the workspace loads it, with and without each setting."""
 
-import ast
+import datetime as dt
 import os
 import re
 import subprocess
@@ -11,23 +11,23 @@ import dagster as dg
 import pytest
 from dagster._core.remote_representation.external_data import ResourceSnap
 
-from availability_pipeline.orchestration import assets
+from availability_pipeline.archive.datasets import CATALOGUE
 from availability_pipeline.orchestration import schedules as automation
 from availability_pipeline.orchestration.code_location import build_defs
-from availability_pipeline.orchestration.partitions import daily
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB
 from availability_pipeline.record import schema
 from availability_pipeline.record.connection import writer
 from availability_pipeline.settings import SettingsError
 from availability_pipeline_tests.support.helpers import PATIENCE
+from availability_pipeline_tests.support.world import KLINES, updated
 
 ASSETS = {
-    "vision_archive", "daily_availability", "symbol_spans", "daily_summary",
+    "vision_archive", "um/klines/daily_availability", "symbol_spans", "daily_summary",
     "availability_report", "record",
 }  # fmt: skip
 JOBS = {
-    "daily_update", "late_arrivals", "full_reconcile", "slo_checks", "history_retention",
-    "draw_report", "catalogue_check",
+    "late_arrivals", "full_reconcile", "slo_checks", "history_retention", "draw_report",
+    "catalogue_check",
 }  # fmt: skip
 SCHEDULES = {
     "daily_update_schedule": "0 2 * * *",
@@ -66,7 +66,7 @@ def test_a_default_installation_defines_exactly_what_can_run():
     assert defined(found) == (ASSETS, JOBS, SCHEDULES, SENSORS)
     assert {one.execution_timezone for one in found.schedules or ()} == {"UTC"}
     assert all(one.default_status.value == "RUNNING" for one in (*found.schedules, *found.sensors))
-    daily = found.resolve_asset_graph().get(dg.AssetKey("daily_availability"))
+    daily = found.resolve_asset_graph().get(KLINES.key)
     assert daily.partitions_def.get_first_partition_key() == "2019-09-25"
     assert daily.backfill_policy == dg.BackfillPolicy.single_run()
 
@@ -106,28 +106,53 @@ def test_alerts_that_nobody_could_send_are_an_error_of_the_code_location(monkeyp
         build_defs()
 
 
-def test_the_update_job_takes_what_is_tagged_so_that_a_further_dataset_needs_no_change_of_it():
-    @dg.asset(key=["spot", "daily_availability"], partitions_def=daily, tags=assets.UPDATE)
-    def another():
-        """Of a further dataset."""
+SEVERAL = "um/daily/klines/1m, um/daily/klines/1d, spot/daily/aggTrades, um/monthly/fundingRate"
 
-    ours = build_defs()
-    graph = dg.Definitions.merge(ours, dg.Definitions(assets=[another])).resolve_asset_graph()
-    assert {key.to_user_string() for key in automation.daily_update.selection.resolve(graph)} == {
-        "daily_availability", "symbol_spans", "daily_summary", "spot/daily_availability",
+
+def test_each_market_frequency_and_type_has_an_asset_with_its_own_partitions(monkeypatch):
+    monkeypatch.setenv("AVAILABILITY_DATASETS", f"{SEVERAL}, um/daily/bookTicker")
+    found = build_defs()
+    made, jobs, schedules, _ = defined(found)
+    assert made == ASSETS | {
+        "spot/aggTrades/daily_availability", "um/fundingRate/monthly_availability",
+        "um/bookTicker/daily_availability",
     }  # fmt: skip
+    assert jobs == JOBS
+    assert schedules == SCHEDULES | {"monthly_update_schedule": "0 10 1-16 * *"}
+    graph = found.resolve_asset_graph()
+
+    def ends(key):
+        node = graph.get(dg.AssetKey(key.split("/")))
+        partitions = node.partitions_def
+        assert partitions.timezone == "UTC"
+        return (
+            node.group_name, partitions.get_first_partition_key(),
+            partitions.get_partition_keys(dt.datetime(2024, 5, 20, tzinfo=dt.UTC))[-1],
+        )  # fmt: skip
+
+    assert ends("um/klines/daily_availability") == ("um", "2019-09-25", "2024-05-19")
+    assert ends("spot/aggTrades/daily_availability") == ("spot", "2017-07-14", "2024-05-19")
+    assert ends("um/fundingRate/monthly_availability") == ("um", "2019-09-01", "2024-04-01")
+    assert ends("um/bookTicker/daily_availability") == ("um", "2023-05-16", "2024-03-30")
+    parents = graph.get(dg.AssetKey("symbol_spans")).parent_keys
+    assert parents == {key for key in graph.get_all_asset_keys() if len(key.path) == 3}
 
 
-def test_the_asset_of_the_rows_is_spelt_in_one_place():
-    """In SQL it is a view; everything else goes by its key."""
-    spelt = [
-        (path.stem, node.lineno)
-        for path in sorted(Path(schema.__file__).parents[1].rglob("*.py"))
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Constant) and node.value == "daily_availability"
-        and path.stem not in {"_migrations", "_snapshot", "backup"}  # the table of earlier versions
-    ]  # fmt: skip
-    assert [module for module, _ in spelt] == ["schema"], spelt
+def test_all_datasets_of_the_archive_can_be_configured_at_once(monkeypatch):
+    monkeypatch.setenv("AVAILABILITY_DATASETS", "all")
+    found = build_defs()
+    live = [entry for entry in CATALOGUE.values() if entry.lifecycle != "removed"]
+    assert len([a for a in defined(found)[0] if a.count("/") == 2]) == len(live)
+
+
+def test_a_bad_name_among_the_datasets_is_one_line_with_the_nearest(monkeypatch):
+    monkeypatch.setenv("AVAILABILITY_DATASETS", "um/daily/klines/1m,um/daily/kline/1d")
+    with pytest.raises(SettingsError, match=r"AVAILABILITY_DATASETS=.*nearest are um/daily/klines"):
+        build_defs()
+
+
+def test_the_job_of_all_assets_is_called_as_dagster_calls_it():
+    assert build_defs().resolve_implicit_global_asset_job_def().name == automation.ASSET_JOB
 
 
 def test_a_bad_setting_is_one_line_where_the_definitions_are_loaded(tmp_path):
@@ -146,19 +171,26 @@ def test_a_bad_setting_is_one_line_where_the_definitions_are_loaded(tmp_path):
     assert any(one.endswith(line) for one in (done.stdout + done.stderr).splitlines())
 
 
-OURS = ("daily_availability", "symbol_spans", "daily_summary")
+TABLES = {
+    "um/klines/daily_availability": "availability",
+    "symbol_spans": "symbol_spans",
+    "daily_summary": "daily_summary",
+}
+"""Each asset with its table or view."""
+
+
+def asset(graph, name):
+    return graph.get(dg.AssetKey(name.split("/")))
 
 
 def test_the_catalogue_shows_the_columns_that_the_tables_have(tmp_path):
     graph = build_defs().resolve_asset_graph()
     with writer(tmp_path / "record.duckdb") as con:
-        for name in OURS:
-            real = con.execute(f"DESCRIBE {name}").fetchall()
-            shown = graph.get(dg.AssetKey(name)).metadata["dagster/column_schema"].columns
+        for name, table in TABLES.items():
+            real = con.execute(f"DESCRIBE {table}").fetchall()
+            shown = asset(graph, name).metadata["dagster/column_schema"].columns
             columns = [(column, TYPES.get(kind, kind)) for column, kind, *_ in real]
-            if name == schema.VIEW:  # of which only those of version 1 are explained
-                columns = columns[: len(shown)]
-            else:
+            if table != schema.CELLS:  # of a view DuckDB does not know it
                 required = [column for column, _, null, *_ in real if null == "NO"]
                 assert [c.name for c in shown if not c.constraints.nullable] == required
             assert [(c.name, c.type) for c in shown] == columns
@@ -176,25 +208,26 @@ def test_the_catalogue_says_where_what_whose_and_how(monkeypatch, tmp_path):
         assert node.owners
         [reference] = node.metadata["dagster/code_references"].code_references
         assert Path(reference.file_path).exists()
-    for name in OURS:
-        node = graph.get(dg.AssetKey(name))
-        assert node.metadata["dagster/table_name"] == f"main.{name}"
+    for name, table in TABLES.items():
+        node = asset(graph, name)
+        assert node.metadata["dagster/table_name"] == f"main.{table}"
         assert node.metadata["dagster/uri"] == f"file://{tmp_path}/a%20b.duckdb"
-        assert (node.tags["market"], node.tags["frequency"]) == ("um", "daily")
+    tags = graph.get(KLINES.key).tags
+    assert (tags["market"], tags["frequency"], tags["lifecycle"]) == ("um", "daily", "live")
     archive = graph.get(dg.AssetKey("vision_archive"))
-    assert archive.metadata["dagster/uri"].startswith("s3://data.binance.vision/data/futures/um/")
+    assert archive.metadata["dagster/uri"] == "s3://data.binance.vision/data/"
     assert graph.get(dg.AssetKey("record")).metadata["dagster/uri"].endswith("a%20b.duckdb")
 
 
 def test_each_example_in_a_description_can_be_run(tmp_path):
     graph = build_defs().resolve_asset_graph()
     with writer(tmp_path / "record.duckdb") as con:
-        for name in OURS:
+        for name in TABLES:
             [example] = re.findall(
-                r"```sql\n(.+?)```", graph.get(dg.AssetKey(name)).description, flags=re.DOTALL
+                r"```sql\n(.+?)```", asset(graph, name).description, flags=re.DOTALL
             )
             assert con.execute(example).fetchall() == []
-    assert "**Nothing here yet?**" in graph.get(dg.AssetKey(OURS[0])).description
+    assert "**Nothing here yet?**" in graph.get(KLINES.key).description
 
 
 def test_everything_that_starts_something_says_what_it_does(monkeypatch):
@@ -224,8 +257,8 @@ def test_an_update_that_was_launched_without_dates_says_how_to_give_them(tmp_pat
     with dg.DagsterInstance.ephemeral() as instance:
         done = (
             build_defs(resources=resources)
-            .resolve_job_def("daily_update")
-            .execute_in_process(instance=instance, raise_on_error=False)
+            .resolve_implicit_global_asset_job_def()
+            .execute_in_process(instance=instance, raise_on_error=False, asset_selection=updated())
         )
     assert not done.success
     [failed] = [e for e in done.all_events if e.is_step_failure and "daily" in e.step_key]

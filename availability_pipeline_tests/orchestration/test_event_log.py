@@ -12,19 +12,19 @@ import pytest
 
 from availability_pipeline.orchestration import launch
 from availability_pipeline.orchestration.instance.event_log import BatchingSqliteEventLogStorage
-from availability_pipeline.orchestration.partitions import daily
 from availability_pipeline_tests.support.gate import gate
 from availability_pipeline_tests.support.helpers import PATIENCE, D, days
 from availability_pipeline_tests.support.s3 import local_archive
 from availability_pipeline_tests.support.shell import Shell
-from availability_pipeline_tests.support.world import END, START, World
+from availability_pipeline_tests.support.world import END, KLINES, START, World
 
 ROOT = Path(__file__).parents[2]
-KEY = dg.AssetKey("daily_availability")
+KEY = KLINES.key
 KEYS = [d.isoformat() for d in days(START, END)]
 
 # What the Partitions tab of an asset asks for.
-STATS = """{ assetNodeOrError(assetKey: {path: ["daily_availability"]}) { ... on AssetNode {
+STATS = """{ assetNodeOrError(assetKey: {path: ["um", "klines", "daily_availability"]}) {
+  ... on AssetNode {
     partitionStats { numMaterialized numFailed numMaterializing }
     assetPartitionStatuses { __typename ... on TimePartitionStatuses {
         ranges { status startKey endKey } } } } } }"""
@@ -42,7 +42,7 @@ def home(tmp_path, monkeypatch):
 def statuses(instance, keys=KEYS):
     return {
         status.value if status else None
-        for status in instance.get_status_by_partition(KEY, keys, daily).values()
+        for status in instance.get_status_by_partition(KEY, keys, KLINES.partitions).values()
     }
 
 

@@ -11,10 +11,10 @@ from availability_pipeline.definitions import defs
 from availability_pipeline.orchestration.code_location import build_defs
 from availability_pipeline.orchestration.instance.retention import prune
 from availability_pipeline_tests.support.helpers import D
-from availability_pipeline_tests.support.world import END, START, FakeClock, World
+from availability_pipeline_tests.support.world import END, KLINES, START, FakeClock, World
 
 ROOT = Path(__file__).parents[2]
-KEY = dg.AssetKey("daily_availability")
+KEY = KLINES.key
 MIDDLE = D(2024, 1, 6)
 
 

@@ -55,7 +55,7 @@ def test_a_failure_is_one_error_line_with_dates_reason_and_run(world):
     assert len(errors) == 1, errors
     _, job, text = errors[0]
     assert job == "daily_update"
-    assert text.startswith("2024-01-01 to 2024-01-10: daily_availability failed: ")
+    assert text.startswith("2024-01-01 to 2024-01-10: um__klines__daily_availability failed: ")
     assert "AUSDT: HTTP 503 SlowDown" in text
     assert text.endswith(f"(run {result.run_id[:8]})")
 
@@ -70,14 +70,14 @@ def test_a_failed_probe_that_was_launched_without_dates_names_those_it_took(worl
 
 
 def test_an_error_of_ours_is_one_line_too_and_no_traceback(world):
-    def broken(*_):
+    def broken(*_, **__):
         raise ValueError("first line\nsecond line")
 
     world.archive.list_range = broken
     world.run(D(2024, 1, 5), D(2024, 1, 5))
     [(_, _, text)] = [one for one in parsed(world) if one[0] == "ERROR"]
     assert text.startswith(
-        "2024-01-05: daily_availability failed: ValueError: first line second line (run "
+        "2024-01-05: um__klines__daily_availability failed: ValueError: first line second line "
     )
 
 

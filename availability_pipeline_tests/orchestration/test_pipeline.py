@@ -16,7 +16,7 @@ from availability_pipeline.archive.datasets import FIRST_DATE
 from availability_pipeline.archive.datasets import UM_KLINES_1M as DS
 from availability_pipeline.archive.listing import S3Archive
 from availability_pipeline.orchestration import probes
-from availability_pipeline.orchestration.partitions import DAILY_AVAILABILITY, range_tags
+from availability_pipeline.orchestration.partitions import WORK_TAG, range_tags
 from availability_pipeline.orchestration.schedules import (
     daily_update_schedule,
     full_reconcile_schedule,
@@ -30,6 +30,7 @@ from availability_pipeline.report import data
 from availability_pipeline_tests.support.helpers import PATIENCE, D, flat
 from availability_pipeline_tests.support.world import (
     END,
+    KLINES,
     START,
     FakeArchive,
     World,
@@ -39,7 +40,7 @@ from availability_pipeline_tests.support.world import (
 ROOT = Path(__file__).parents[2]
 
 NOW = dt.datetime(2024, 2, 1, tzinfo=dt.UTC)
-KEY = "daily_availability"
+KEY = KLINES.key
 RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 
@@ -52,7 +53,7 @@ def world(tmp_path):
 def test_a_range_of_partitions_is_one_run_with_metadata_for_each(world):
     assert world.run().success
     assert world.rows("SELECT count(*) FROM daily_availability WHERE available") == [(20,)]
-    key = dg.AssetKey("daily_availability")
+    key = KLINES.key
     assert len(world.instance.get_materialized_partitions(key)) == 10
     events = world.instance.fetch_materializations(key, limit=20).records
     one = next(e for e in events if e.partition_key == "2024-01-05").asset_materialization.metadata
@@ -66,7 +67,7 @@ def test_a_count_that_is_unknown_is_left_out_of_the_plots(world):
     world.archive.files["NEWUSDT"] = flat(D(2024, 1, 4), END)
     assert world.run(end=D(2024, 1, 4)).success
     assert world.run(start=D(2024, 1, 7)).success
-    key = dg.AssetKey("daily_availability")
+    key = KLINES.key
     found = {
         int(r.partition_key[-2:]): r.asset_materialization.metadata.get("new_listings")
         for r in world.instance.fetch_materializations(key, limit=20).records
@@ -81,7 +82,7 @@ def test_a_change_is_counted_on_its_own_partition_and_no_other(world):
     world.run()
     world.archive.files["AUSDT"] = flat(START, D(2024, 1, 9))
     assert world.run().success
-    key = dg.AssetKey("daily_availability")
+    key = KLINES.key
     found = {
         r.partition_key: r.asset_materialization.metadata["vanished"].value
         for r in world.instance.fetch_materializations(key, limit=10).records
@@ -226,7 +227,7 @@ def test_a_probe_of_known_dates_reports_the_partitions_that_changed_and_no_other
     done = world.run(job="full_reconcile")
     assert reported(world, done) == ["symbol_spans", "daily_summary", "2024-01-03"]
     [*_, first] = [e for e in done.all_events if e.is_step_materialization]
-    assert first.asset_key == DAILY_AVAILABILITY
+    assert first.asset_key == KLINES.key
     shown = first.step_materialization_data.materialization.metadata
     assert (shown["replaced"].value, shown["available"].value) == (1, 2)
     assert reported(world, world.run(END, D(2024, 1, 12), job="late_arrivals")) == [
@@ -271,7 +272,7 @@ def test_a_date_whose_absence_settles_is_reported_once(world):
 def test_partitions_that_dagster_does_not_know_are_reported_though_nothing_changed(world):
     """After its history was lost, the next reconcile makes them known again."""
     assert world.run().success
-    world.instance.wipe_assets([DAILY_AVAILABILITY])
+    world.instance.wipe_assets([KLINES.key])
     assert len(reported(world, world.run(job="full_reconcile"))) == 12  # and two tables
     assert reported(world, world.run(job="full_reconcile")) == []
 
@@ -291,8 +292,8 @@ def test_launched_by_hand_a_job_takes_its_own_dates(world, job, start):
     """Dagster fixes an asset job's dates at load; the UI's Launch had to ask for them."""
     asked = []
     listed = world.archive.list_range
-    world.archive.list_range = lambda first, last, *rest: (
-        asked.append((first, last)) or listed(max(first, START), last, *rest)
+    world.archive.list_range = lambda first, last, *rest, **others: (
+        asked.append((first, last)) or listed(max(first, START), last, *rest, **others)
     )
     run = world.instance.get_run_by_id(world.execute(job).run_id)
     assert asked == [(start, D(2024, 1, 31))]
@@ -410,7 +411,7 @@ def test_each_partition_carries_its_own_completeness(world):
     world.archive.files["BUSDT"] = flat(START, D(2024, 1, 5)) | flat(D(2024, 1, 7), END)
     assert world.run().success
     assert world.run(END, END).success
-    key = dg.AssetKey("daily_availability")
+    key = KLINES.key
 
     def completeness(date):
         only = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[str(date)])
@@ -455,11 +456,12 @@ def test_a_record_that_is_lost_is_refused_before_anything_is_asked_or_made(world
     world.archive.fails = True  # so that asking the archive would be the reason
     done = world.run(END, END)
     assert not done.success
-    [failed] = [e for e in done.all_events if e.is_step_failure and e.step_key == KEY]
+    [failed] = [e for e in done.all_events if e.is_step_failure and e.step_key == KLINES.step]
     text = failed.step_failure_data.user_failure_data.description
     assert text.startswith(
         f"nothing is recorded in {world.path}, but Dagster has materialised partitions of "
-        f"daily_availability (the last: {END}, written to {world.path}); nothing was written."
+        f"um/klines/daily_availability (the last: {END}, written to {world.path}); nothing was "
+        "written."
     )
     assert "`backfill --new-record`, or new_record: true" in text
     assert not world.path.exists()
@@ -480,7 +482,7 @@ def test_an_empty_database_in_the_place_of_the_record_is_refused_too(world):
 def test_a_new_record_is_begun_on_purpose_once_and_for_good(world):
     assert world.run().success
     world.path.unlink()
-    config = {"ops": {KEY: {"config": {"new_record": True}}}}
+    config = {"ops": {KLINES.step: {"config": {"new_record": True}}}}
     assert world.execute("daily_update", range_tags(START, START), config).success
     assert world.run().success, "the choice lasts: the record is there now"
     assert world.rows("SELECT count(DISTINCT date) FROM daily_availability") == [(10,)]
@@ -489,13 +491,13 @@ def test_a_new_record_is_begun_on_purpose_once_and_for_good(world):
 def test_wiping_the_asset_in_dagster_lets_a_new_record_begin(world):
     assert world.run().success
     world.path.unlink()
-    world.instance.wipe_assets([dg.AssetKey(KEY)])
+    world.instance.wipe_assets([KEY])
     assert world.run().success
 
 
 def test_each_partition_says_which_file_it_was_written_to(world):
     assert world.run().success
-    events = world.instance.fetch_materializations(dg.AssetKey(KEY), limit=20).records
+    events = world.instance.fetch_materializations(KEY, limit=20).records
     paths = {e.asset_materialization.metadata["database"].value for e in events}
     assert (len(events), paths) == (10, {str(world.path)})
 
@@ -529,5 +531,5 @@ def test_what_follows_from_the_rows_does_not_wait_for_a_listing(tmp_path, monkey
         finally:
             go_on.set()
             probe.join(PATIENCE)
-        latest = instance.get_runs(dg.RunsFilter(job_name="daily_update"), limit=1)
+        latest = instance.get_runs(dg.RunsFilter(tags={WORK_TAG: "daily_update"}), limit=1)
         assert [run.status for run in latest] == [dg.DagsterRunStatus.SUCCESS]

@@ -31,7 +31,9 @@ RUNS = """{ runsOrError { ... on Runs { results { runId status startTime
   tags { key value } } } } }"""
 LAUNCH = """mutation($tags: [ExecutionTag!]) { launchRun(executionParams: {
     selector: {repositoryLocationName: "availability_pipeline.definitions",
-      repositoryName: "__repository__", jobName: "daily_update"},
+      repositoryName: "__repository__", jobName: "__ASSET_JOB",
+      assetSelection: [{path: ["um", "klines", "daily_availability"]}, {path: ["symbol_spans"]},
+        {path: ["daily_summary"]}]},
     runConfigData: {}, executionMetadata: {tags: $tags}}) {
   ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
 TICK = """{ sensorOrError(sensorSelector: {sensorName: "alert_sensor",
@@ -73,7 +75,7 @@ def test_runs_of_every_way_say_their_dates_and_scheduled_ones_go_first(tmp_path)
             ui.wait(lambda _: door.waiting.is_set())
             params = {
                 "partitionNames": [d.isoformat() for d in apart], "title": "apart", "tags": [],
-                "assetSelection": [{"path": ["daily_availability"]}],
+                "assetSelection": [{"path": ["um", "klines", "daily_availability"]}],
             }  # fmt: skip
             ui.ask(BACKFILL, params=params)
             ui.wait(lambda state: len(runs_of(state)) == 4, RUNS)

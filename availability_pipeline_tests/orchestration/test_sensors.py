@@ -22,6 +22,8 @@ from availability_pipeline_tests.support.world import END, START, FakeClock, Wor
 
 ROOT = Path(__file__).parents[2]
 DAY = D(2024, 1, 6)
+FAILED = f"daily_update of um/daily/klines failed: {DAY}"
+RECOVERED = "daily_update of um/daily/klines recovered"
 
 
 class Watch(World):
@@ -81,7 +83,7 @@ def test_a_failed_run_is_announced_once_with_date_error_and_what_to_do(watch, re
     watch.tick()
     watch.tick(minutes=600)
     [message] = receiver.log
-    assert message["title"] == f"daily_update failed: {DAY}"
+    assert message["title"] == FAILED
     assert message["type"] == "failure"
     lines = dict(line.split(": ", 1) for line in message["message"].splitlines())
     assert lines["Dates"] == f"{DAY}"
@@ -104,9 +106,14 @@ def test_recovery_says_so_once_when_a_later_run_covers_the_dates(watch, receiver
     watch.tick()
     assert watch.run(START, END).success
     watch.tick(minutes=600)
-    assert receiver.titles == [f"daily_update failed: {DAY}", "daily_update recovered"]
+    assert receiver.titles == [
+        FAILED,
+        RECOVERED,
+    ]
     assert receiver.log[1]["type"] == "success"
-    assert "late_arrivals succeeded, after 1 failure" in receiver.log[1]["message"]
+    assert (
+        "late_arrivals of um/daily/klines succeeded, after 1 failure" in receiver.log[1]["message"]
+    )
     assert watch.said.endswith("all is well")
 
 
@@ -234,7 +241,7 @@ def test_what_was_announced_survives_a_restart(watch, receiver, tmp_path):
     again.archive.fails = False
     assert again.run().success
     again.tick()
-    assert receiver.titles[1:] == ["daily_update recovered"]
+    assert receiver.titles[1:] == [RECOVERED]
 
 
 def test_a_message_waits_for_a_target_that_is_down_and_comes_once(watch, receiver, capfd):
@@ -250,7 +257,7 @@ def test_a_message_waits_for_a_target_that_is_down_and_comes_once(watch, receive
     receiver.mode = "take"
     for _ in range(3):
         watch.tick(minutes=60)
-    assert receiver.titles == [f"daily_update failed: {DAY}"]
+    assert receiver.titles == [FAILED]
     assert SECRET not in logged + watch.cursor
 
 
@@ -273,7 +280,7 @@ def test_a_target_that_is_down_does_not_keep_a_message_from_the_others(watch, re
     watch.run(DAY, DAY)
     for _ in range(3):
         watch.tick(minutes=60)
-    assert receiver.titles == [f"daily_update failed: {DAY}"]
+    assert receiver.titles == [FAILED]
 
 
 def test_a_target_taken_off_the_setting_is_logged_with_what_it_will_not_get(watch, capfd):
@@ -286,7 +293,7 @@ def test_a_target_taken_off_the_setting_is_logged_with_what_it_will_not_get(watc
     assert "0 waiting" in watch.said
     logged = capfd.readouterr().err
     assert "no longer in AVAILABILITY_ALERT_URLS" in logged
-    assert f"not sent to it: 'daily_update failed: {DAY}'" in logged
+    assert f"not sent to it: '{FAILED}'" in logged
 
 
 def test_reordered_addresses_neither_lose_nor_repeat_a_message(watch, receiver):
@@ -299,7 +306,7 @@ def test_reordered_addresses_neither_lose_nor_repeat_a_message(watch, receiver):
     watch.urls.reverse()
     for _ in range(3):
         watch.tick(minutes=60)
-    assert receiver.titles == [f"daily_update failed: {DAY}"]
+    assert receiver.titles == [FAILED]
 
 
 def test_a_look_back_repairs_an_update_that_failed_after_its_write(watch, receiver, monkeypatch):
@@ -309,7 +316,10 @@ def test_a_look_back_repairs_an_update_that_failed_after_its_write(watch, receiv
     watch.tick()
     assert watch.run(START, END, job="late_arrivals").success
     watch.tick()
-    assert receiver.titles == [f"daily_update failed: {DAY}", "daily_update recovered"]
+    assert receiver.titles == [
+        FAILED,
+        RECOVERED,
+    ]
 
 
 def test_recovery_never_overtakes_the_failure_at_a_target_that_was_down(watch, receiver):
@@ -323,7 +333,10 @@ def test_recovery_never_overtakes_the_failure_at_a_target_that_was_down(watch, r
     watch.tick()
     assert receiver.titles == [], "the failure waits for its next try, and recovery behind it"
     watch.tick(minutes=60)
-    assert receiver.titles == [f"daily_update failed: {DAY}", "daily_update recovered"]
+    assert receiver.titles == [
+        FAILED,
+        RECOVERED,
+    ]
 
 
 def test_after_alerts_were_off_for_long_nothing_of_that_time_is_announced(watch, receiver):
@@ -367,7 +380,7 @@ def test_a_clock_that_leaps_loses_no_message_that_waits(watch, receiver, days):
     watch.tick()
     receiver.mode = "take"
     watch.tick(minutes=60)
-    assert receiver.titles == [f"daily_update failed: {DAY}"]
+    assert receiver.titles == [FAILED]
 
 
 def test_an_evaluation_that_was_killed_after_sending_is_not_repeated(watch, receiver):
@@ -376,18 +389,21 @@ def test_an_evaluation_that_was_killed_after_sending_is_not_repeated(watch, rece
     watch.run(DAY, DAY)
     stored = watch.cursor
     watch.tick()
-    assert receiver.titles == [f"daily_update failed: {DAY}"]
+    assert receiver.titles == [FAILED]
     watch.cursor = stored
     watch.run(DAY, DAY)  # one more, so that the same evaluation would not be the same message
     for _ in range(3):
         watch.tick()
-    assert receiver.titles == [f"daily_update failed: {DAY}"]
+    assert receiver.titles == [FAILED]
     stored, watch.archive.fails = watch.cursor, False
     assert watch.run().success
     for _ in range(2):
         watch.cursor = stored
         watch.tick()
-    assert receiver.titles == [f"daily_update failed: {DAY}", "daily_update recovered"]
+    assert receiver.titles == [
+        FAILED,
+        RECOVERED,
+    ]
     assert "succeeded, after 2 failures" in receiver.log[1]["message"]
 
 
@@ -401,7 +417,7 @@ def test_what_the_killed_evaluation_could_not_send_is_sent(watch, receiver):
         watch.tick()
         watch.cursor, other.mode = stored, "take"
         watch.tick()
-        assert receiver.titles == other.titles == [f"daily_update failed: {DAY}"]
+        assert receiver.titles == other.titles == [FAILED]
 
 
 def test_nothing_is_sent_while_what_a_killed_evaluation_left_still_sends(watch, receiver):

@@ -7,14 +7,25 @@ import dagster as dg
 
 from availability_pipeline.archive.datasets import UM_KLINES_1M
 from availability_pipeline.archive.listing import NOTHING_RECORDED, Folders, ListingError
-from availability_pipeline.definitions import defs
 from availability_pipeline.orchestration.code_location import build_defs
-from availability_pipeline.orchestration.partitions import range_tags
+from availability_pipeline.orchestration.partitions import (
+    KINDS_TAG,
+    WORK_TAG,
+    Kind,
+    range_tags,
+)
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB
 from availability_pipeline.record.connection import reader
 from availability_pipeline_tests.support.helpers import D, flat, make_listing
 
 START, END = D(2024, 1, 1), D(2024, 1, 10)
+
+KLINES = Kind((UM_KLINES_1M,))
+
+
+def updated(kind=KLINES):
+    """The assets that an update of a kind materialises."""
+    return [kind.key, dg.AssetKey("symbol_spans"), dg.AssetKey("daily_summary")]
 
 
 class FakeArchive:
@@ -68,23 +79,30 @@ class World:
         self.archive = FakeArchive({"AUSDT": flat(START, END), "BUSDT": flat(START, END)})
         self.clock = FakeClock(dt.datetime(2024, 2, 1, 2, tzinfo=dt.UTC))
 
-    def run(self, start=START, end=END, job="daily_update", accept_shrunken=False):
-        op = "daily_availability" if job == "daily_update" else "probe_again"
+    def run(self, start=START, end=END, job="daily_update", accept_shrunken=False, kind=KLINES):
+        op = kind.step if job == kind.work else "probe_again"
         config = {"ops": {op: {"config": {"accept_shrunken": accept_shrunken}}}}
-        return self.execute(job, range_tags(start, end), config)
+        return self.execute(job, range_tags(start, end), config, kind)
 
-    def execute(self, job, tags=None, config=None):
+    def execute(self, job, tags=None, config=None, kind=KLINES):
+        """A job, or an update of a kind as the schedule launches it."""
         resources = {
             "archive": self.archive,
             "clock": self.clock,
             "duckdb": AvailabilityDuckDB(database=str(self.path)),
         }
-        return (
-            build_defs(resources=resources)
-            .resolve_job_def(job)
-            .execute_in_process(
-                instance=self.instance, tags=tags, run_config=config, raise_on_error=False
-            )
+        defs, selection = build_defs(resources=resources), None
+        if job == kind.work:
+            found, selection = defs.resolve_implicit_global_asset_job_def(), updated(kind)
+            tags = {WORK_TAG: kind.work, **(tags or {})}
+        else:
+            found = defs.resolve_job_def(job)
+        return found.execute_in_process(
+            instance=self.instance,
+            tags={KINDS_TAG: str(kind), **(tags or {})},
+            run_config=config,
+            asset_selection=selection,
+            raise_on_error=False,
         )
 
     def materialise(self, name):
@@ -106,9 +124,16 @@ class World:
 
 
 def tick(schedule, *when):
-    context = dg.build_schedule_context(
-        scheduled_execution_time=dt.datetime(*when, tzinfo=dt.UTC),
-        repository_def=defs.get_repository_def(),
-    )
-    [request] = schedule.evaluate_tick(context).run_requests
+    [request] = ticks(schedule, *when)
     return request
+
+
+def ticks(schedule, *when):
+    """What a schedule asks for: the requests of its tick."""
+    with dg.instance_for_test() as instance:
+        context = dg.build_schedule_context(
+            instance=instance,
+            scheduled_execution_time=dt.datetime(*when, tzinfo=dt.UTC),
+            repository_def=build_defs().get_repository_def(),
+        )
+        return schedule.evaluate_tick(context).run_requests

@@ -19,11 +19,11 @@ from dagster_postgres import PostgresEventLogStorage
 from availability_pipeline_tests.support.helpers import PATIENCE, D, days
 from availability_pipeline_tests.support.requirements import need
 from availability_pipeline_tests.support.s3 import local_archive
-from availability_pipeline_tests.support.world import World
+from availability_pipeline_tests.support.world import KLINES, World
 
 ROOT = Path(__file__).parents[2]
 START, END = D(2024, 1, 1), D(2024, 1, 10)
-KEY = dg.AssetKey("daily_availability")
+KEY = KLINES.key
 
 
 def unprivileged():

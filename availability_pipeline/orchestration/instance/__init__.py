@@ -8,6 +8,7 @@ __all__ = [
     "event_log",
     "launcher",
     "materialisations",
+    "pools",
     "retention",
     "run_log",
     "ticks",

@@ -26,7 +26,7 @@ from concurrent_log_handler import ConcurrentRotatingFileHandler
 
 from availability_pipeline import files, logs, settings
 from availability_pipeline.masking import mask
-from availability_pipeline.orchestration.partitions import dates_of
+from availability_pipeline.orchestration.partitions import WORK_TAG, dates_of
 from availability_pipeline.quality.rules import few
 
 NO_REASON = "the run failed; its log is in the Dagster UI"
@@ -103,7 +103,9 @@ class RunLogHandler(ConcurrentRotatingFileHandler):
         elif record.levelno < self._lowest or record.pathname.startswith(DAGSTERS_OWN):
             return None
         at = dt.datetime.fromtimestamp(record.created, dt.UTC)
-        return logs.line(at, level, job_label(meta["job_name"]), mask(message))
+        return logs.line(
+            at, level, job_label(meta["job_name"], tags=meta["job_tags"]), mask(message)
+        )
 
 
 _given_later: dict[str, Mapping[str, str]] = {}
@@ -133,19 +135,27 @@ def say_failed(instance: dg.DagsterInstance, run: dg.DagsterRun, why: str) -> No
                 "dagster_event": None,
                 "orig_message": _about(run.tags, run.run_id, f"the run failed: {why}"),
                 "job_name": run.job_name,
+                "job_tags": run.tags,
             }
             handler.handle(record)
 
 
-def job_label(job: str | None, assets: Iterable[dg.AssetKey] = ()) -> str:
-    """The job's name; of the nameless one behind the UI's button `materialize`, and which assets.
+def job_label(
+    job: str | None, assets: Iterable[dg.AssetKey] = (), tags: Mapping[str, str] | None = None
+) -> str:
+    """The job's name; of the nameless one of all assets what it was launched for, if that is said.
+
+    Otherwise somebody launched it with the UI's button: `materialize`, and which assets.
 
     Args:
         job: as Dagster calls it.
         assets: the run's selection, where it is wanted.
+        tags: of the run.
     """
     if job is not None and not job.startswith("__"):
         return job
+    if work := (tags or {}).get(WORK_TAG):
+        return work
     keys = sorted(key.to_user_string() for key in assets)
     more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
     return f"materialize {', '.join(keys[:3])}{more}".rstrip()
