@@ -110,10 +110,54 @@ RULES = (
         "refuse_past", "record/write.py",
         {
             "last is not None and last > now": "last is not None and last >= now",
-            "(SELECT max(probed_at) FROM {t.probes}": "(SELECT min(probed_at) FROM {t.probes}",
+            "(SELECT max(probed_at) FROM {t.probes}\n": "(SELECT min(probed_at) FROM {t.probes}\n",
             "(SELECT max(listed_at)": "(SELECT min(listed_at)",
         },
         ("record/test_write.py",),
+    ),
+    Rule(
+        "what a probe without ended symbols says", "record/status.py",
+        {
+            "p.probed_at < s.left_out_at": "p.probed_at <= s.left_out_at",
+            "coalesce(p.replaced_at >= s.left_out_at, true)": "p.replaced_at IS NULL",
+            "WHEN s.left_out_at IS NULL THEN p.replaced_at IS NULL": "WHEN s.left_out_at IS NULL "
+            "THEN true",
+        },
+        ("record/test_left_out.py",),
+    ),
+    Rule(
+        "who is left out", "record/derived.py",
+        {
+            "WHERE {delisted(t)} AND whole_at IS NOT NULL AND": "WHERE {delisted(t)} AND",
+            "WHERE {delisted(t)} AND whole_at": "WHERE whole_at",
+            "LEFT_OUT_AFTER_DAYS = 30": "LEFT_OUT_AFTER_DAYS = 29",
+        },
+        ("record/test_left_out.py",),
+    ),
+    Rule(
+        "since when it was left out, as of a moment", "record/derived.py",
+        {
+            "ON l.probed_at >= o.since AND": "ON",
+            " AND coalesce(l.probed_at > own.listed_at, true)": "",
+            "AND symbol IS NULL AND NOT left_out)": "AND symbol IS NULL AND left_out)",
+            "(o.until IS NULL OR o.until > $at)": "true",
+            "ON probed_at < left_out_at": "ON probed_at <= left_out_at",
+        },
+        ("record/test_left_out.py",),
+    ),
+    Rule(
+        "a listing without ended symbols", "record/write.py",
+        {
+            "({range_before}){_listed_only(con)}": "({range_before})",
+            '{_listed_only(con, "d.symbol")}': "",
+            "s.left_out_at <= coalesce(probes.replaced_at, $at)": "false",
+            "OR NOT EXISTS (FROM {t.probes} WHERE date NOT BETWEEN $start AND $end)\n"
+            "                AND symbol NOT IN": "OR symbol NOT IN",
+            "whole_at IS NOT NULL AND left_out_at IS NULL\n": "whole_at IS NOT NULL\n",
+            "if listed or name in leave_out": "if name",
+            "first and newest is not None and newest >= now": "False",
+        },
+        ("record/test_left_out.py",),
     ),
     Rule(
         "completeness with few symbols", "quality/rules.py",

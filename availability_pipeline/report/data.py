@@ -373,6 +373,7 @@ def _days(
     frame = con.execute(
         f"""SELECT d.date, p.date IS NOT NULL AS known, s.available::DOUBLE AS available,
             s.expected::DOUBLE AS expected, coalesce(s.pending, 0)::BIGINT AS pending,
+            coalesce(p.settled, false) AS settled,
             s.lag_p50_hours::DOUBLE AS lag_p50, s.lag_p95_hours::DOUBLE AS lag_p95
         FROM (SELECT unnest($1)::DATE AS date) d
         LEFT JOIN {t.probes} p USING (date) LEFT JOIN {t.summary} s USING (date)
@@ -382,18 +383,20 @@ def _days(
     frame["date"] = [time.date() for time in frame["date"]]
     frame["missing"] = (frame["expected"] - frame["available"]).clip(lower=0)
     frame["state"] = day_states(frame, threshold)
-    del frame["known"]
+    del frame["known"], frame["settled"]
     frame["late"] = frame["lag_p50"] > (LATE_MONTH_HOURS if t.dataset.monthly else LATE_HOURS)
     return frame
 
 
 def day_states(frame: "pd.DataFrame", threshold: float) -> npt.NDArray[np.int_]:
-    """The `DayState` of each row of `known`, `available`, `expected` and `pending`."""
-    # A date's rows are of one probe, so its missing files are all pending or all confirmed.
+    """The `DayState` of each row: `known`, `settled`, `available`, `expected` and `pending`."""
+    # The expected symbols are of one probe, so their missing files are all pending or all
+    # confirmed. What is pending on a settled date is of symbols that ended and were left out since.
     missing = (frame["expected"] - frame["available"]).clip(lower=0)
     share = (frame["available"] / frame["expected"].where(frame["expected"] > 0)).clip(upper=1)
     # In a record that knows no file yet nothing is expected, but a young date is still open.
-    pending = (frame["pending"] > 0) & ((missing > 0) | (frame["expected"] == 0))
+    pending = ~frame["settled"].to_numpy(bool) & (frame["pending"] > 0)
+    pending &= (missing > 0) | (frame["expected"] == 0)
     return np.select(
         [~frame["known"].to_numpy(bool), pending, frame["expected"] == 0, missing == 0,
          share >= threshold, share >= POOR_SHARE],

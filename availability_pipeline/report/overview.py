@@ -85,7 +85,7 @@ def _line(con: duckdb.DuckDBPyConnection, t: Scope, threshold: float, configured
     ).fetchall()
     # After the end of a dataset that was stopped nothing is expected.
     frame = con.execute(
-        f"""SELECT date, true AS known, available, expected, pending
+        f"""SELECT date, true AS known, true AS settled, available, expected, pending
         FROM {t.summary} WHERE date IN (SELECT date FROM {t.probes} WHERE settled)
             AND date <= coalesce($1, date) ORDER BY date DESC LIMIT $2""",
         [last_period(t.dataset, last), RECENT_MONTHS if t.dataset.monthly else RECENT_DATES],

@@ -115,6 +115,19 @@ def test_a_settled_date_is_called_after_its_share(path, missing, state):
     assert states(loaded(path))[D(2024, 1, 8)] == state
 
 
+def test_a_settled_date_is_short_although_symbols_that_ended_are_pending_on_it(path):
+    """They were left out of the probe that confirmed it."""
+    files = crowd() | {"OLDUSDT": flat(START, D(2024, 1, 5))}
+    write(path, files, at=NOW)
+    assert states(loaded(path))[END] == DayState.COMPLETE
+    files["CROWD0USDT"] = without(files["CROWD0USDT"], END)
+    listing = make_listing(START, END, files, leave_out={"OLDUSDT"})
+    with writer(path) as con:
+        store.write_probe(con, listing, probed_at=SETTLED, run_id="run")
+        assert queries.counts(con, END) == {"available": 8, "pending": 1, "absent": 1}
+    assert states(loaded(path))[END] == DayState.SHORT
+
+
 def test_dates_nobody_looked_at_reach_up_to_yesterday(path):
     """A pipeline that has stopped must not look as if it were up to date."""
     write(path, crowd())
