@@ -87,7 +87,8 @@ class Recorded:
     one move to the other.
 
     Attributes:
-        symbols: symbols with a row on each probed period; all others count as new.
+        symbols: those probed on each probed period, and those not to be listed now; all others
+            count as new.
         first, last: first and last probed period; None while none was probed.
     """
 

@@ -492,6 +492,7 @@ def compare_closed(path: Path, walked: Walk) -> None:
 def test_some_random_steps_lead_to_the_answers_of_the_model(tmp_path):
     walked = walk(tmp_path / "record.duckdb", 0, 30, dt.date(2024, 1, 1))
     assert walked.written > 15
+    assert walked.light > 5
 
 
 @pytest.mark.parametrize("seed", [*range(1, 12), 16])
@@ -499,6 +500,7 @@ def test_thousands_of_random_steps_lead_to_the_answers_of_the_model(tmp_path, se
     first = FIRST_DATE if seed % 5 == 0 else dt.date(2024, 1, 1)
     walked = walk(tmp_path / "record.duckdb", seed, 60, first)
     assert walked.written > 30
+    assert walked.light > 10
     assert walked.refused > 0
     assert walked.asked_of_past > 3
 
