@@ -137,8 +137,7 @@ RULES = (
     Rule(
         "since when it was left out, as of a moment", "record/derived.py",
         {
-            "ON l.probed_at >= o.since AND": "ON",
-            " AND coalesce(l.probed_at > own.listed_at, true)": "",
+            "ON l.probed_at >= o.since": "ON true",
             "AND symbol IS NULL AND NOT left_out)": "AND symbol IS NULL AND left_out)",
             "(o.until IS NULL OR o.until > $at)": "true",
             "ON probed_at < left_out_at": "ON probed_at <= left_out_at",
@@ -150,7 +149,7 @@ RULES = (
         {
             "({range_before}){_listed_only(con)}": "({range_before})",
             '{_listed_only(con, "d.symbol")}': "",
-            "s.left_out_at <= coalesce(probes.replaced_at, $at)": "false",
+            "s.left_out_at > probes.probed_at": "s.left_out_at > $at",
             "OR NOT EXISTS (FROM {t.probes} WHERE date NOT BETWEEN $start AND $end)\n"
             "                AND symbol NOT IN": "OR symbol NOT IN",
             "whole_at IS NOT NULL AND left_out_at IS NULL\n": "whole_at IS NOT NULL\n",

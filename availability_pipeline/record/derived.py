@@ -291,7 +291,8 @@ def scope_at(con: duckdb.DuckDBPyConnection, dataset: Dataset | None, at: dt.dat
 
     step = "INTERVAL 1 MONTH" if t.dataset.monthly else "INTERVAL 1 DAY"
     ranges = f"main.probe_ranges WHERE dataset = {t.id} AND probed_at <= $at"
-    # A symbol is left out since the first probe that did, since one that left out none listed all.
+    # Each symbol was last listed over all dates by a probe that left out none, or where `left_out`
+    # has an end; it is left out since the first probe after that that left symbols out.
     symbols = kept(
         "symbols",
         f"""WITH own AS (
@@ -303,8 +304,7 @@ def scope_at(con: duckdb.DuckDBPyConnection, dataset: Dataset | None, at: dt.dat
                     AND symbol IS NULL AND NOT left_out), '-infinity'::TIMESTAMPTZ)),
         missed AS (
             SELECT o.symbol, min(l.probed_at) AS left_out_at
-            FROM main.left_out o LEFT JOIN own USING (symbol) JOIN light l
-              ON l.probed_at >= o.since AND coalesce(l.probed_at > own.listed_at, true)
+            FROM main.left_out o JOIN light l ON l.probed_at >= o.since
             WHERE o.dataset = {t.id} AND (o.until IS NULL OR o.until > $at)
             GROUP BY o.symbol)
         SELECT s.* EXCLUDE (whole_at, listed_at, left_out_at),

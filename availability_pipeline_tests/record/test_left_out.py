@@ -203,17 +203,27 @@ def test_weeks_of_probes_leave_an_ended_symbol_ended_and_one_row_of_it(path):
     assert rows(path, "SELECT symbol, until FROM left_out") == [("OLDUSDT", None)]
 
 
-def test_as_of_any_moment_it_is_what_it_was(path):
-    moments = {at(SUNDAY + DAY): statuses(path, as_of=at(SUNDAY + DAY))}
-    for n, without in enumerate(({"OLDUSDT"}, {"OLDUSDT"}, (), {"OLDUSDT"}), 2):
-        date = SUNDAY + n * DAY
-        probe(path, date - 10 * DAY, date, at(date + DAY), without=without)
-        moments[at(date + DAY)] = statuses(path)
-    for moment, answer in moments.items():
-        assert statuses(path, as_of=moment) == answer
-    assert moments[at(SUNDAY + DAY)][SUNDAY] == "pending"
-    assert list(moments[at(SUNDAY + 4 * DAY)].values())[-3:] == ["unknown"] * 3
-    assert list(moments[at(SUNDAY + 5 * DAY)].values())[-4:] == ["absent"] + ["pending"] * 3
+def test_as_of_any_moment_each_is_what_it_was(tmp_path):
+    """One is left out first, then both, one is listed again, and so on."""
+    path, files = tmp_path / "record.duckdb", archive(SUNDAY + 9 * DAY)
+    files["GONEUSDT"] = flat(START, D(2024, 1, 30))
+    both = {"OLDUSDT", "GONEUSDT"}
+    moments = {}
+    for n, without in enumerate(((), {"OLDUSDT"}, both, both, {"GONEUSDT"}, both, (), both, {})):
+        date, start = SUNDAY + n * DAY, START if n == 0 else SUNDAY + (n - 3) * DAY
+        probe(path, start, date, at(date + DAY), without=without, files=files)
+        with reader(path) as con:
+            summary = queries.summary(con).rows
+        moments[at(date + DAY)] = [statuses(path, name) for name in sorted(both)], summary
+    for moment, (answers, summary) in moments.items():
+        assert [statuses(path, name, as_of=moment) for name in sorted(both)] == answers
+        with reader(path) as con:
+            assert queries.summary(con, as_of=moment).rows == summary
+    unknown = [
+        [sum(status == "unknown" for status in one.values()) for one in answers]
+        for answers, _ in moments.values()
+    ]
+    assert unknown == [[0, 0], [0, 1], [1, 2], [2, 3], [3, 0], [4, 1], [0, 0], [1, 1], [0, 0]]
 
 
 def test_who_is_left_out_ended_long_ago_beyond_doubt(tmp_path):
