@@ -183,7 +183,7 @@ def status(patterns: Sequence[str], as_json: bool) -> None:
     now = dt.datetime.now(dt.UTC)
     error: StoreError | None = None
     verdicts: dict[str, Verdict] = {}
-    stored: set[dt.date] = set()
+    stored: dict[Dataset, set[dt.date]] = {}
     with opened_history() as instance:
         answer: dict[str, Any] = {"database": str(s.db_path), "log": str(settings.log_path(s))}
         answer["history"] = instance is not None
@@ -201,7 +201,7 @@ def status(patterns: Sequence[str], as_json: bool) -> None:
         if instance:
             answer |= _running(instance, now, s)
             if "dates" in answer:
-                verdicts |= _judge_runs(instance, stored, now, s)
+                verdicts |= _judge_runs(instance, stored, now, s, chosen)
     # Older ones are history; three are enough to see a pattern.
     errors = logs.tail_errors(settings.log_path(s), 3)
     week_ago = f"{now - dt.timedelta(7):%Y-%m-%d}"
@@ -282,7 +282,7 @@ def slo_command(ctx: click.Context, patterns: Sequence[str], days: int, as_json:
                 settled = checks.last_settled(con, s)
                 stored = checks.stored_dates(con)
             if instance:
-                runs = _judge_runs(instance, stored, now, s, days)
+                runs = _judge_runs(instance, stored, now, s, chosen, days)
             else:
                 rate = rules.update_success_rate([], now, s.slo_success_rate, days)
                 runs = {"update_success_rate": rate}
@@ -367,14 +367,15 @@ def _judge_record(
 
 def _judge_runs(
     instance: "History",
-    stored: set[dt.date],
+    stored: Mapping[Dataset, set[dt.date]],
     now: dt.datetime,
     s: settings.Settings,
+    chosen: Sequence[Dataset],
     days: int = rules.SUCCESS_DAYS,
 ) -> dict[str, Verdict]:
     from availability_pipeline.orchestration import runs as health
 
-    found = health.judge(instance, stored, now, s, days)
+    found = health.judge(instance, stored, now, s, days, chosen)
     return {name: checks.naming_the_file(name, each, s.db_path) for name, each in found.items()}
 
 

@@ -5,15 +5,16 @@ numbers. Schedules and their ticks are read by `instance.ticks`.
 """
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import dagster as dg
 
+from availability_pipeline.archive.datasets import Dataset, configured
 from availability_pipeline.orchestration.instance.run_log import FAILURES, first_failure, job_label
-from availability_pipeline.orchestration.partitions import Kind, kinds
+from availability_pipeline.orchestration.partitions import Kind, grouped
 from availability_pipeline.quality import rules
-from availability_pipeline.quality.rules import UpdateRun, Verdict
+from availability_pipeline.quality.rules import Subject, UpdateRun, Verdict
 from availability_pipeline.settings import Settings
 
 UPDATE_SCHEDULES = (
@@ -99,34 +100,88 @@ def update_success_rate(
     return rules.update_success_rate(runs, now, settings.slo_success_rate, days)
 
 
-def freshness(instance: dg.DagsterInstance, now: dt.datetime, settings: Settings) -> Verdict:
-    """Yesterday's partition, or before its deadline the day before's."""
-    date = rules.due_date(now, settings.slo_freshness_minutes)
-    at = first_materialised(instance, kinds(settings)[0], date)
-    return rules.freshness(at, now, settings.slo_freshness_minutes)
+def freshness(
+    instance: dg.DagsterInstance,
+    now: dt.datetime,
+    settings: Settings,
+    chosen: Sequence[Dataset] | None = None,
+) -> Verdict:
+    """The partition of each asset that is due: yesterday's, or the last month's."""
+    found = {}
+    for kind, of in _subjects(settings, chosen):
+        date = rules.due_period(kind.one, now, settings.slo_freshness_minutes)
+        at = first_materialised(instance, kind, date)
+        verdict = rules.freshness(at, now, settings.slo_freshness_minutes, of)
+        if verdict.breached and _may_not_be_there(instance, kind):
+            verdict = replace(verdict, severity="warn")
+        found[str(of)] = verdict
+    return rules.combined(found)
+
+
+def _may_not_be_there(instance: dg.DagsterInstance, kind: Kind) -> bool:
+    """No interval of it is known, and none of it was ever seen: the archive may not have it."""
+    known = any(dataset in kind.entry.datasets for dataset in kind.datasets)
+    return not known and not instance.get_materialized_partitions(kind.key)
 
 
 def store_matches_dagster(
-    instance: dg.DagsterInstance, stored: Iterable[dt.date], settings: Settings, *, writing: bool
+    instance: dg.DagsterInstance,
+    stored: Mapping[Dataset, Collection[dt.date]],
+    settings: Settings,
+    chosen: Sequence[Dataset] | None = None,
+    *,
+    writing: bool,
 ) -> Verdict:
-    """The partitions materialised beside the dates with rows."""
-    shown = materialised_dates(instance, kinds(settings)[0])
-    return rules.store_matches_dagster(shown, stored, writing=writing)
+    """The partitions of each asset that were materialised beside the periods with rows.
+
+    Rows of any of its intervals will do: those of one that are missing `continuity` names.
+    """
+    found = {}
+    for kind, of in _subjects(settings, chosen):
+        rows = {date for dataset in kind.datasets for date in stored.get(dataset, ())}
+        shown = materialised_dates(instance, kind)
+        verdict = rules.store_matches_dagster(shown, rows, of, writing=writing)
+        if not rows and not shown:
+            verdict = replace(verdict, observed=None, note="nothing is recorded")
+        found[str(of)] = verdict
+    return rules.combined(found)
+
+
+def _subjects(
+    settings: Settings, chosen: Sequence[Dataset] | None
+) -> Iterator[tuple[Kind, Subject]]:
+    """Each asset of the configured datasets, or of some of them, and what the rules call it."""
+    every = configured(settings)
+    for kind in grouped(every if chosen is None else chosen):
+        pattern = f"{kind}/*" if len(kind.datasets) > 1 else ""
+        yield kind, Subject(kind.one, named=len(every) > 1, pattern=pattern)
 
 
 def judge(
     instance: dg.DagsterInstance,
-    stored: Iterable[dt.date],
+    stored: Mapping[Dataset, Collection[dt.date]],
     now: dt.datetime,
     settings: Settings,
     days: int = rules.SUCCESS_DAYS,
+    chosen: Sequence[Dataset] | None = None,
 ) -> dict[str, Verdict]:
-    """The verdicts of all checks that need the run history, by name."""
+    """The verdicts of all checks that need the run history, by name.
+
+    Args:
+        instance: Dagster's records.
+        stored: the recorded periods of each dataset, as `checks.stored_dates` has them.
+        now: aware.
+        settings: what is configured, and the thresholds.
+        days: over which the success rate is taken.
+        chosen: of the configured datasets those that are judged; all by default.
+    """
     writing = others_running(instance, "")
     return {
         "update_success_rate": update_success_rate(instance, now, settings, days),
-        "freshness": freshness(instance, now, settings),
-        "store_matches_dagster": store_matches_dagster(instance, stored, settings, writing=writing),
+        "freshness": freshness(instance, now, settings, chosen),
+        "store_matches_dagster": store_matches_dagster(
+            instance, stored, settings, chosen, writing=writing
+        ),
     }
 
 

@@ -10,15 +10,16 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from availability_pipeline import settings
-from availability_pipeline.archive.datasets import CATALOGUE, FIRST_DATE, KNOWN
+from availability_pipeline.archive.datasets import CATALOGUE, FIRST_DATE, KNOWN, Dataset
 from availability_pipeline.archive.listing import S3Archive
 from availability_pipeline.definitions import defs
 from availability_pipeline.orchestration import checks, schedules
 from availability_pipeline.orchestration import runs as health
 from availability_pipeline.orchestration.code_location import build_defs
-from availability_pipeline.orchestration.partitions import range_tags
+from availability_pipeline.orchestration.partitions import kinds, range_tags
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB
 from availability_pipeline.quality import checks as standing
+from availability_pipeline.quality import rules
 from availability_pipeline.record import write as store
 from availability_pipeline.record.connection import writer
 from availability_pipeline_tests.support.bucket import KeyBucket
@@ -56,10 +57,10 @@ class World:
                 accept_shrunken=True,
             )  # fmt: skip
 
-    def seen(self, dates):
+    def seen(self, dates, key=KLINES.key):
         for date in dates:
             self.instance.report_runless_asset_event(
-                dg.AssetMaterialization(KLINES.key, partition=date.isoformat())
+                dg.AssetMaterialization(key, partition=date.isoformat())
             )
 
     def judge(self, *names):
@@ -399,6 +400,82 @@ def test_an_archive_that_refuses_is_not_judged_and_fails_the_run(world):
     [stored] = world.instance.event_log_storage.get_asset_check_execution_history(key, limit=5)
     assert stored.evaluation.description.startswith("Not judged: cannot list s3://")
     assert outcome(stored.evaluation) == "warn"
+
+
+SPOT, RATES = Dataset.parse("spot/daily/klines/1d"), Dataset.parse("um/monthly/fundingRate")
+HOURS, TICKS = Dataset.parse("um/daily/klines/1h"), Dataset.parse("um/daily/bookTicker")
+
+
+@pytest.fixture
+def many(tmp_path, monkeypatch):
+    """USD-M klines of two intervals, which are one asset, spot klines, rates, what stopped."""
+    names = ",".join(map(str, (Dataset(), HOURS, SPOT, RATES, TICKS)))
+    monkeypatch.setenv("AVAILABILITY_DATASETS", names)
+    with dg.DagsterInstance.ephemeral() as instance:
+        world = World(tmp_path, instance)
+        world.kinds = {str(kind): kind.key for kind in kinds(settings.load())}
+        yield world
+
+
+def record_months(world, first, last):
+    with writer(world.path) as con:
+        files = {"BTCUSDT": dict.fromkeys(RATES.periods(first, last), (9, NOW))}
+        store.write_probe(
+            con, make_listing(first, last, files, dataset=RATES), probed_at=NOW, run_id="x"
+        )
+
+
+def test_freshness_judges_each_asset_and_names_the_one_that_is_missing(many):
+    """Its file is of the last month, and due on the 2nd; what stopped is not due."""
+    due = rules.due_period(RATES, NOW, 150)
+    many.seen([YESTERDAY], many.kinds["um/daily/klines"])
+    many.seen([due], many.kinds["um/monthly/fundingRate"])
+    found = many.verdict("freshness")
+    assert outcome(found) == "error"
+    assert found.metadata["sample"].value == [f"spot/daily/klines/1d {YESTERDAY}"]
+    outcomes = found.metadata["datasets"].value
+    assert list(outcomes) == [
+        "um/daily/klines/*", "spot/daily/klines/1d", "um/monthly/fundingRate", "um/daily/bookTicker"
+    ]  # fmt: skip
+    assert outcomes["um/daily/bookTicker"] == "unknown"
+    recovery = found.metadata["recovery"].value
+    assert f"update manual --dataset spot/daily/klines/1d --date {YESTERDAY}" in recovery
+    many.seen([YESTERDAY], many.kinds["spot/daily/klines"])
+    assert outcome(many.verdict("freshness")) != "error"
+
+
+def test_an_asset_of_what_the_archive_may_not_have_only_warns(world, monkeypatch):
+    monkeypatch.setenv("AVAILABILITY_DATASETS", "um/daily/klines/1m,spot/daily/klines/7m")
+    world = World(world.path.parent, world.instance)
+    world.seen([YESTERDAY])
+    found = world.verdict("freshness")
+    assert (outcome(found), found.metadata["datasets"].value["spot/daily/klines/7m"]) == (
+        "warn", "warn",
+    )  # fmt: skip
+
+
+def test_drift_is_found_in_each_asset_in_its_own_dates_or_months(many):
+    many.write(start=YESTERDAY)
+    record_months(many, D(2024, 1, 1), D(2024, 3, 1))
+    many.seen([YESTERDAY], many.kinds["um/daily/klines"])
+    many.seen(RATES.periods(D(2024, 1, 1), D(2024, 3, 1)), many.kinds["um/monthly/fundingRate"])
+    found = many.verdict("store_matches_dagster")
+    assert outcome(found) == "pass", "an interval that is not recorded yet is no drift"
+    assert "spot/daily/klines/1d, um/daily/bookTicker: nothing is recorded" in found.description
+    many.seen([D(2024, 4, 1)], many.kinds["um/monthly/fundingRate"])
+    many.seen([D(2024, 1, 5)], many.kinds["spot/daily/klines"])
+    record_months(many, D(2024, 6, 1), D(2024, 6, 1))
+    found = many.verdict("store_matches_dagster")
+    assert outcome(found) == "error"
+    assert found.metadata["sample"].value == [
+        "spot/daily/klines/1d 2024-01-05: materialised, but no rows",
+        "um/monthly/fundingRate 2024-04: materialised, but no rows",
+        "um/monthly/fundingRate 2024-06: rows, but not materialised",
+    ]
+    assert found.metadata["count"].value == 3
+    assert "backfill --dataset um/monthly/fundingRate --start 2024-04-01 --end 2024-06-30" in (
+        found.metadata["recovery"].value
+    )
 
 
 # faults of a check are no verdict

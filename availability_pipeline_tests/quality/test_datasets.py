@@ -27,12 +27,8 @@ YESTERDAY = D(2024, 6, 19)
 SYMBOLS = [f"S{n:02}USDT" for n in range(25)]
 
 
-class Configured(settings.Settings):
-    datasets: str = "um/daily/klines/1m"
-
-
 def configured(*datasets, **limits):
-    return Configured(datasets=",".join(map(str, datasets)), **limits)
+    return settings.Settings(datasets=",".join(map(str, datasets)), **limits)
 
 
 def utc(*when):
