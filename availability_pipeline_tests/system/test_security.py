@@ -227,6 +227,7 @@ OWN_WORDS = {
     "status_sql": "SQL of our own; its argument is an alias",
     "outages": "in checks: a SELECT of our own",
     "accepted": "in checks: a SELECT of our own",
+    "vanished": "in checks: a relation of a Scope with a condition of our own",
     "windows": "a SELECT of our own",
     "where": "of answers.Chosen: our own words, values bound",
     "unsettled_sql": "SQL of our own; its argument is a column's name",
