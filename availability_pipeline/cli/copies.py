@@ -10,7 +10,7 @@ import click
 from availability_pipeline import PROGRAM, settings
 from availability_pipeline.archive.datasets import Dataset, UnknownDatasetError, configured
 from availability_pipeline.cli._options import LocalPath, text_argument
-from availability_pipeline.cli._output import one_line_errors, say
+from availability_pipeline.cli._output import count, one_line_errors, say
 from availability_pipeline.cli.probe import require_launch, run_probe
 from availability_pipeline.copies import backup as backups
 from availability_pipeline.copies import restore as restoring
@@ -144,12 +144,18 @@ def restore(src: Path, repair: bool) -> None:
         "store_matches_dagster compares them"
     )
     spans = _say_lacking(lacks)
+    failures: list[str] = []
     for (start, end), which in spans.items():
-        if repair:
-            run_probe(start, end)
-        else:
+        if not repair:
             only = "".join(f" --dataset {one}" for one in which) if _named(lacks) else ""
             say(f"do it with: `{PROGRAM} backfill --start {start} --end {end}{only}`")
+            continue
+        try:
+            run_probe(start, end, patterns=[str(one) for one in which])
+        except click.ClickException as error:  # it keeps no other from being probed
+            failures.append(error.message)
+    if failures:
+        raise click.ClickException("\n".join(failures))
 
 
 def _named(lacks: restoring.Lacking) -> bool:
@@ -167,10 +173,10 @@ def _say_lacking(
         found.setdefault((one.start, one.dataset.last_day(one.end)), []).append(one.dataset)
         of = f" of {one.dataset}" if _named(lacks) else ""
         span = f"{one.dataset.text(one.start)} to {one.dataset.text(one.end)}"
+        unknown = count(one.unknown, "month" if one.dataset.monthly else "date")
         click.echo(
-            f"to be probed again{of}: {span} ({one.unknown} "
-            f"{'months' if one.dataset.monthly else 'dates'} never probed, {one.unsettled} not "
-            "settled when probed last)"
+            f"to be probed again{of}: {span} ({unknown} never probed, {one.unsettled} not settled "
+            "when probed last)"
         )
     if not found:
         yesterday = today_utc() - dt.timedelta(1)
@@ -218,7 +224,7 @@ def export(
     """Write the record as Parquet or CSV files to DEST.
 
     Availability, symbol listings and daily summary; with --all revisions, symbols and probes, too.
-    One dataset, the default one without --dataset; several get a folder each.
+    One dataset, the first recorded one without --dataset; several get a folder each.
 
     DEST is a folder, a file:// or an s3://bucket/prefix URL; boto3 finds the credentials. Files
     whose rows have not changed are left alone; manifest.json, written last, names them all.

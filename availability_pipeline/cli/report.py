@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from availability_pipeline import extras, settings
-from availability_pipeline.archive.datasets import UnknownDatasetError
+from availability_pipeline.archive.datasets import UnknownDatasetError, configured
 from availability_pipeline.cli._options import LocalPath
 from availability_pipeline.cli._output import one_line_errors
 from availability_pipeline.masking import printable
@@ -48,6 +48,7 @@ def report(show: bool, out: Path | None, patterns: tuple[str, ...]) -> None:
                 out or s.report_path,
                 threshold=s.slo_completeness,
                 drawn_at=dt.datetime.now(dt.UTC),
+                configured=configured(s),
                 patterns=",".join(patterns),
                 record=s.db_path,
             )

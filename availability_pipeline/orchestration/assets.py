@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 
 from availability_pipeline import PROGRAM
+from availability_pipeline.archive.datasets import configured
 from availability_pipeline.archive.listing import Archive
 from availability_pipeline.copies import backup, destinations, export
 from availability_pipeline.orchestration.instance import pools
@@ -344,6 +345,7 @@ def availability_report(
             limits.report_path,
             threshold=limits.slo_completeness,
             drawn_at=clock.now(),
+            configured=configured(limits),
             small=True,
             record=limits.db_path,
         )

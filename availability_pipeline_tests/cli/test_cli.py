@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from availability_pipeline.archive.datasets import FIRST_DATE, UM_KLINES_1M
+from availability_pipeline.archive.datasets import FIRST_DATE, UM_KLINES_1M, Dataset
 from availability_pipeline.cli.main import cli
 from availability_pipeline_tests.support.helpers import days
 from availability_pipeline_tests.support.hostile import Answer, entry, folder, hostile_archive, page
@@ -27,6 +27,8 @@ PACKAGE = ROOT / "availability_pipeline"
 NAMES = "binance-(futures-)?availability"
 FIRST = YESTERDAY - dt.timedelta(11)
 HOLE = YESTERDAY - dt.timedelta(8)
+FUNDING = Dataset.parse("um/monthly/fundingRate")
+MONTHS = [FUNDING.shift(FUNDING.period_of(YESTERDAY + dt.timedelta(1)), -n) for n in (3, 2, 1)]
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +38,7 @@ def shell(tmp_path_factory):
     with local_archive() as archive:
         archive.put("BTCUSDT", days(FIRST, YESTERDAY))
         archive.put("龙虾USDT", [d for d in days(FIRST, YESTERDAY) if d != HOLE])
+        archive.put("BTCUSDT", MONTHS, dataset=FUNDING)
         shell = Shell(home, archive.endpoint)
         done = shell("backfill", "--start", FIRST, "--end", YESTERDAY)
         assert done.returncode == 0, done.stderr
@@ -137,6 +140,40 @@ def test_a_backup_is_made_proved_and_restored_with_the_days_since_repaired(shell
     assert "the replaced database is kept as" in done.stdout
     assert f"to {YESTERDAY} written by run" in done.stdout
     assert len(json.loads(shell("query", "snapshot", YESTERDAY, "--json", **other).stdout)) == 2
+
+
+def test_a_repair_probes_each_configured_dataset_from_what_it_lacks_on(shell, tmp_path):
+    folder = tmp_path / "backups"
+    other = {
+        "AVAILABILITY_DB": str(tmp_path / "other.duckdb"),
+        "AVAILABILITY_DATASETS": f"um/daily/klines/1m,{FUNDING}",
+    }
+
+    def ok(*args):
+        done = shell(*args, **other)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    start, before = YESTERDAY - dt.timedelta(3), YESTERDAY - dt.timedelta(2)
+    ok("backfill", "--new-record", "--start", start, "--end", before,
+       "--dataset", "um/daily/klines/1m")  # fmt: skip
+    ok("backfill", "--start", MONTHS[0], "--end", FUNDING.last_day(MONTHS[1]),
+       "--dataset", FUNDING)  # fmt: skip
+    assert ": 6 files of 2 datasets, " in ok("backup", folder)
+    said = ok("restore", folder, "--repair")
+    names = [FUNDING.text(month) for month in MONTHS]
+    assert f"of um/daily/klines/1m: {YESTERDAY - dt.timedelta(1)} to {YESTERDAY} (2 dates" in said
+    assert f"of {FUNDING}: {names[2]} to {names[2]} (1 month never probed, 0 not settled" in said
+    found = {
+        row["dataset"]: row for row in json.loads(ok("query", "coverage", "BTCUSDT", "--json"))
+    }
+    assert found["um/daily/klines/1m"]["last"] == str(YESTERDAY)
+    assert (found[str(FUNDING)]["last"], found[str(FUNDING)]["files"]) == (str(MONTHS[2]), 3)
+    # Of two that fail both are named, and what could be probed was.
+    ok("restore", folder)
+    done = shell("restore", folder, "--repair", **other, AVAILABILITY_S3_BUCKET="nowhere")
+    assert done.returncode == 1
+    assert done.stderr.count("HTTP 404 NoSuchBucket") == 2
 
 
 def test_a_bad_backup_is_one_line_with_exit_1_and_the_record_stays(shell, tmp_path):

@@ -418,7 +418,8 @@ def test_a_stopped_dataset_lacks_nothing_after_its_end(tmp_path):
 def test_restore_names_each_dataset_and_the_command_for_it(record, tmp_path, monkeypatch):
     made = backed_up(record, tmp_path / "backups")
     monkeypatch.setenv("AVAILABILITY_DB", str(record))
-    monkeypatch.setattr(copies, "configured_datasets", lambda _: (Dataset(), FUNDING, STOPPED))
+    names = ",".join(map(str, (Dataset(), FUNDING, STOPPED)))
+    monkeypatch.setenv("AVAILABILITY_DATASETS", names)
     monkeypatch.setattr(copies, "today_utc", lambda: D(2024, 4, 5))
     done = CliRunner().invoke(cli, ["restore", str(made.path)])
     assert done.exit_code == 0, done.output

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import boto3
 from moto.server import ThreadedMotoServer
 
-from availability_pipeline.archive.datasets import UM_KLINES_1M
+from availability_pipeline.archive.datasets import UM_KLINES_1M, Dataset
 from availability_pipeline_tests.support.helpers import PATIENCE
 
 BUCKET = "data.binance.vision"
@@ -25,9 +25,15 @@ class LocalArchive:
         )  # fmt: skip
         self.client.create_bucket(Bucket=BUCKET)
 
-    def put(self, symbol: str, dates: Iterable[dt.date], body: bytes = b"zip") -> None:
+    def put(
+        self,
+        symbol: str,
+        dates: Iterable[dt.date],
+        body: bytes = b"zip",
+        dataset: Dataset = UM_KLINES_1M,
+    ) -> None:
         for date in dates:
-            key = UM_KLINES_1M.key(symbol, date)
+            key = dataset.key(symbol, date)
             self.client.put_object(Bucket=BUCKET, Key=key, Body=body)
             self.client.put_object(Bucket=BUCKET, Key=f"{key}.CHECKSUM", Body=b"sum")
 
