@@ -23,7 +23,7 @@ from availability_pipeline.orchestration.code_location import build_defs
 from availability_pipeline.orchestration.instance.retention import prune
 from availability_pipeline.orchestration.partitions import range_tags
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB
-from availability_pipeline_tests.support.world import KLINES
+from availability_pipeline_tests.support.world import KLINES, updated
 from benchmarks import synthetic
 from benchmarks.common import Row, parser, show
 from benchmarks.endurance import LOOKBACK, SimulatedArchive
@@ -94,9 +94,12 @@ def main() -> None:
                 """One run; the bytes that it added."""
                 before = size(home)
                 tags = {} if job == "slo_checks" else range_tags(start, end)
-                done = built.resolve_job_def(job).execute_in_process(
-                    instance=instance, tags=tags, run_config=quiet, raise_on_error=False
-                )
+                update = job == KLINES.work
+                of_all = built.resolve_implicit_global_asset_job_def
+                done = (of_all() if update else built.resolve_job_def(job)).execute_in_process(
+                    instance=instance, tags=tags, run_config=quiet, raise_on_error=False,
+                    asset_selection=updated() if update else None,
+                )  # fmt: skip
                 assert done.success or job == "slo_checks"
                 return size(home) - before
 

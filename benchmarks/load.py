@@ -36,7 +36,9 @@ DAYS = 40
 
 LAUNCH = """mutation($tags: [ExecutionTag!]) { launchRun(executionParams: {
     selector: {repositoryLocationName: "availability_pipeline.definitions",
-      repositoryName: "__repository__", jobName: "daily_update"},
+      repositoryName: "__repository__", jobName: "__ASSET_JOB",
+      assetSelection: [{path: ["um", "klines", "daily_availability"]}, {path: ["symbol_spans"]},
+        {path: ["daily_summary"]}]},
     runConfigData: {}, executionMetadata: {tags: $tags}})
   { __typename ... on PythonError { message } } }"""
 

@@ -56,7 +56,7 @@ def sped_up(real: dg.ScheduleDefinition, cron: str) -> dg.ScheduleDefinition:
         asks["execution_fn"] = lambda context: real(context)
     return dg.ScheduleDefinition(
         name=real.name,
-        job=real.job,
+        job_name=real.job_name,
         cron_schedule=cron,
         execution_timezone="UTC",
         default_status=real.default_status,

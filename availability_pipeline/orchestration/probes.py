@@ -119,6 +119,7 @@ def probe(
     def waiting() -> None:
         context.log.info(f"another run probes {kind}; waiting for it")
 
+    pools.apply_limit(context.instance, limits.archive_runs)
     chosen = config.chosen(kind.datasets)
     done: list[write.Update] = []
     failures: list[Exception] = []
@@ -222,7 +223,7 @@ def _log_progress(
 
     def report(done: int, total: int) -> None:
         nonlocal logged
-        if done * 10 // total > logged:
+        if total and done * 10 // total > logged:
             logged = done * 10 // total
             context.log.info(f"listed {done} of {total} symbols of {dataset}")
         reporter.report(done, total)

@@ -50,7 +50,7 @@ def scheduled_updates(instance: dg.DagsterInstance, since: dt.datetime) -> list[
     return [
         UpdateRun(
             run_id=record.dagster_run.run_id,
-            job=record.dagster_run.job_name,
+            job=job_label(record.dagster_run.job_name, tags=record.dagster_run.tags),
             launched_at=record.create_timestamp,
             succeeded=_any_succeeded(attempts[record.dagster_run.run_id]),
         )

@@ -13,7 +13,6 @@ import dagster as dg
 
 from availability_pipeline import extras, settings
 from availability_pipeline.orchestration import assets
-from availability_pipeline.orchestration.instance import pools
 from availability_pipeline.orchestration.instance.retention import history_retention
 from availability_pipeline.orchestration.partitions import (
     DATES_TAG,
@@ -114,6 +113,7 @@ def _updates(context: dg.ScheduleEvaluationContext, *, monthly: bool) -> list[dg
     for kind, day in _due(context, monthly=monthly):
         found.append(
             dg.RunRequest(
+                run_key=_run_key(context, kind),
                 partition_key=day.isoformat(),
                 asset_selection=[kind.key, *map(dg.AssetKey, DERIVED)],
                 tags={
@@ -127,9 +127,14 @@ def _updates(context: dg.ScheduleEvaluationContext, *, monthly: bool) -> list[dg
     return found
 
 
+def _run_key(context: dg.ScheduleEvaluationContext, kind: Kind) -> str:
+    """Dagster wants one where a tick asks for several runs: it launches none of them twice."""
+    return f"{kind} {context.scheduled_execution_time.isoformat()}"
+
+
 def _due(context: dg.ScheduleEvaluationContext, *, monthly: bool) -> Iterator[tuple[Kind, dt.date]]:
-    configured, day = _configured(context), _yesterday(context)
-    for kind in kinds(configured):
+    day = _yesterday(context)
+    for kind in kinds(settings.load()):
         if kind.one.monthly is monthly:
             span = kind.within(kind.entry.first, day)
             latest = kind.one.period_of(day) if not monthly else kind.one.shift(
@@ -139,16 +144,9 @@ def _due(context: dg.ScheduleEvaluationContext, *, monthly: bool) -> Iterator[tu
                 yield kind, latest
 
 
-def _configured(context: dg.ScheduleEvaluationContext) -> Settings:
-    """The settings of now; how many runs may list at the same time is applied on the way."""
-    configured = settings.load()
-    pools.apply_limit(context.instance, configured.archive_runs)
-    return configured
-
-
 def _again(context: dg.ScheduleEvaluationContext, job: dg.JobDefinition) -> list[dg.RunRequest]:
     """A run of each kind that the job probes again, of the dates it does by default."""
-    configured = _configured(context)
+    configured = settings.load()
     found = []
     for kind in kinds(configured):
         span = dates_by_default(job.name, kind, _yesterday(context), configured)
@@ -156,6 +154,7 @@ def _again(context: dg.ScheduleEvaluationContext, job: dg.JobDefinition) -> list
             names = [str(dataset) for dataset in kind.datasets]
             found.append(
                 dg.RunRequest(
+                    run_key=_run_key(context, kind),
                     run_config={"ops": {probe_again.name: {"config": {"datasets": names}}}},
                     tags={**_FIRST, **range_tags(*span, [kind])},
                 )

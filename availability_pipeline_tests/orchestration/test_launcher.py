@@ -35,7 +35,9 @@ PATIENT = {"AVAILABILITY_S3_TIMEOUT_SECONDS": "300"}
 RUN = """mutation($tags: [ExecutionTag!]) { launchRun(executionParams: {
     selector: {repositoryLocationName: "availability_pipeline.definitions",
       repositoryName: "__repository__",
-      jobName: "daily_update"}, runConfigData: {}, executionMetadata: {tags: $tags}})
+      jobName: "__ASSET_JOB", assetSelection: [{path: ["um", "klines", "daily_availability"]},
+        {path: ["symbol_spans"]}, {path: ["daily_summary"]}]},
+    runConfigData: {}, executionMetadata: {tags: $tags}})
   { __typename ... on PythonError { message } ... on RunConfigValidationInvalid { pipelineName } } }
 """
 

@@ -130,10 +130,8 @@ def tick(schedule, *when):
 
 def ticks(schedule, *when):
     """What a schedule asks for: the requests of its tick."""
-    with dg.instance_for_test() as instance:
-        context = dg.build_schedule_context(
-            instance=instance,
-            scheduled_execution_time=dt.datetime(*when, tzinfo=dt.UTC),
-            repository_def=build_defs().get_repository_def(),
-        )
-        return schedule.evaluate_tick(context).run_requests
+    context = dg.build_schedule_context(
+        scheduled_execution_time=dt.datetime(*when, tzinfo=dt.UTC),
+        repository_def=build_defs().get_repository_def(),
+    )
+    return schedule.evaluate_tick(context).run_requests

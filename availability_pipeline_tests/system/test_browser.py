@@ -46,13 +46,13 @@ def test_the_asset_graph_shows_every_asset(ui: str, page: Page) -> None:
 
 
 def test_no_partition_is_missing(ui: str, page: Page) -> None:
-    page.goto(f"{ui}/assets/daily_availability?view=partitions")
+    page.goto(f"{ui}/assets/um/klines/daily_availability?view=partitions")
     page.get_by_text("Missing (0)").wait_for()
     page.get_by_text("Failed (0)").wait_for()
 
 
 def test_the_numbers_of_each_partition_are_plotted(ui: str, page: Page) -> None:
-    page.goto(f"{ui}/assets/daily_availability?view=overview")
+    page.goto(f"{ui}/assets/um/klines/daily_availability?view=overview")
     page.get_by_text("Plots", exact=True).click()
     for name in ("available", "pending", "absent", "lag_p50_hours"):
         page.get_by_text(name, exact=True).first.wait_for()
@@ -69,7 +69,7 @@ def test_the_report_shows_its_four_pictures(ui: str, page: Page) -> None:
 
 
 def test_the_partitions_are_drawn(ui: str, page: Page) -> None:
-    page.goto(f"{ui}/assets/daily_availability?view=partitions")
+    page.goto(f"{ui}/assets/um/klines/daily_availability?view=partitions")
     page.get_by_text("Partitions Selected").wait_for()
 
 

@@ -13,13 +13,14 @@ from availability_pipeline_tests.support.helpers import days
 from availability_pipeline_tests.support.receiver import SECRET, receiving
 from availability_pipeline_tests.support.s3 import local_archive
 from availability_pipeline_tests.support.ui import BACKFILL, END, MIDDLE, START, Ui
+from availability_pipeline_tests.support.world import KLINES, updated
 
 ROOT = Path(__file__).parents[2]
 
 TICKS = """{ sensorOrError(sensorSelector: {sensorName: "alert_sensor",
   repositoryName: "__repository__", repositoryLocationName: "availability_pipeline.definitions"})
   { ... on Sensor { sensorState { ticks(limit: 1) { status } } } } }"""
-ASSETS = ["daily_availability", "symbol_spans", "daily_summary"]
+ASSETS = [key.path for key in updated()]
 
 
 def steps(state):
@@ -30,7 +31,9 @@ def steps(state):
     )  # fmt: skip
 
 
-def test_two_backfills_launched_at_once_both_finish_one_write_after_the_other(tmp_path):
+def test_two_backfills_launched_at_once_both_finish_one_write_after_the_other(
+    tmp_path, monkeypatch
+):
     """Otherwise one of them meets a locked database in the night and fails.
 
     Meanwhile the daemon's sensor tells of a failed update and of its recovery, and of nothing
@@ -39,6 +42,7 @@ def test_two_backfills_launched_at_once_both_finish_one_write_after_the_other(tm
     shutil.copy(ROOT / "dagster.yaml", tmp_path)
     with local_archive() as archive, receiving() as receiver:
         archive.put("BTCUSDT", days(START, END))
+        monkeypatch.setenv("AVAILABILITY_ARCHIVE_RUNS", "1")
         ui = Ui(tmp_path, archive.endpoint, receiver.url)
         try:
             ui.wait(lambda state: state["sensorOrError"]["sensorState"]["ticks"], TICKS)
@@ -46,7 +50,7 @@ def test_two_backfills_launched_at_once_both_finish_one_write_after_the_other(tm
             for first, last in ((START, MIDDLE), (MIDDLE + dt.timedelta(1), END)):
                 params = {
                     "partitionNames": [d.isoformat() for d in days(first, last)],
-                    "assetSelection": [{"path": [name]} for name in ASSETS],
+                    "assetSelection": [{"path": path} for path in ASSETS],
                     "title": f"{first}",
                     "tags": [],
                 }
@@ -68,9 +72,12 @@ def test_two_backfills_launched_at_once_both_finish_one_write_after_the_other(tm
         finally:
             ui.stop()
     ran = steps(state)
-    probes = [s for s in ran if s[2] == "daily_availability"]
+    probes = [s for s in ran if s[2] == KLINES.step]
     assert len({s[3] for s in probes}) == 4, "two backfills, a failed and a successful update"
-    assert receiver.titles == [f"daily_update failed: {END}", "daily_update recovered"]
+    assert receiver.titles == [
+        f"daily_update of {KLINES} failed: {END}",
+        f"daily_update of {KLINES} recovered",
+    ]
     with closing(sqlite3.connect(tmp_path / "history" / "runs" / "index.db")) as index:
         planned = index.execute("SELECT count(*) FROM asset_check_executions").fetchall()
     assert planned == [(0,)], "a backfill from the UI plans no check, so that none is left over"

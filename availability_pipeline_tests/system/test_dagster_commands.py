@@ -68,8 +68,9 @@ def test_asset_materialize_writes_the_record_and_leaves_no_history_in_the_checko
     with local_archive() as archive:
         archive.put("BTCUSDT", days(D(2024, 1, 1), D(2024, 1, 3)))
         dagster(
-            checkout, "asset", "materialize", "-m", MODULE, "--select", "daily_availability",
-            "--partition", "2024-01-02", AVAILABILITY_S3_ENDPOINT=archive.endpoint,
+            checkout, "asset", "materialize", "-m", MODULE,
+            "--select", "um/klines/daily_availability", "--partition", "2024-01-02",
+            AVAILABILITY_S3_ENDPOINT=archive.endpoint,
         )  # fmt: skip
     with reader(checkout / "record.duckdb") as con:
         rows = con.execute("SELECT date, symbol FROM daily_availability WHERE available").fetchall()
@@ -87,7 +88,8 @@ def test_a_range_of_an_asset_and_all_after_it_is_one_run(checkout):
     with local_archive() as archive:
         archive.put("BTCUSDT", days(start, end))
         dagster(
-            checkout, "asset", "materialize", "-m", MODULE, "--select", "daily_availability*",
+            checkout, "asset", "materialize", "-m", MODULE,
+            "--select", 'key:"um/klines/daily_availability"+',
             "--partition-range", f"{start}...{end}",
             DAGSTER_HOME=str(home), AVAILABILITY_S3_ENDPOINT=archive.endpoint,
         )  # fmt: skip

@@ -116,6 +116,7 @@ def test_commands_launched_at_once_probe_one_after_the_other(home):
     with local_archive() as archive:
         archive.put("BTCUSDT", days(START, END))
         env = os.environ | {
+            "AVAILABILITY_ARCHIVE_RUNS": "1",
             "AVAILABILITY_DB": str(home / "cli.duckdb"),
             "AVAILABILITY_S3_ENDPOINT": archive.endpoint,
         }
@@ -147,7 +148,7 @@ def test_commands_launched_at_once_probe_one_after_the_other(home):
             (s.start_time, s.end_time, s.step_key)
             for run in runs
             for s in instance.get_run_step_stats(run.run_id)
-            if s.step_key == "daily_availability"
+            if s.step_key == KLINES.step
         )
     assert len(steps) == 2
     for before, after in itertools.pairwise(steps):

@@ -430,7 +430,7 @@ def test_the_services_bind_the_ui_to_loopback():
 SENSOR = 'repositoryLocationName: "l", repositoryName: "r"'
 CHANGES = {
     "launchPipelineExecution": 'executionParams: {mode: "default", runConfigData: {}, '
-    f'selector: {{{SENSOR}, pipelineName: "daily_update"}}}}',
+    f'selector: {{{SENSOR}, pipelineName: "late_arrivals"}}}}',
     "deletePipelineRun": 'runId: "x"',
     "wipeAssets": "assetPartitionRanges: []",
     "startSchedule": f'scheduleSelector: {{{SENSOR}, scheduleName: "daily_update_schedule"}}',

@@ -1,7 +1,7 @@
 """How many runs list the archive at the same time, and never two the same datasets.
 
 A pool of Dagster's bounds the first, and its limit is a setting; `dagster.yaml` cannot read one
-that may be unset. Each schedule and each command applies it; until one has, a pool has the default
+that may be unset. Each probe and each command applies it; until one has, a pool has the default
 limit of `dagster.yaml`, which is 1.
 
 Of two probes of the same dates the later one must be written last, or it would be refused. A step
