@@ -10,7 +10,7 @@ from availability_pipeline.orchestration.code_location import build_defs
 from availability_pipeline.orchestration.partitions import range_tags
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB
 from availability_pipeline.orchestration.schedules import publish_sensor
-from availability_pipeline_tests.support.world import END, START, World
+from availability_pipeline_tests.support.world import END, KLINES, START, World
 
 
 @pytest.fixture
@@ -141,4 +141,4 @@ def test_with_downstream_and_materialize_all_succeed_on_a_default_installation(w
     assert done.success
     made = {e.asset_key.to_user_string() for e in done.get_asset_materialization_events()}
     assert "published_availability" not in made
-    assert made >= {"daily_availability", "daily_summary", "availability_report"}
+    assert made >= {KLINES.key.to_user_string(), "daily_summary", "availability_report"}

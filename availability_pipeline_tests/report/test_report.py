@@ -24,7 +24,7 @@ from availability_pipeline import queries, settings
 from availability_pipeline.definitions import defs
 from availability_pipeline.orchestration.code_location import build_defs
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB
-from availability_pipeline.orchestration.schedules import report_sensor
+from availability_pipeline.orchestration.schedules import daily_update_schedule, report_sensor
 from availability_pipeline.record import write as store
 from availability_pipeline.record.connection import reader, writer
 from availability_pipeline.report import data as report_data
@@ -42,6 +42,7 @@ from availability_pipeline_tests.support.helpers import (
     make_listing,
     published,
 )
+from availability_pipeline_tests.support.world import KLINES
 
 START, END = D(2024, 1, 1), D(2024, 1, 20)
 NOW = dt.datetime(2024, 1, 21, 12, tzinfo=dt.UTC)
@@ -543,12 +544,19 @@ def test_a_report_that_cannot_be_drawn_fails_its_own_run_in_one_line(path, draw)
     assert "no date was probed yet" in failed.step_failure_data.user_failure_data.description
 
 
-@pytest.mark.parametrize("job", ["daily_update", "late_arrivals", "full_reconcile"])
-def test_no_update_draws_so_that_no_picture_can_fail_one(job):
+@pytest.mark.parametrize("job", ["late_arrivals", "full_reconcile"])
+def test_no_probe_draws_so_that_no_picture_can_fail_one(job):
     layer = defs.resolve_job_def(job).asset_layer
-    names = {key.to_user_string() for key in layer.selected_asset_keys}
-    assert ("daily_availability" in names) == (job == "daily_update")
-    assert "availability_report" not in names
+    assert dg.AssetKey("availability_report") not in layer.selected_asset_keys
+
+
+def test_no_update_draws_either():
+    with dg.build_schedule_context(
+        scheduled_execution_time=NOW.replace(hour=2), repository_def=defs.get_repository_def()
+    ) as context:
+        [asked] = daily_update_schedule.evaluate_tick(context).run_requests
+    assert KLINES.key in asked.asset_selection
+    assert dg.AssetKey("availability_report") not in asked.asset_selection
 
 
 def test_the_report_is_drawn_once_a_day_after_both_tables_were_written():

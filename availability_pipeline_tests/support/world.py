@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import dagster as dg
 
-from availability_pipeline.archive.datasets import UM_KLINES_1M
+from availability_pipeline.archive.datasets import UM_KLINES_1M, Dataset
 from availability_pipeline.archive.listing import NOTHING_RECORDED, Folders, ListingError
 from availability_pipeline.orchestration.code_location import build_defs
 from availability_pipeline.orchestration.partitions import (
@@ -37,6 +37,16 @@ class FakeArchive:
     def folders(self, dataset=None):
         symbols = {name for files in self.of_kind(dataset) for name in files}
         return Folders(dataset.kind, tuple(sorted(symbols)))
+
+    def children(self, prefix):
+        """The folders directly below a prefix."""
+        folders = {
+            Dataset.parse(name).folder(symbol)
+            for name, files in {str(UM_KLINES_1M): self.files, **self.others}.items()
+            for symbol in files
+        }
+        below = {folder[len(prefix) :] for folder in folders if folder.startswith(prefix)}
+        return sorted({f"{prefix}{rest.partition('/')[0]}/" for rest in below if rest})
 
     def of_kind(self, dataset):
         kind = "/".join(dataset.kind)
