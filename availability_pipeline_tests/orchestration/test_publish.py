@@ -10,6 +10,8 @@ from availability_pipeline.orchestration.code_location import build_defs
 from availability_pipeline.orchestration.partitions import range_tags
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB
 from availability_pipeline.orchestration.schedules import publish_sensor
+from availability_pipeline_tests.support.helpers import D
+from availability_pipeline_tests.support.several import FUNDING, by_month, write_dataset
 from availability_pipeline_tests.support.world import END, KLINES, START, World
 
 
@@ -43,6 +45,27 @@ def test_the_record_is_published_with_a_manifest_and_numbers_for_the_ui(
     assert found["files"] == found["files_written"] == len(manifest.files) == 7
     assert all("-" in f.path.rpartition("/")[2] for f in manifest.files), "no file ever changes"
     assert metadata(world.execute("publish"))["files_written"] == 0
+
+
+def test_all_recorded_datasets_are_published_and_drawn(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("AVAILABILITY_PUBLISH_URL", str(tmp_path / "out"))
+    monkeypatch.setenv("AVAILABILITY_REPORT_DIR", str(tmp_path / "report"))
+    first, last = D(2023, 11, 1), D(2023, 12, 1)
+    write_dataset(world.path, FUNDING, {"AUSDT": by_month(first, last)}, first, last)
+    found = metadata(world.execute("publish"))
+    assert found["dagster/row_count"] == 22
+    manifest = export.read_manifest(destination(str(tmp_path / "out")))
+    assert [(one.dataset, one.rows["availability"]) for one in manifest.datasets] == [
+        ("um/daily/klines/1m", 20), (str(FUNDING), 2)
+    ]  # fmt: skip
+    done = world.execute("draw_report")
+    assert done.success
+    assert metadata(done)["pictures"].count("data:image/png") == 4
+    page = (tmp_path / "report" / "availability.html").read_text("utf-8")
+    assert 'href="um-monthly-fundingRate.html"' in page
+    assert "live, no longer configured" in page
+    months = (tmp_path / "report" / "um-monthly-fundingRate.html").read_text("utf-8")
+    assert "<dd>2023-11 to 2023-12</dd>" in months
 
 
 def test_a_destination_that_refuses_fails_its_own_run_and_no_update(world, monkeypatch):
