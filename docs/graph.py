@@ -158,7 +158,7 @@ def walks() -> tuple[list[str], list[str], list[str]]:
         os.environ["AVAILABILITY_MAX_CLOCK_SKEW_MINUTES"] = "0"
         archive.put("BTCUSDT", [first, first + dt.timedelta(1)])
         defs = build_defs()
-        job = defs.resolve_job_def("daily_update")
+        job = defs.resolve_implicit_global_asset_job_def()
 
         def update(day: dt.date) -> None:
             at = dt.datetime.combine(day + dt.timedelta(1), dt.time(2), dt.UTC)
@@ -170,7 +170,8 @@ def walks() -> tuple[list[str], list[str], list[str]]:
                 instance=instance,
                 partition_key=request.partition_key,
                 tags=dict(request.tags),
-                asset_selection=[dg.AssetKey("daily_availability")],
+                run_config=request.run_config,
+                asset_selection=list(request.asset_selection or ())[:1],
             )
 
         def ask() -> None:

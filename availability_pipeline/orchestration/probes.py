@@ -52,6 +52,11 @@ class ProbeConfig(dg.Config):
         description="Begin a new record where Dagster has materialised partitions of one that is "
         "not in the database.",
     )
+    ended_too: bool = Field(
+        default=True,
+        description="List the symbols that ended long ago, too, as the weekly reconcile does; "
+        "scheduled updates leave them out.",
+    )
     datasets: list[str] = Field(
         default_factory=list,
         description="Of the configured datasets only these, names or patterns; none: all.",
@@ -141,6 +146,7 @@ def probe(
                         run_id=context.run.run_id,
                         settings=limits,
                         accept_shrunken=config.accept_shrunken,
+                        ended_too=config.ended_too,
                         progress=_log_progress(context, reporter, dataset),
                         if_nothing_recorded=refuse_lost,
                         dataset=dataset,

@@ -114,6 +114,7 @@ def _updates(context: dg.ScheduleEvaluationContext, *, monthly: bool) -> list[dg
         found.append(
             dg.RunRequest(
                 run_key=_run_key(context, kind),
+                run_config={"ops": {kind.step: {"config": {"ended_too": False}}}},
                 partition_key=day.isoformat(),
                 asset_selection=[kind.key, *map(dg.AssetKey, DERIVED)],
                 tags={
@@ -151,11 +152,14 @@ def _again(context: dg.ScheduleEvaluationContext, job: dg.JobDefinition) -> list
     for kind in kinds(configured):
         span = dates_by_default(job.name, kind, _yesterday(context), configured)
         if span and again(job.name, kind):
-            names = [str(dataset) for dataset in kind.datasets]
+            config = {
+                "datasets": [str(dataset) for dataset in kind.datasets],
+                "ended_too": job is full_reconcile,
+            }
             found.append(
                 dg.RunRequest(
                     run_key=_run_key(context, kind),
-                    run_config={"ops": {probe_again.name: {"config": {"datasets": names}}}},
+                    run_config={"ops": {probe_again.name: {"config": config}}},
                     tags={**_FIRST, **range_tags(*span, [kind])},
                 )
             )

@@ -216,6 +216,32 @@ def test_the_runs_of_a_tick_are_those_that_dagster_can_launch(world):
     assert set(shown(world, TRADES)) == {"2024-01-10"}
 
 
+def test_scheduled_updates_leave_out_what_ended_long_ago_and_the_reconcile_does_not(
+    world, monkeypatch
+):
+    monkeypatch.setenv("AVAILABILITY_DATASETS", str(KLINES.one))
+    first, last = D(2023, 10, 1), D(2024, 1, 31)
+    world.archive.files = {
+        "OLDUSDT": flat(first, D(2023, 11, 20)), "NEWUSDT": flat(D(2023, 12, 29), last),
+        **{f"CROWD{n}USDT": flat(first, last) for n in range(8)},
+    }  # fmt: skip
+    assert world.run(first, D(2024, 1, 20)).success
+    world.clock.time = dt.datetime(2024, 2, 1, 3, tzinfo=dt.UTC)
+    for schedule, job, ended in (
+        (daily_update_schedule, "daily_update", {"OLDUSDT"}),
+        (late_arrivals_schedule, "late_arrivals", {"OLDUSDT"}),
+        (full_reconcile_schedule, "full_reconcile", set()),
+    ):
+        [request] = ticks(schedule, 2024, 2, 1, 2)
+        assert world.execute(job, request.tags, request.run_config).success
+        assert world.archive.left_out == ended, job
+        of_old = "symbol = 'OLDUSDT'"
+        assert world.rows(f"SELECT state FROM symbol_spans WHERE {of_old}") == [("ended",)]
+        sql = f"SELECT count(*) FROM daily_availability WHERE {of_old} AND date = '2024-01-31'"
+        [(absent,)] = world.rows(sql)
+        assert absent == (not ended), "unknown until it is listed"
+
+
 def test_two_runs_of_a_kind_never_list_at_the_same_time_and_those_of_two_kinds_do(tmp_path):
     with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
         inside, go_on, entered = threading.Event(), threading.Event(), []

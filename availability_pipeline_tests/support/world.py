@@ -33,6 +33,7 @@ class FakeArchive:
 
     def __init__(self, files, **others):
         self.files, self.others, self.fails, self.server_time = files, others, False, None
+        self.left_out = frozenset()  # by the last listing
 
     def folders(self, dataset=None):
         symbols = {name for files in self.of_kind(dataset) for name in files}
@@ -59,6 +60,7 @@ class FakeArchive:
         folders=None, leave_out=(),
     ):  # fmt: skip
         files = self.files if dataset == UM_KLINES_1M else self.others.get(str(dataset), {})
+        self.left_out = frozenset(leave_out)
         if self.fails is True or self.fails == str(dataset):
             raise ListingError({"AUSDT": "HTTP 503 SlowDown"}, len(files), start, end, dataset)
         if progress:
