@@ -37,6 +37,7 @@ from dagster._core.scheduler.instigation import InstigatorStatus, InstigatorType
 from availability_pipeline import settings
 from availability_pipeline.archive.datasets import FIRST_DATE
 from availability_pipeline.orchestration.beta import without_beta_warnings
+from availability_pipeline.orchestration.instance.run_log import job_label
 from availability_pipeline.record import connection
 from availability_pipeline_tests.support.receiver import Receiver, receiving
 from benchmarks import soak_archive
@@ -562,7 +563,10 @@ def alerts_wrong(
         if list(dict.fromkeys(other)) != list(dict.fromkeys(first))
     ]
     told = [_told(*message) for message in dict.fromkeys(first)]
-    statuses = {run.run_id: (run.job_name, run.status.value) for run in instance.get_runs()}
+    statuses = {
+        run.run_id: (job_label(run.job_name, tags=run.tags), run.status.value)
+        for run in instance.get_runs()
+    }
     ends = {
         record.event_log_entry.run_id: record.storage_id
         for kind in ENDS

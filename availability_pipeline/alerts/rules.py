@@ -70,26 +70,36 @@ def merge_spans(spans: Iterable[Span]) -> tuple[Span, ...]:
     )
 
 
-class RunFailed(Model):
-    """A run ended as failed; `step` is None where none had begun.
-
-    `moving` says that the job probes a window which moves on by a day each day.
-    """
+class _Run(Model):
+    """A run that ended: its dates, and what it is about, as `um/daily/klines`; all without any."""
 
     run_id: str
     name: str
     span: Span
+    datasets: tuple[str, ...] = ()
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """Its dates, of each of these."""
+        return tuple(self.span.model_copy(update={"dataset": d}) for d in self.datasets or ("",))
+
+
+class RunFailed(_Run):
+    """A run ended as failed; `step` is None where none had begun.
+
+    `moving` says that the job probes a window which moves on by a day each day; `option` is what a
+    command takes to be about the same datasets.
+    """
+
     step: str | None
     error: str
     moving: bool = False
+    option: str = ""
 
 
-class RunSucceeded(Model):
+class RunSucceeded(_Run):
     """A run ended well; `steps` are those it ran."""
 
-    run_id: str
-    name: str
-    span: Span
     steps: frozenset[str]
 
 
@@ -171,8 +181,10 @@ def decide(
     for event in events:
         match event:
             case RunFailed():
-                trouble = Trouble(span=event.span, step=event.step, moving=event.moving)
-                _fail(state, f"job {event.name}", event, [trouble])
+                troubles = [
+                    Trouble(span=span, step=event.step, moving=event.moving) for span in event.spans
+                ]
+                _fail(state, f"job {event.name}", event, troubles)
             case CheckFailed():
                 key = f"check {event.name}"
                 _forget_others(state, key, event.datasets)
@@ -240,19 +252,27 @@ def _recover(
 
 
 def _is_over(trouble: Trouble, key: str, event: RunSucceeded | CheckPassed) -> bool:
-    failed, good = trouble.span, event.span
+    failed = trouble.span
     if isinstance(event, CheckPassed):
-        return good.covers(failed)
+        return event.span.covers(failed)
     same_job = key == f"job {event.name}"
+    # Of a failed run that does not say what it was about, its step does.
+    good = next(
+        (one for one in event.spans if one.dataset in ("", failed.dataset) or not failed.dataset),
+        None,
+    )
+    if good is None:
+        return False
+    covers = good.start <= failed.start and failed.end <= good.end
     if trouble.step is None:
         # It never began. A run without dates says nothing about another job.
-        return good.covers(failed) and (same_job or good != ALWAYS)
+        return covers and (same_job or bool(good.dates))
     if trouble.step not in event.steps:
         return False
     # The next look of a window that moves on will do, if it begins where the failed one had not
     # yet ended: its first date is never probed again before Sunday.
     next_look = trouble.moving and same_job and good.start <= failed.end <= good.end
-    return next_look or good.covers(failed)
+    return next_look or covers
 
 
 def _bounded(troubles: Sequence[Trouble]) -> tuple[Trouble, ...]:
@@ -307,7 +327,7 @@ def failure_message(problem: Problem) -> Message:
                 what=f"{problem.held} failed runs" if times else "a run failed",
                 dates=dates,
                 error=one_line(last.error),
-                do=_remedy(last.name, problem.held_dates),
+                do=_remedy(last, problem.held_dates),
                 run=last.run_id,
             ),
             failure=True,
@@ -324,12 +344,16 @@ def failure_message(problem: Problem) -> Message:
     )
 
 
-def _remedy(name: str, spans: Sequence[Span]) -> str:
-    if ALWAYS in spans:
-        return f"The next run of {name} tries again; the run's log is in the Dagster UI."
-    start, end = spans[0].start, spans[-1].end
+def _remedy(last: RunFailed, spans: Sequence[Span]) -> str:
+    if not all(span.dates for span in spans):
+        return f"The next run of {last.name} tries again; the run's log is in the Dagster UI."
+    start, end = min(span.start for span in spans), max(span.end for span in spans)
+    alike = {span.dataset for span in spans} == {span.dataset for span in last.spans}
+    option = last.option if alike else ""
     command = (
-        f"update manual --date {start}" if start == end else f"backfill --start {start} --end {end}"
+        f"update manual{option} --date {start}"
+        if start == end
+        else f"backfill{option} --start {start} --end {end}"
     )
     return f"Nothing: the next scheduled run repairs it. By hand: {PROGRAM} {command}"
 
@@ -343,7 +367,8 @@ def recovery_message(problem: Problem, event: RunSucceeded | CheckPassed) -> Mes
     else:
         title = f"{name} recovered"
         what = f"{event.name} succeeded, after {failures}"
-    dates = "" if event.span == ALWAYS else str(event.span)
+    spans = (event.span,) if isinstance(event, CheckPassed) else event.spans
+    dates = "" if spans == (ALWAYS,) else dates_text(spans)
     return Message(
         title=title, body=_lines(what=what, dates=dates, do="Nothing.", run=event.run_id),
         failure=False,

@@ -25,7 +25,7 @@ from availability_pipeline import PROGRAM
 from availability_pipeline.alerts import delivery, journal, outbox, rules
 from availability_pipeline.alerts.outbox import Lost, State
 from availability_pipeline.alerts.rules import ALWAYS, Event, Message, Span
-from availability_pipeline.archive.datasets import Dataset
+from availability_pipeline.archive.datasets import Dataset, configured, has_intervals
 from availability_pipeline.masking import mask_target
 from availability_pipeline.orchestration.instance.run_log import failure_reason, job_label
 from availability_pipeline.orchestration.partitions import KINDS_TAG, span_of
@@ -70,7 +70,7 @@ def alert_sensor(
             return dg.SensorResult(
                 skip_reason="an evaluation that was ended still sends", cursor=context.cursor
             )
-        return _evaluate(context, urls, clock, sending)
+        return _evaluate(context, urls, clock, sending, limits)
 
 
 def _evaluate(
@@ -78,6 +78,7 @@ def _evaluate(
     urls: Mapping[str, str],
     clock: Clock,
     sending: journal.Journal,
+    limits: Settings,
 ) -> dg.SensorResult:
     now, uptime = clock.now(), clock.uptime()
     state = outbox.load(context.cursor, list(urls))
@@ -87,7 +88,7 @@ def _evaluate(
     if unfinished := sending.unfinished(context.cursor):
         state, sent_before = unfinished
         state, _ = outbox.settle(state, sent_before, [frozenset(to) for _, to in sent_before], now)
-    events, after = _news(context.instance, state.after)
+    events, after = _news(context.instance, state.after, limits)
     problems, messages = rules.decide(state.problems, events, now)
     state = state.model_copy(
         update={"after": after, "looked_at": now, "uptime": uptime, "problems": problems}
@@ -160,7 +161,7 @@ def _latest(instance: dg.DagsterInstance) -> int:
     return max((record.storage_id for records in newest for record in records), default=0)
 
 
-def _news(instance: dg.DagsterInstance, after: int) -> tuple[list[Event], int]:
+def _news(instance: dg.DagsterInstance, after: int, limits: Settings) -> tuple[list[Event], int]:
     """What happened after an event, oldest first, and the event to go on from."""
     found: list[dg.EventLogRecord] = []
     # Ids are given across kinds of events. Where there is more of one kind than is taken at once,
@@ -192,12 +193,12 @@ def _news(instance: dg.DagsterInstance, after: int) -> tuple[list[Event], int]:
     for record in found:
         # A deleted run has nothing more to tell.
         if run := runs.get(record.event_log_entry.run_id):
-            events += _events_of(instance, run, record.event_log_entry)
+            events += _events_of(instance, run, record.event_log_entry, limits)
     return events, found[-1].storage_id
 
 
 def _events_of(
-    instance: dg.DagsterInstance, run: dg.DagsterRun, entry: dg.EventLogEntry
+    instance: dg.DagsterInstance, run: dg.DagsterRun, entry: dg.EventLogEntry, limits: Settings
 ) -> Iterator[Event]:
     kinds = {
         dg.DagsterEventType.ASSET_CHECK_EVALUATION,
@@ -208,8 +209,12 @@ def _events_of(
         record.event_log_entry.dagster_event
         for record in instance.get_records_for_run(run.run_id, of_type=kinds).records
     ]
+    datasets = _datasets_of(run)
     dates = span_of(run.tags)
     span = Span(start=dates[0], end=dates[1]) if dates else ALWAYS
+    if dates and datasets and all("/monthly/" in dataset for dataset in datasets):
+        # A run says the months' first days.
+        span = Span(start=span.start, end=MONTHS.last_day(span.end))
     steps: set[str] = set()
     failure = None
     for event in events:
@@ -222,21 +227,47 @@ def _events_of(
         elif event.step_key:
             steps |= work_of(event.step_key, run.tags)
     key = failure.step_key if failure else None
-    name = job_label(run.job_name, run.asset_selection or (), run.tags)
-    if about := run.tags.get(KINDS_TAG):
-        name = f"{name} of {about}"
+    # What a run of the UI is about is said beside its dates.
+    name = job_label(run.job_name, () if datasets else run.asset_selection or (), run.tags)
     ended = entry.get_dagster_event()
     if ended.event_type == dg.DagsterEventType.RUN_SUCCESS:
-        yield rules.RunSucceeded(run_id=run.run_id, name=name, span=span, steps=steps)
+        yield rules.RunSucceeded(
+            run_id=run.run_id, name=name, span=span, datasets=datasets, steps=frozenset(steps)
+        )
     else:
         yield rules.RunFailed(
             run_id=run.run_id,
             name=name,
             span=span,
+            datasets=datasets,
+            option=_option(datasets, limits),
             step=_probing(run.tags) if key == probe_again.name else key,
             error=failure_reason(failure or ended),
             moving=run.job_name == late_arrivals.name,
         )
+
+
+MONTHS = Dataset(frequency="monthly")
+
+
+def _datasets_of(run: dg.DagsterRun) -> tuple[str, ...]:
+    """Market, frequency and type of what a run probes; from its assets where its tags lack them."""
+    if about := run.tags.get(KINDS_TAG):
+        return tuple(about.split(", "))
+    found = []
+    for key in run.asset_selection or ():
+        frequency = key.path[-1].removesuffix("_availability")
+        if len(key.path) == 3 and frequency != key.path[-1]:
+            found.append(f"{key.path[0]}/{frequency}/{key.path[1]}")
+    return tuple(sorted(found))
+
+
+def _option(datasets: Sequence[str], limits: Settings) -> str:
+    """What a command needs to be about these alone."""
+    if len(configured(limits)) == 1:
+        return ""
+    names = (f"'{d}/*'" if has_intervals(d.split("/")[-1]) else d for d in datasets)
+    return "".join(f" --dataset {name}" for name in names)
 
 
 def _probing(tags: Mapping[str, str]) -> str:
@@ -314,7 +345,7 @@ def _days(text: object) -> Span | None:
     try:
         if len(text) == len("2024-01"):
             first = dt.date.fromisoformat(f"{text}-01")
-            return Span(start=first, end=Dataset(frequency="monthly").last_day(first))
+            return Span(start=first, end=MONTHS.last_day(first))
         date = dt.date.fromisoformat(text)
     except ValueError:
         return None

@@ -111,6 +111,60 @@ def test_what_was_known_before_datasets_had_names_is_no_news():
     ]  # fmt: skip
 
 
+KLINES, RATES = "um/daily/klines", "um/monthly/fundingRate"
+
+
+def run_of(event, *datasets, option=""):
+    more = {"option": option} if isinstance(event, RunFailed) else {}
+    return event.model_copy(update={"datasets": datasets, **more})
+
+
+def test_failed_runs_of_several_datasets_are_one_message_that_names_them():
+    """Of an archive that is down at 02:00, 44 messages would be 43 too many."""
+    many = [run_of(failed(dates=span(6)), f"um/daily/t{n}") for n in range(44)]
+    problems, [message] = decide({}, many, NOW)
+    assert message.title == (
+        "daily_update failed 44 times: um/daily/t0 2024-01-06, um/daily/t1 2024-01-06 and 42 more"
+    )
+    assert list(problems) == ["job daily_update"]
+    assert (
+        message.body.split("Do: ")[1]
+        .split("\n")[0]
+        .endswith("binance-availability update manual --date 2024-01-06")
+    )
+
+
+def test_the_remedy_is_about_the_dataset_where_it_is_one():
+    month = Span(start=D(2024, 1, 1), end=D(2024, 1, 31))
+    rates = run_of(failed(dates=month), RATES, option=f" --dataset {RATES}")
+    _, [message] = decide({}, [rates], NOW)
+    assert f"backfill --dataset {RATES} --start 2024-01-01 --end 2024-01-31" in message.body
+    klines = run_of(failed(dates=span(6)), KLINES, option=f" --dataset '{KLINES}/*'")
+    _, [message] = decide({}, [rates, klines], NOW)
+    assert "backfill --start 2024-01-01 --end 2024-01-31" in message.body
+
+
+@pytest.mark.parametrize(
+    ("failure", "success", "over"),
+    [
+        ([KLINES], [KLINES], True),
+        ([KLINES], [KLINES, RATES], True),
+        ([KLINES], [RATES], False),
+        ([KLINES, RATES], [KLINES], False),
+        # Launched in a way that does not say what it is about: its step does.
+        ([KLINES], [], True),
+        ([], [KLINES], True),
+    ],
+)
+@pytest.mark.parametrize("step", [STEP, None])
+def test_a_failure_is_over_when_its_own_datasets_were_done(failure, success, over, step):
+    looks = (
+        [run_of(failed(dates=span(6), step=step), *failure)],
+        [run_of(succeeded("late_arrivals", span(1, 9)), *success)],
+    )
+    assert len(titles(*looks)) == (2 if over else 1)
+
+
 def test_hundreds_of_datasets_at_fault_are_one_message_and_a_bounded_memory():
     many = [of(f"um/daily/klines/{n}m", day) for n in range(1, 201) for day in (1, 3)]
     problems, [message] = decide({}, [check_of(*many)], NOW)

@@ -22,8 +22,8 @@ from availability_pipeline_tests.support.world import END, START, FakeClock, Wor
 
 ROOT = Path(__file__).parents[2]
 DAY = D(2024, 1, 6)
-FAILED = f"daily_update of um/daily/klines failed: {DAY}"
-RECOVERED = "daily_update of um/daily/klines recovered"
+FAILED = f"daily_update failed: um/daily/klines {DAY}"
+RECOVERED = "daily_update recovered"
 
 
 class Watch(World):
@@ -86,7 +86,7 @@ def test_a_failed_run_is_announced_once_with_date_error_and_what_to_do(watch, re
     assert message["title"] == FAILED
     assert message["type"] == "failure"
     lines = dict(line.split(": ", 1) for line in message["message"].splitlines())
-    assert lines["Dates"] == f"{DAY}"
+    assert lines["Dates"] == f"um/daily/klines {DAY}"
     assert "HTTP 503 SlowDown" in lines["Error"]
     assert lines["Do"].endswith(f"binance-availability update manual --date {DAY}")
     assert lines["Run"] == run.run_id
@@ -111,9 +111,7 @@ def test_recovery_says_so_once_when_a_later_run_covers_the_dates(watch, receiver
         RECOVERED,
     ]
     assert receiver.log[1]["type"] == "success"
-    assert (
-        "late_arrivals of um/daily/klines succeeded, after 1 failure" in receiver.log[1]["message"]
-    )
+    assert "late_arrivals succeeded, after 1 failure" in receiver.log[1]["message"]
     assert watch.said.endswith("all is well")
 
 
@@ -174,6 +172,45 @@ def test_what_a_check_of_several_datasets_names_is_announced_of_each():
     found = sensors._spans_at_fault(symbols, [breached[0], breached[2]])
     assert [str(span) for span in found] == ["um/daily/klines/1m", "spot/daily/trades"]
     assert sensors._spans_at_fault(["2024-01-06 02:00 daily_update 1"], []) == []
+
+
+@pytest.mark.parametrize(
+    ("tags", "assets", "datasets"),
+    [
+        ({"datasets": "um/daily/klines, um/monthly/fundingRate"}, [],
+         ("um/daily/klines", "um/monthly/fundingRate")),
+        # from the UI's button
+        ({}, [["um", "fundingRate", "monthly_availability"], ["symbol_spans"]],
+         ("um/monthly/fundingRate",)),
+        ({}, [["availability_report"]], ()),
+        ({}, None, ()),
+    ],
+)  # fmt: skip
+def test_what_a_run_is_about_is_read_from_its_tags_or_its_assets(tags, assets, datasets):
+    keys = None if assets is None else frozenset(map(dg.AssetKey, assets))
+    run = dg.DagsterRun(job_name="x", tags=tags, asset_selection=keys)
+    assert sensors._datasets_of(run) == datasets
+
+
+def test_a_failed_run_of_months_is_announced_with_a_remedy_for_the_whole_month(
+    watch, receiver, monkeypatch
+):
+    names = "um/daily/klines/1m,um/monthly/fundingRate,um/monthly/klines/1m"
+    monkeypatch.setenv("AVAILABILITY_DATASETS", names)
+    for about in ("um/monthly/fundingRate", "um/monthly/klines"):
+        tags = {"dagster/partition": "2024-01-01", "datasets": about}
+        run = create_run_for_test(watch.instance, "monthly_update", tags=tags)
+        watch.instance.report_run_failed(run, "HTTP 503")
+        watch.tick(minutes=61)
+    assert receiver.titles == [
+        f"monthly_update failed: {about} 2024-01-01 to 2024-01-31"
+        for about in ("um/monthly/fundingRate", "um/monthly/klines")
+    ]
+    commands = [m["message"].split("By hand: ")[1].splitlines()[0] for m in receiver.log]
+    assert commands == [
+        f"binance-availability backfill --dataset {name} --start 2024-01-01 --end 2024-01-31"
+        for name in ("um/monthly/fundingRate", "'um/monthly/klines/*'")
+    ]
 
 
 def test_a_warning_is_no_alert(watch, receiver):

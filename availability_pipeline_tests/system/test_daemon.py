@@ -75,8 +75,8 @@ def test_two_backfills_launched_at_once_both_finish_one_write_after_the_other(
     probes = [s for s in ran if s[2] == KLINES.step]
     assert len({s[3] for s in probes}) == 4, "two backfills, a failed and a successful update"
     assert receiver.titles == [
-        f"daily_update of {KLINES} failed: {END}",
-        f"daily_update of {KLINES} recovered",
+        f"daily_update failed: {KLINES} {END}",
+        "daily_update recovered",
     ]
     with closing(sqlite3.connect(tmp_path / "history" / "runs" / "index.db")) as index:
         planned = index.execute("SELECT count(*) FROM asset_check_executions").fetchall()
