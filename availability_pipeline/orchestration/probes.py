@@ -1,4 +1,4 @@
-"""Probing from Dagster: one call into the record for each dataset, and what Dagster is told.
+"""Probing from Dagster: one call into the record for each dataset, and what is reported to Dagster.
 
 `probe` is shared by the assets, which updates and backfills materialise, and by `probe_again`, the
 op of the jobs that probe periods which are recorded already. Those report only the partitions whose

@@ -158,7 +158,7 @@ def combined(found: Mapping[str, Verdict], *, low_is_bad: bool = False, note: st
     """One verdict of those on several datasets; of one dataset, that one with its name.
 
     The worst outcome decides, and only datasets of that outcome are counted and named: a warning
-    of another one is no part of a breach. Each of them has its share of the sample, so that the
+    of another one belongs to no breach. Each of them has its share of the sample, so that the
     faults of one hide no other.
 
     Args:

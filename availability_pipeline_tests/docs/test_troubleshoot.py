@@ -21,7 +21,7 @@ ROWS = [
     if line.startswith("| ") and not line.startswith("| you see")
 ]
 # Bases that are never raised themselves, or never shown to people by that name.
-BASES = {"StoreError", "RefusedProbeError", "QueryError"}
+BASES = {"StoreError", "QueryError"}
 ERRORS = {
     name
     for module in (

@@ -145,7 +145,7 @@ def job_label(
 ) -> str:
     """The job's name; of the nameless one of all assets what it was launched for, if that is said.
 
-    Otherwise somebody launched it with the UI's button: `materialize`, and which assets.
+    Otherwise it was launched with the UI's button: `materialize`, and which assets.
 
     Args:
         job: as Dagster calls it.
