@@ -505,8 +505,10 @@ def _row(line: Line, page: str | None, threshold: float) -> str:
     if line.share is not None:
         count = f"{len(line.recent)} {unit}{'' if len(line.recent) == 1 else 's'}"
         complete = f"{_strip(line, threshold)}{percent(line.share)} of {count}"
-    off = "" if line.configured and state == "live" else ' class="off"'
-    bad = " bad" if line.share is not None and line.share < threshold else ""
+    # What is no longer probed, or published, is shown and not judged.
+    judged = line.configured and state == "live"
+    off = "" if judged else ' class="off"'
+    bad = ' class="bad"' if judged and line.share is not None and line.share < threshold else ""
 
     def text(period: dt.date | None) -> str:
         return dataset.text(period) if period else "-"
@@ -516,7 +518,7 @@ def _row(line: Line, page: str | None, threshold: float) -> str:
         f'<td class="n">{line.symbols:,}</td><td class="n">{line.files:,}</td>'
         f'<td class="n">{said_bytes(line.bytes)}</td><td>{text(line.first)}</td>'
         f"<td>{text(line.last)}</td><td>{text(line.probed)}</td>"
-        f'<td class="n">{line.holes:,}</td><td class="{bad.strip()}">{complete}</td></tr>'
+        f'<td class="n">{line.holes:,}</td><td{bad}>{complete}</td></tr>'
     )
 
 

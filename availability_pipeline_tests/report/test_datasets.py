@@ -291,6 +291,14 @@ def test_the_overview_has_a_row_for_each_dataset_with_its_own_numbers(path, tmp_
     assert numbers == {"Datasets": "4", "Files": "152", "Size": "60.0 MB", "Holes": "4"}
 
 
+def test_only_what_is_configured_and_live_is_judged(path, tmp_path):
+    """94.74% of spot's trades are there, and 95% are asked for."""
+    write_three(path)
+    for configured, count in (([Dataset(), TRADES], 1), ([Dataset(), FUNDING], 0)):
+        page = drawn(path, tmp_path, configured=configured).page.read_text("utf-8")
+        assert page.count('<td class="bad"><svg') == count
+
+
 def test_settled_dates_alone_count_in_the_overview(path):
     """The pending ones of this morning are no lack of completeness."""
     write_dataset(path, TRADES, {"AUSDT": flat(START, END)}, at=SETTLED)
