@@ -70,7 +70,7 @@ class _Validator:
 
         Args:
             db: the DuckDB file; `AVAILABILITY_DB` when left out.
-            dataset: its name; the first that was recorded when left out. Of monthly files every
+            dataset: its name; the default one when left out. Of monthly files every
                 date below is a month, by its first day.
 
         Raises:

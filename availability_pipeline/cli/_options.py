@@ -210,7 +210,7 @@ def which_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--dataset",
         type=DatasetName(),
         metavar="NAME",
-        help="A recorded dataset, as um/daily/klines/1m; the first one when left out.",
+        help="A recorded dataset, as um/daily/klines/1m; the first configured when left out.",
     )(as_of_option(command))
 
 

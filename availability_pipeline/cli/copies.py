@@ -224,7 +224,7 @@ def export(
     """Write the record as Parquet or CSV files to DEST.
 
     Availability, symbol listings and daily summary; with --all revisions, symbols and probes, too.
-    One dataset, the first recorded one without --dataset; several get a folder each.
+    One dataset, the first configured one without --dataset; several get a folder each.
 
     DEST is a folder, a file:// or an s3://bucket/prefix URL; boto3 finds the credentials. Files
     whose rows have not changed are left alone; manifest.json, written last, names them all.

@@ -326,7 +326,7 @@ def summary(
     "--dataset",
     type=DatasetName(),
     metavar="NAME",
-    help="A recorded dataset, as um/daily/klines/1m; the first one when left out.",
+    help="A recorded dataset, as um/daily/klines/1m; the first configured when left out.",
 )
 @click.option("--json", "as_json", is_flag=True, help="JSON, UTF-8.")
 def validate(

@@ -55,7 +55,7 @@ def acknowledge(
         reason: why nothing can be done, one line.
         at: when, aware.
         symbols: those it is about; all that are missing when left out.
-        dataset: whose files are missing; the first that was recorded when left out.
+        dataset: whose files are missing; the default one when left out.
 
     Returns:
         How many acknowledgements were written.

@@ -123,7 +123,7 @@ def tables(con: Connection, dataset: DatasetLike | None = None, as_of: AsOf | No
 
     Args:
         con: an open record.
-        dataset: its name; the first that was recorded when left out.
+        dataset: its name; the default one when left out.
         as_of: what the record knew at that moment; see `AsOf`.
 
     Raises:

@@ -280,7 +280,7 @@ def scope_at(con: duckdb.DuckDBPyConnection, dataset: Dataset | None, at: dt.dat
 
     Args:
         con: an open record.
-        dataset: which; the first that was recorded when left out.
+        dataset: which; the default one when left out.
         at: aware.
     """
     t = scope(con, dataset)

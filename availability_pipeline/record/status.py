@@ -162,7 +162,7 @@ def scope(con: duckdb.DuckDBPyConnection, dataset: Dataset | None = None) -> Sco
 
     Args:
         con: an open record.
-        dataset: which; the first that was recorded when left out.
+        dataset: which; the default one when left out.
     """
     dataset = dataset or next(iter(recorded_datasets(con)), UM_KLINES_1M)
     rows = con.execute(
@@ -212,8 +212,13 @@ def parts(dataset: Dataset) -> dict[str, str | None]:
 
 
 def recorded_datasets(con: duckdb.DuckDBPyConnection) -> list[Dataset]:
-    """Every recorded dataset, in the order in which they were first recorded."""
+    """Every recorded dataset: the default of questions, then in the order of their first probes.
+
+    The default is the first that was configured when the record was last written, if it is
+    recorded.
+    """
     rows = con.execute(
-        "SELECT market, frequency, data_type, interval FROM datasets ORDER BY id"
+        """SELECT market, frequency, data_type, interval FROM datasets
+        ORDER BY id <> (SELECT value::SMALLINT FROM meta WHERE key = 'first_dataset'), id"""
     ).fetchall()
     return [Dataset(*row) for row in rows]

@@ -19,6 +19,7 @@ from availability_pipeline import PROGRAM
 from availability_pipeline.archive.datasets import (
     UM_KLINES_1M,
     Dataset,
+    configured,
     unsettled,
 )
 from availability_pipeline.archive.listing import (
@@ -140,6 +141,7 @@ def update(
             max_clock_skew_minutes=settings.max_clock_skew_minutes,
             settle_days=settings.settle_days,
         )
+        _make_default(con, configured(settings)[0])
         t = scope(con, listing.dataset)
         found = con.execute(
             f"""WITH revised AS (
@@ -211,6 +213,13 @@ def summed(
     )
     names = [column[0] for column in rows.description or ()]
     return [dict(zip(names, row, strict=True)) for row in rows.fetchall()]
+
+
+def _make_default(con: duckdb.DuckDBPyConnection, dataset: Dataset) -> None:
+    """Have questions, and the view of version 1, be about a dataset, once it is recorded."""
+    number = scope(con, dataset).id
+    if number >= 0 and get_meta(con, FIRST_DATASET) != str(number):
+        set_meta(con, FIRST_DATASET, str(number))
 
 
 @dataclass(frozen=True)
@@ -332,7 +341,7 @@ def write_probe(
 def _opened(con: duckdb.DuckDBPyConnection, dataset: Dataset, settle_days: int | None) -> Scope:
     """The dataset's tables; it gets its row on its first probe, and the settling time of this one.
 
-    The first dataset of a record is the one that the view of version 1 shows.
+    The first dataset of a record is its default, until another one is configured as the first.
     """
     number = scope(con, dataset).id
     if number < 0:

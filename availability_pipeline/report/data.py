@@ -309,7 +309,7 @@ def load(
         con: from `connection.reader`.
         threshold: share of the expected files each settled date needs, 0 to 1.
         drawn_at: now, aware.
-        dataset: which; the first that was recorded when left out.
+        dataset: which; the default one when left out.
         configured: whether it is probed; if not, nothing after its last probe is missing.
 
     Raises:

@@ -94,6 +94,24 @@ def test_symbols_of_the_same_name_in_two_markets_are_two(world):
     }  # fmt: skip
 
 
+def test_the_first_configured_dataset_is_the_default_of_questions(world, monkeypatch):
+    def symbols():
+        with reader(world.path) as con:
+            return queries.snapshot(con, END, status="available").column("symbol")
+
+    assert world.run(kind=TRADES).success
+    assert symbols() == ["AUSDT", "BTCUSDT"], "the only one"
+    assert world.run(kind=BOTH).success
+    assert symbols() == ["AUSDT", "BUSDT"]
+    monkeypatch.setenv("AVAILABILITY_DATASETS", "spot/daily/aggTrades,um/daily/klines/1m")
+    assert symbols() == ["AUSDT", "BUSDT"], "until the record is written again"
+    assert world.run(job="late_arrivals").success
+    assert symbols() == ["AUSDT", "BTCUSDT"]
+    assert world.rows("SELECT DISTINCT url FROM daily_availability WHERE symbol = 'BTCUSDT'")[0][
+        0
+    ].startswith("https://data.binance.vision/data/spot/daily/aggTrades/")
+
+
 def test_months_are_partitions(world):
     world.clock.time = dt.datetime(2024, 1, 20, tzinfo=dt.UTC)
     assert world.run(D(2023, 10, 1), D(2023, 12, 1), job="monthly_update", kind=FUNDING).success
