@@ -133,6 +133,7 @@ def _update(
     *,
     only_last: bool = False,
     default_symbols: int = 0,
+    verbose: bool = False,
 ) -> list[dict[str, Any]]:
     """Bring each dataset up to date: all of its history, or its last period without the ended.
 
@@ -149,8 +150,8 @@ def _update(
         if folders is None or folders.kind != dataset.kind:
             folders = ours.folders(dataset)
             requests += folders.requests
-        timed = _Timed(ours)
-        if default_symbols and dataset == UM_KLINES_1M:
+        timed, given = _Timed(ours), default_symbols and dataset == UM_KLINES_1M
+        if given:
             timed = _Timed(_Given(synthetic.build(default_symbols, end)))
         last = last_period(dataset, end)
         done = write.update(
@@ -161,10 +162,11 @@ def _update(
         found.append(
             {"wall": wall, "listing": timed.seconds, "peak_listing": timed.peak, "peak": peak(),
              "requests": requests + done.listing.requests, "files": len(done.listing.files),
-             "bytes": Path(path).stat().st_size, "dataset": str(dataset)}
+             "bytes": Path(path).stat().st_size, "dataset": str(dataset), "given": bool(given)}
         )  # fmt: skip
         del done
-        print(f"{len(found)}/{len(names)} {json.dumps(found[-1])}", file=sys.stderr, flush=True)
+        if verbose:
+            print(len(found), json.dumps(found[-1]), file=sys.stderr, flush=True)
     return found
 
 
@@ -371,6 +373,7 @@ def fill(
     default_symbols: int,
     datasets: Iterable[Dataset],
     again: bool,
+    verbose: bool,
 ) -> list[Row]:
     """Every dataset's full history into a record, then one more date, then all of it again."""
     before = until - dt.timedelta(1)
@@ -378,7 +381,7 @@ def fill(
     chosen = sorted(datasets, key=lambda dataset: dataset != UM_KLINES_1M)
     names = [str(dataset) for dataset in chosen]
     update: dict[str, Any] = {"path": f"{path}", "in_flight": in_flight,
-                              "default_symbols": default_symbols}  # fmt: skip
+                              "default_symbols": default_symbols, "verbose": verbose}  # fmt: skip
     with whole_archive.running(Whole(scale, until, before)) as url:
         filled = alone("update", url=url, names=names, until=f"{before}", **update)
     live = [d for d in chosen if not d.monthly and CATALOGUE[d.kind].lifecycle == "live"]
@@ -411,12 +414,17 @@ def fill(
 
 
 def _times(runs: list[dict[str, Any]], scale: float) -> tuple[str, str]:
+    """Wall seconds of all runs; and their parts, with what the whole archive would take."""
     wall, listing = (sum(run[what] for run in runs) for what in ("wall", "listing"))
     requests = sum(run["requests"] for run in runs)
-    whole = "" if scale == 1 else f"; all of it would take {wall / scale / 60:.0f} min"
-    return f"{wall:.0f} s", (
-        f"{requests:,} requests; listing {listing:.0f} s, writing {wall - listing:.0f} s{whole}"
-    )
+    parts = f"{requests:,} requests; listing {listing:.0f} s, writing {wall - listing:.0f} s"
+    if scale < 1:
+        # What a dataset takes however few symbols it has does not grow with them.
+        fixed = sorted(run["wall"] for run in runs)[len(runs) // 10]
+        grows = sum(max(0, run["wall"] - fixed) for run in runs if not run["given"])
+        every = (wall + grows * (1 / scale - 1)) / 60
+        parts += f"; of a dataset at least {fixed:.2f} s; the whole archive: {every:.0f} min"
+    return f"{wall:.0f} s", parts
 
 
 def questions(path: Path, until: dt.date, repeats: int) -> list[Row]:
@@ -463,6 +471,7 @@ def main() -> None:
     options.add_argument("--in-flight", type=int, default=64, help="requests in flight (64)")
     options.add_argument("--latency-ms", type=float, default=60, help="network to pretend (60)")
     options.add_argument("--keep", type=Path, help="a folder to leave the record in")
+    options.add_argument("--verbose", action="store_true", help="a line for each dataset")
     options.add_argument("--child", help=argparse.SUPPRESS)
     arguments = options.parse_args()
     if arguments.child:
@@ -492,7 +501,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             path = (arguments.keep or Path(name)) / "whole.duckdb"
             rows = fill(scale, until, in_flight, path, default_symbols=default,
-                        datasets=datasets, again=not (quick or arguments.full))  # fmt: skip
+                        datasets=datasets, again=not (quick or arguments.full),
+                        verbose=arguments.verbose)  # fmt: skip
             rows += questions(path, until, 15 if not quick else 3)
         show(f"The whole archive, {scale:g} of its symbols; {load}", rows, quick=quick,
              notes=[whole_archive.totals(whole)])  # fmt: skip
