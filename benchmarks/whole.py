@@ -157,6 +157,7 @@ def _update(
         done = write.update(
             Path(path), timed, last if only_last else first_period(dataset), last,
             now=now, run_id="whole", settings=limits, dataset=dataset, folders=folders,
+            ended_too=not only_last,
         )  # fmt: skip
         wall = time.perf_counter() - begun
         found.append(
