@@ -388,13 +388,13 @@ def running(
     command = ["benchmarks.archive_server", "--symbols", str(symbols)]
     if until:
         command += ["--until", until.isoformat()]
-    with started(command, latency_ms=latency_ms, cpu=cpu) as url:
+    with started(command, latency_ms=latency_ms, cpu=cpu) as (url, _):
         yield url
 
 
 @contextlib.contextmanager
-def started(command: list[str], *, latency_ms: float, cpu: int | None) -> Iterator[str]:
-    """A server's module with its own options, as `running` says."""
+def started(command: list[str], *, latency_ms: float, cpu: int | None) -> Iterator[tuple[str, int]]:
+    """A server's module with its own options, as `running` says; yields its URL and process."""
     command = [sys.executable, "-m", *command, "--latency-ms", str(latency_ms), "--with-parent"]
     if cpu is not None:
         command += ["--cpu", str(cpu)]
@@ -406,7 +406,7 @@ def started(command: list[str], *, latency_ms: float, cpu: int | None) -> Iterat
             url = process.stdout.readline().strip()  # type: ignore[union-attr]
             if not url:
                 raise RuntimeError("the archive server did not start; its error is above")
-            yield url
+            yield url, process.pid
         finally:
             process.terminate()
 

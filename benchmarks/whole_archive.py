@@ -12,6 +12,7 @@ ETags that are made once, 0.1 ms for 1,000 entries. What S3 documents for ListOb
 """
 
 import datetime as dt
+import os
 import random
 import re
 from bisect import bisect_left
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
+from pathlib import Path
 from urllib.parse import quote
 from zlib import crc32
 
@@ -352,13 +354,29 @@ _Template = tuple[bytes | str, ...]
 """An entry's XML; a `str` stands for the column of that name."""
 
 
+@dataclass(frozen=True)
+class Server:
+    """One that runs."""
+
+    url: str
+    pid: int
+
+    def cpu(self) -> float:
+        """CPU seconds that it took so far; 0 where the system does not say."""
+        path = Path(f"/proc/{self.pid}/stat")
+        if not path.exists():
+            return 0
+        user, system = path.read_text().rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 @contextmanager
-def running(whole: Whole, *, latency_ms: float = 0, cpu: int | None = None) -> Iterator[str]:
-    """The server in a process of its own, which ends with this one; yields its URL."""
+def running(whole: Whole, *, latency_ms: float = 0, cpu: int | None = None) -> Iterator[Server]:
+    """The server in a process of its own, which ends with this one."""
     command = ["benchmarks.whole_archive", "--scale", f"{whole.scale}", "--until",
                whole.until.isoformat(), "--newest", whole.newest.isoformat()]  # fmt: skip
-    with archive_server.started(command, latency_ms=latency_ms, cpu=cpu) as url:
-        yield url
+    with archive_server.started(command, latency_ms=latency_ms, cpu=cpu) as (url, pid):
+        yield Server(url, pid)
 
 
 def totals(whole: Whole) -> str:

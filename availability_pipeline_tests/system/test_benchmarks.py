@@ -169,8 +169,8 @@ SMALL = (SPOT_DAYS, SPOT_WEEKS, FUNDING, Dataset("option", "daily", "EOHSummary"
 
 @pytest.fixture(scope="module")
 def whole_url():
-    with whole_archive.running(WHOLE) as address:
-        yield address
+    with whole_archive.running(WHOLE) as server:
+        yield server.url
 
 
 @pytest.fixture(scope="module")
