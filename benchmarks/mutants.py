@@ -150,8 +150,7 @@ RULES = (
             "({range_before}){_listed_only(con)}": "({range_before})",
             '{_listed_only(con, "d.symbol")}': "",
             "s.left_out_at > probes.probed_at": "s.left_out_at > $at",
-            "OR NOT EXISTS (FROM {t.probes} WHERE date NOT BETWEEN $start AND $end)\n"
-            "                AND symbol NOT IN": "OR symbol NOT IN",
+            "                AND symbol NOT IN (SELECT symbol FROM unlisted))": ")",
             "whole_at IS NOT NULL AND left_out_at IS NULL\n": "whole_at IS NOT NULL\n",
             "if listed or name in leave_out": "if name",
             "first and newest is not None and newest >= now": "False",
