@@ -7,6 +7,7 @@ stores 20 events instead of 8,000.
 """
 
 import datetime as dt
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,15 +223,19 @@ def _refuse_lost(instance: dg.DagsterInstance, kind: Kind, path: Path) -> None:
     )
 
 
+LOG_SECONDS = 10
+"""How often a listing's progress is logged: each line is kept in Dagster's history, at 1 kB."""
+
+
 def _log_progress(
     context: Context, reporter: Reporter, dataset: Dataset
 ) -> Callable[[int, int], None]:
-    logged = 0
+    logged = time.monotonic()
 
     def report(done: int, total: int) -> None:
         nonlocal logged
-        if total and done * 10 // total > logged:
-            logged = done * 10 // total
+        if time.monotonic() - logged >= LOG_SECONDS:
+            logged = time.monotonic()
             context.log.info(f"listed {done} of {total} symbols of {dataset}")
         reporter.report(done, total)
 

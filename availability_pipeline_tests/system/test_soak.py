@@ -39,6 +39,7 @@ def test_the_soak_s_schedules_are_the_default_ones_at_other_times(definitions):
     defs = definitions._build()
     sped_up = {one.name: one for one in defs.schedules}
     real = {one.name: one for one in schedules(Settings())}
+    del real["catalogue_schedule"]  # the soak's archive has no other folders
     assert sped_up.keys() == real.keys()
     at = dt.datetime(2024, 3, 5, 12, tzinfo=dt.UTC)
     for name, one in sped_up.items():

@@ -1,9 +1,10 @@
 """Dagster's SQLite event log, with a batch of events stored in one transaction.
 
 Dagster's own storage commits each event by itself, in two databases: a range run over 2,500
-partitions took 61-88 s, with batches 4.8 s. And a deleted run leaves no file. Named in
-`dagster.yaml`. Files are where Dagster's own storage keeps them, so the two can be exchanged at any
-time.
+partitions took 61-88 s, with batches 4.8 s. A deleted run leaves no file. And a run's own file, of
+25 tables and indexes that are nearly all empty, has small pages: it takes 0.05 MB instead of 0.14.
+Named in `dagster.yaml`. Files are where Dagster's own storage keeps them, so the two can be
+exchanged at any time.
 
 Stands on:
     dagster._core.events.ASSET_EVENTS
@@ -21,7 +22,9 @@ Stands on:
 
 import itertools
 import os
+import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,6 +36,10 @@ from dagster._serdes import ConfigurableClassData
 
 BATCH_SIZE = "1000"
 """Events a transaction, unless DAGSTER_EVENT_BATCH_SIZE says otherwise; Dagster's default is 0."""
+
+
+PAGE_SIZE = 1024
+"""Bytes a page of a run's own file. SQLite's 4,096 make 0.1 MB of tables without a row."""
 
 
 class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
@@ -67,6 +74,16 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         # Dagster has no other way to switch batches on, in this process and in those of its runs.
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", BATCH_SIZE)
         super().register_instance(instance)
+
+    def run_connection(self, run_id: str | None = None) -> Any:
+        """A connection to the run's own file; where it is missing it is made with small pages."""
+        path = Path(self.path_for_shard(run_id or ""))
+        if run_id and not path.exists():
+            # A file that another process makes meanwhile keeps its pages: the first write decides.
+            with closing(sqlite3.connect(path)) as made:
+                made.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+                made.execute("PRAGMA journal_mode = WAL")
+        return super().run_connection(run_id)
 
     def delete_events(self, run_id: str) -> None:
         """Also remove the run's own database file, which the stock one leaves behind, emptied."""
