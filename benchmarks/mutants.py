@@ -158,6 +158,47 @@ RULES = (
         ("record/test_left_out.py",),
     ),
     Rule(
+        "which of several datasets decides", "quality/rules.py",
+        {
+            "return _RANKS[one.outcome], -distance": "return 0, -distance",
+            "-distance if low_is_bad else distance": "distance",
+            "if v.outcome == worst.outcome and not v.passed": "if not v.passed",
+            "chosen = sorted(\n        (n, order)": "chosen = list(\n        (n, order)",
+        },
+        ("quality/test_rules.py",),
+    ),
+    Rule(
+        "when a month is due", "quality/rules.py",
+        {
+            "dataset.shift(dataset.period_of(due), -1) if": "dataset.shift("
+            "dataset.period_of(due + dt.timedelta(1)), -1) if",
+            "+ (24 * 60 if dataset.monthly else 0)": "",
+            "if dataset.last and date > dataset.last:": "if dataset.last and date >= dataset.last:",
+        },
+        ("quality/test_rules.py",),
+    ),
+    Rule(
+        "where a dataset stopped, and which are judged", "quality/checks.py",
+        {
+            "min(due, dataset.last or due)": "due",
+            "AND s.date <= $last": "AND $last IS NOT NULL",
+            "return recorded or dataset in entry.datasets": "return dataset in entry.datasets",
+            "if each not in configured": "if each in configured",
+            "dataset.shift(settling, -1)": "dataset.shift(settling, 2)",
+            "(last - first).days": "(last - first).days // 2",
+        },
+        ("quality/test_datasets.py", "quality/test_checks.py"),
+    ),
+    Rule(
+        "what is news of a check of datasets", "alerts/rules.py",
+        {
+            'of_it = self.dataset in ("", other.dataset)': "of_it = True",
+            'if t.span.dataset in ("", *datasets)': "if True",
+            "if one.dataset in (\"\", failed.dataset) or not failed.dataset": "if True",
+        },
+        ("alerts/test_rules.py",),
+    ),
+    Rule(
         "completeness with few symbols", "quality/rules.py",
         {
             "if date.missing < 2:": "if date.missing < 1:",
