@@ -146,7 +146,7 @@ def _update(
     folders: Folders | None = None
     for dataset in map(Dataset.parse, names):
         requests = 0
-        begun = time.perf_counter()
+        begun, used = time.perf_counter(), time.process_time()
         if folders is None or folders.kind != dataset.kind:
             folders = ours.folders(dataset)
             requests += folders.requests
@@ -161,7 +161,8 @@ def _update(
         )  # fmt: skip
         wall = time.perf_counter() - begun
         found.append(
-            {"wall": wall, "listing": timed.seconds, "peak_listing": timed.peak, "peak": peak(),
+            {"wall": wall, "cpu": time.process_time() - used, "listing": timed.seconds,
+             "cpu_listing": timed.cpu, "peak_listing": timed.peak, "peak": peak(),
              "requests": requests + done.listing.requests, "files": len(done.listing.files),
              "bytes": Path(path).stat().st_size, "dataset": str(dataset), "given": bool(given)}
         )  # fmt: skip
@@ -175,13 +176,14 @@ class _Timed:
     """An archive that says how long it was listed and with how much memory."""
 
     def __init__(self, archive: Any) -> None:
-        self._archive, self.seconds, self.peak = archive, 0.0, 0
+        self._archive, self.seconds, self.cpu, self.peak = archive, 0.0, 0.0, 0
 
     def list_range(self, *args: Any, **kwargs: Any) -> Any:
         reset_peak()
-        begun = time.perf_counter()
+        begun, used = time.perf_counter(), time.process_time()
         listing = self._archive.list_range(*args, **kwargs)
-        self.seconds, self.peak = time.perf_counter() - begun, peak()
+        self.seconds, self.cpu = time.perf_counter() - begun, time.process_time() - used
+        self.peak = peak()
         reset_peak()
         return listing
 
@@ -430,16 +432,28 @@ def fill(
 
 def _times(runs: list[dict[str, Any]], scale: float) -> tuple[str, str]:
     """Wall seconds of all runs; and their parts, with what the whole archive would take."""
-    wall, listing = (sum(run[what] for run in runs) for what in ("wall", "listing"))
-    requests = sum(run["requests"] for run in runs)
-    parts = f"{requests:,} requests; listing {listing:.0f} s, writing {wall - listing:.0f} s"
+    total = {what: sum(run[what] for run in runs)
+             for what in ("wall", "listing", "cpu", "cpu_listing", "requests")}  # fmt: skip
+    parts = (
+        f"{total['requests']:,} requests; listing {total['listing']:.0f} s "
+        f"({total['cpu_listing']:.0f} CPU), writing {total['wall'] - total['listing']:.0f} s "
+        f"({total['cpu'] - total['cpu_listing']:.0f} CPU)"
+    )
     if scale < 1:
         # What a dataset takes however few symbols it has does not grow with them.
-        fixed = sorted(run["wall"] for run in runs)[len(runs) // 10]
-        grows = sum(max(0, run["wall"] - fixed) for run in runs if not run["given"])
-        every = (wall + grows * (1 / scale - 1)) / 60
-        parts += f"; of a dataset at least {fixed:.2f} s; the whole archive: {every:.0f} min"
-    return f"{wall:.0f} s", parts
+        fixed = {what: sorted(run[what] for run in runs)[len(runs) // 10]
+                 for what in ("wall", "cpu")}  # fmt: skip
+        whole = {
+            what: total[what]
+            + sum(max(0, run[what] - fixed[what]) for run in runs if not run["given"])
+            * (1 / scale - 1)
+            for what in fixed
+        }
+        parts += (
+            f"; of a dataset at least {fixed['wall']:.2f} s ({fixed['cpu']:.2f} CPU); the whole "
+            f"archive: {whole['wall'] / 60:.0f} min ({whole['cpu'] / 60:.0f} CPU)"
+        )
+    return f"{total['wall']:.0f} s", parts
 
 
 def questions(path: Path, until: dt.date, repeats: int) -> list[Row]:
