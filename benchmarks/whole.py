@@ -130,6 +130,7 @@ def _update(
     path: str,
     until: str,
     in_flight: int,
+    newest: str,
     *,
     only_last: bool = False,
     default_symbols: int = 0,
@@ -139,7 +140,7 @@ def _update(
 
     The default dataset is, if a number of symbols is given, not that of the server.
     """
-    end = dt.date.fromisoformat(until)
+    end = dt.date.fromisoformat(newest)
     now = dt.datetime.combine(end + dt.timedelta(1), dt.time(12), tzinfo=dt.UTC)
     limits = settings.Settings(max_clock_skew_minutes=0)
     ours, found = archive_at(url, in_flight), []
@@ -152,7 +153,7 @@ def _update(
             requests += folders.requests
         timed, given = _Timed(ours), default_symbols and dataset == UM_KLINES_1M
         if given:
-            timed = _Timed(_Given(synthetic.build(default_symbols, end)))
+            timed = _Timed(_Given(synthetic.build(default_symbols, dt.date.fromisoformat(until))))
         last = last_period(dataset, end)
         done = write.update(
             Path(path), timed, last if only_last else first_period(dataset), last,
@@ -395,16 +396,16 @@ def fill(
     # The default one first: it is the one that questions are about.
     chosen = sorted(datasets, key=lambda dataset: dataset != UM_KLINES_1M)
     names = [str(dataset) for dataset in chosen]
-    update: dict[str, Any] = {"path": f"{path}", "in_flight": in_flight,
+    update: dict[str, Any] = {"path": f"{path}", "in_flight": in_flight, "until": f"{until}",
                               "default_symbols": default_symbols, "verbose": verbose}  # fmt: skip
     with whole_archive.running(Whole(scale, until, before)) as server:
-        filled = alone("update", url=server.url, names=names, until=f"{before}", **update)
+        filled = alone("update", url=server.url, names=names, newest=f"{before}", **update)
     live = [d for d in chosen if not d.monthly and CATALOGUE[d.kind].lifecycle == "live"]
     with whole_archive.running(Whole(scale, until, until)) as server:
-        probed = alone("update", url=server.url, names=[str(d) for d in live], until=f"{until}",
+        probed = alone("update", url=server.url, names=[str(d) for d in live], newest=f"{until}",
                        only_last=True, **update)  # fmt: skip
         reconciled = again and alone(
-            "update", url=server.url, names=names, until=f"{until}", **update
+            "update", url=server.url, names=names, newest=f"{until}", **update
         )
     files = sum(one["files"] for one in filled)
     size = filled[-1]["bytes"] / files
