@@ -20,7 +20,7 @@ IMAGES = Path(__file__).parent / "images"
 PORT = 3210
 ADDRESS = f"http://127.0.0.1:{PORT}"
 CHROMIUM = "/usr/bin/chromium"
-GROUPS = ("archive", "record", "answers")
+GROUPS = ("archive", "um", "spot", "record", "answers")
 # Root has no sandbox; the others keep chromium from asking the network for itself.
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
              "--disable-background-networking"]  # fmt: skip
@@ -40,7 +40,7 @@ def asset_graph(page: Page) -> None:
 def partition_plot(page: Page) -> None:
     """The numbers of daily_availability, a point a partition."""
     page.set_viewport_size({"width": 1360, "height": 1000})
-    page.goto(f"{ADDRESS}/assets/daily_availability?view=overview")
+    page.goto(f"{ADDRESS}/assets/um/klines/daily_availability?view=overview")
     page.get_by_text("Plots", exact=True).click()
     page.locator("canvas").nth(3).wait_for()
     page.get_by_text("Metadata", exact=True).first.evaluate("e => e.scrollIntoView()")
@@ -51,7 +51,7 @@ def partition_plot(page: Page) -> None:
 def partitions(page: Page) -> None:
     """The partitions, none missing."""
     page.set_viewport_size({"width": 1360, "height": 620})
-    page.goto(f"{ADDRESS}/assets/daily_availability?view=partitions")
+    page.goto(f"{ADDRESS}/assets/um/klines/daily_availability?view=partitions")
     page.get_by_text("Partitions Selected").wait_for()
     page.wait_for_timeout(4000)
 

@@ -7,15 +7,23 @@ size it reports and no content. None of this is market data.
 
 import datetime as dt
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from availability_pipeline import extras
-from availability_pipeline.archive.datasets import UM_KLINES_1M, Dataset
+from availability_pipeline.archive.datasets import CATALOGUE, UM_KLINES_1M, Dataset
 
 BUCKET = "data.binance.vision"
+
+UM_KLINES_1D = Dataset("um", "daily", "klines", "1d")
+SPOT_KLINES_1D = Dataset("spot", "daily", "klines", "1d")
+SPOT_TRADES = Dataset("spot", "daily", "aggTrades", None)
+UM_FUNDING = Dataset("um", "monthly", "fundingRate", None)
+
+DATASETS = (UM_KLINES_1M, UM_KLINES_1D, SPOT_KLINES_1D, SPOT_TRADES, UM_FUNDING)
+"""What the sample holds: the first is what questions are about by default."""
 
 DAYS = 120
 """Dates the sample holds, the last one yesterday; as many as the UI's plots show."""
@@ -25,8 +33,10 @@ HOLED = "NMRUSDT"
 LATE = "LINKUSDT"
 REPLACED = "SOLUSDT"
 
-# symbol -> (first day, last day) as offsets from the sample's first date; None: it goes on.
-_LIVES: dict[str, tuple[int, int | None]] = {
+Lives = Mapping[str, tuple[int, int | None]]
+"""Symbol -> (first day, last day) as offsets from the sample's first date; None: it goes on."""
+
+_UM: Lives = {
     "BTCUSDT": (0, None),
     "ETHUSDT": (0, None),
     "BNBUSDT": (0, None),
@@ -44,10 +54,41 @@ _LIVES: dict[str, tuple[int, int | None]] = {
     "BTCU": (114, None),  # a new listing
 }
 
+_SPOT: Lives = {
+    "BTCUSDT": (0, None),
+    "ETHUSDT": (0, None),
+    "BNBUSDT": (0, None),
+    "SOLUSDT": (0, None),
+    "LINKUSDT": (0, None),
+    "ETHBTC": (0, None),
+    "BTCTRY": (0, None),
+    "PEPEUSDT": (9, None),
+    "MATICUSDT": (0, 88),  # ended
+    "币安人生USDT": (81, None),
+}
+
+_TRADED = ("BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT", "LINKUSDT", "MATICUSDT")
+"""Of these spot symbols the sample has trades."""
+
+_BYTES: Mapping[Dataset, tuple[int, int]] = {
+    UM_KLINES_1M: (30_000, 62_000),
+    UM_KLINES_1D: (270, 310),
+    SPOT_KLINES_1D: (260, 300),
+    SPOT_TRADES: (900_000, 24_000_000),
+    UM_FUNDING: (950, 1_250),
+}
+"""The usual size of a symbol's files is between these."""
+
 # Not there at the first probe, and there at the second.
 _YESTERDAY_LATER = ("TSLAUSDT", "BTCU", HOLED, "币安人生USDT")
 _LATE_DAYS_AGO = 6
 _REPLACED_DAYS_AGO = 2
+
+_HOLES = {(UM_KLINES_1M, HOLED): 31, (SPOT_TRADES, "SOLUSDT"): 20}
+"""Files that were never published, so many days ago."""
+
+_MONTHS_BEFORE = 6
+"""Months of monthly files before the first daily one."""
 
 
 class SampleArchiveError(RuntimeError):
@@ -59,14 +100,19 @@ class SampleFile:
     """One data file: what a listing says of it."""
 
     symbol: str
-    date: dt.date
+    period: dt.date
     size: int
     last_modified: dt.datetime
+    dataset: Dataset = UM_KLINES_1M
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The files at the first probe, and those that come (or come again) before the second."""
+    """The files at the first probe, and those that come (or come again) before the second.
+
+    Attributes:
+        first, last: the dates that daily files are of.
+    """
 
     first: dt.date
     last: dt.date
@@ -78,61 +124,99 @@ def sample_files(now: dt.datetime) -> Sample:
     """The sample as of `now` (aware): the same clock gives the same files.
 
     Files of a date were published the next day between 06:57 and 08:40 UTC, as in the archive;
-    where that is not over yet, shortly before `now`.
+    where that is not over yet, shortly before `now`. Those of a month come on the first Monday
+    after it; before that the last month has none.
     """
     now = now.astimezone(dt.UTC).replace(microsecond=0)
     last = now.date() - dt.timedelta(1)
     first = last - dt.timedelta(DAYS - 1)
+    um = _with_deliveries(first)
+    traded = {symbol: _SPOT[symbol] for symbol in _TRADED}
     files: list[SampleFile] = []
     later: list[SampleFile] = []
-    for symbol, (start, end) in _lives(first).items():
-        # Not `hash`, which differs from process to process.
-        rng = random.Random(symbol)  # noqa: S311 - sizes, not secrets
-        usual = rng.randint(30_000, 62_000)
-        for day in range(start, DAYS if end is None else end + 1):
-            date = first + dt.timedelta(day)
-            size = int(usual * rng.uniform(0.85, 1.15))
-            minute = dt.timedelta(hours=6, minutes=57, seconds=rng.randint(0, 103 * 60))
-            ago = (last - date).days
-            if symbol == HOLED and ago == 31:
-                continue  # a hole: never published
-            if symbol == LATE and ago == 40:
-                minute += dt.timedelta(days=9)  # came nine days late
-            published = dt.datetime.combine(date + dt.timedelta(1), dt.time(), dt.UTC) + minute
-            file = SampleFile(symbol, date, size, min(published, now - dt.timedelta(minutes=5)))
-            arrives_later = SampleFile(symbol, date, size, now)
-            if (ago == 0 and symbol in _YESTERDAY_LATER) or (
-                symbol == LATE and ago == _LATE_DAYS_AGO
-            ):
-                later.append(arrives_later)
-            else:
-                files.append(file)
-            if symbol == REPLACED and ago == _REPLACED_DAYS_AGO:
-                later.append(SampleFile(symbol, date, size + 1_234, now))
+    for dataset, lives in (
+        (UM_KLINES_1M, um), (UM_KLINES_1D, um), (SPOT_KLINES_1D, _SPOT), (SPOT_TRADES, traded)
+    ):  # fmt: skip
+        for symbol, (start, end) in lives.items():
+            rng, usual = _random(dataset, symbol)
+            for day in range(start, DAYS if end is None else end + 1):
+                date = first + dt.timedelta(day)
+                size = int(usual * rng.uniform(0.85, 1.15))
+                minute = dt.timedelta(hours=6, minutes=57, seconds=rng.randint(0, 103 * 60))
+                ago = (last - date).days
+                if _HOLES.get((dataset, symbol)) == ago:
+                    continue
+                of_minutes = dataset == UM_KLINES_1M
+                if of_minutes and symbol == LATE and ago == 40:
+                    minute += dt.timedelta(days=9)  # came nine days late
+                published = _midnight(date + dt.timedelta(1)) + minute
+                published = min(published, now - dt.timedelta(minutes=5))
+                if (dataset.market == "um" and ago == 0 and symbol in _YESTERDAY_LATER) or (
+                    of_minutes and symbol == LATE and ago == _LATE_DAYS_AGO
+                ):
+                    later.append(SampleFile(symbol, date, size, now, dataset))
+                else:
+                    files.append(SampleFile(symbol, date, size, published, dataset))
+                if of_minutes and symbol == REPLACED and ago == _REPLACED_DAYS_AGO:
+                    later.append(SampleFile(symbol, date, size + 1_234, now, dataset))
+    files += _funding(first, last, now)
     return Sample(first, last, tuple(files), tuple(later))
 
 
-def _lives(first: dt.date) -> dict[str, tuple[int, int | None]]:
-    """Each symbol's days, with two delivery contracts: one delivered, one trading."""
+def last_month(last: dt.date) -> dt.date:
+    """The last month that is over when the date `last` is."""
+    return UM_FUNDING.shift(UM_FUNDING.period_of(last + dt.timedelta(1)), -1)
+
+
+def _funding(first: dt.date, last: dt.date, now: dt.datetime) -> Iterator[SampleFile]:
+    """Monthly files of the perpetual contracts; of the oldest from before the daily files on."""
+    month_of = UM_FUNDING.period_of
+    opened = CATALOGUE[UM_FUNDING.kind].first
+    oldest = max(UM_FUNDING.shift(month_of(first), -_MONTHS_BEFORE), opened)
+    for symbol, (start, end) in _UM.items():
+        rng, usual = _random(UM_FUNDING, symbol)
+        begins = oldest if start == 0 else month_of(first + dt.timedelta(start))
+        ends = last_month(last)
+        if end is not None:
+            ends = min(ends, month_of(first + dt.timedelta(end)))
+        for month in UM_FUNDING.periods(begins, ends) if begins <= ends else ():
+            size = int(usual * rng.uniform(0.97, 1.03))
+            after = UM_FUNDING.shift(month, 1)
+            monday = after + dt.timedelta(-after.weekday() % 7)
+            minute = dt.timedelta(hours=8, minutes=6, seconds=rng.randint(0, 40 * 60))
+            published = _midnight(monday) + minute
+            if published < now:
+                yield SampleFile(symbol, month, size, published, UM_FUNDING)
+
+
+def _random(dataset: Dataset, symbol: str) -> tuple[random.Random, int]:
+    """A symbol's own random numbers, and the usual size of its files."""
+    # Not `hash`, which differs from process to process.
+    seed = symbol if dataset == UM_KLINES_1M else f"{symbol} {dataset}"
+    rng = random.Random(seed)  # noqa: S311 - sizes, not secrets
+    return rng, rng.randint(*_BYTES[dataset])
+
+
+def _midnight(date: dt.date) -> dt.datetime:
+    return dt.datetime.combine(date, dt.time(), dt.UTC)
+
+
+def _with_deliveries(first: dt.date) -> Lives:
+    """Each futures symbol's days, with two delivery contracts: one delivered, one trading."""
     # Contracts are delivered on Fridays.
     delivered = 60 + (4 - (first + dt.timedelta(60)).weekday()) % 7
     trading = DAYS + 30 + (4 - (first + dt.timedelta(DAYS + 30)).weekday()) % 7
     return {
-        **_LIVES,
+        **_UM,
         f"BTCUSDT_{first + dt.timedelta(delivered):%y%m%d}": (0, delivered),
         f"ETHUSDT_{first + dt.timedelta(trading):%y%m%d}": (30, None),
     }
 
 
 class SampleArchive:
-    """moto's S3 server on a free loopback port, a context manager.
+    """moto's S3 server on a free loopback port, a context manager."""
 
-    Args:
-        dataset: branch the files are put under.
-    """
-
-    def __init__(self, dataset: Dataset = UM_KLINES_1M) -> None:
-        self._dataset = dataset
+    def __init__(self) -> None:
         self._server: Any = None
         self._backend: Any = None
 
@@ -176,11 +260,11 @@ class SampleArchive:
     def publish(self, files: Iterable[SampleFile]) -> None:
         """Put files and their CHECKSUM siblings, over what is there."""
         for file in files:
-            key = self._dataset.key(file.symbol, file.date)
+            key = file.dataset.key(file.symbol, file.period)
             self._put(key, file.size, file.last_modified)
             name_bytes = len(key.rpartition("/")[2].encode())
             self._put(
-                self._dataset.checksum_key(file.symbol, file.date),
+                file.dataset.checksum_key(file.symbol, file.period),
                 64 + 2 + name_bytes + 1,  # SHA-256 in hex, two blanks, the name, a newline
                 file.last_modified,
             )
@@ -188,12 +272,16 @@ class SampleArchive:
     def publish_junk(self, date: dt.date) -> None:
         """Put names as strange as some of the archive's: they must be passed over."""
         odd_day = f"{date:%Y-%m}-{date.day % 9 + 1}"  # an unpadded date
-        self._put(f"{self._dataset.file_prefix('BTCUSDT')}{odd_day}.zip", 4_711, None)
-        self._put(f"{self._dataset.prefix}part-00000-sample/part-00000.zip", 42, None)
+        odd_month = f"{date:%Y}-{date.month % 9 + 1}"
+        self._put(f"{UM_KLINES_1M.file_prefix('BTCUSDT')}{odd_day}.zip", 4_711, None)
+        self._put(f"{UM_KLINES_1M.prefix}part-00000-sample/part-00000.zip", 42, None)
+        self._put(f"{SPOT_TRADES.folder('BTCUSDT')}part-00000-sample-c000.zip", 42, None)
+        self._put(f"{UM_FUNDING.file_prefix('BTCUSDT')}{odd_month}.zip", 1_111, None)
 
-    def remove(self, symbol: str, date: dt.date) -> None:
+    def remove(self, file: SampleFile) -> None:
         """Take a file and its sibling away."""
-        for key in (self._dataset.key(symbol, date), self._dataset.checksum_key(symbol, date)):
+        of = file.symbol, file.period
+        for key in (file.dataset.key(*of), file.dataset.checksum_key(*of)):
             self._backend.delete_object(BUCKET, key)
 
     def _put(self, key: str, size: int, last_modified: dt.datetime | None) -> None:

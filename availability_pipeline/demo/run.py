@@ -18,23 +18,29 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
 from rich.console import Console
 
 from availability_pipeline import PROGRAM, extras, files, settings, tables
-from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.archive.datasets import CATALOGUE, UM_KLINES_1M, Dataset
 from availability_pipeline.dates import span_text
 from availability_pipeline.demo.archive import (
     BUCKET,
+    DATASETS,
+    Sample,
     SampleArchive,
     SampleArchiveError,
+    last_month,
     sample_files,
 )
 from availability_pipeline.errors import StoreError
 from availability_pipeline.orchestration import processes
 from availability_pipeline.orchestration.beta import without_beta_warnings
 from availability_pipeline.record.connection import reader
+from availability_pipeline.record.status import recorded_datasets, scope
 from availability_pipeline.report import draw
 
 HOME = "demo-home"
@@ -122,7 +128,8 @@ class Clock:
 def _invite(console: Console, how: str, last: dt.date) -> None:
     """Commands that work as they stand, in this folder and with this demo's dates."""
     commands = (f". {HOME}/{ENVIRONMENT}", f"{PROGRAM} query holes",
-                f"{PROGRAM} query snapshot {last}", f"{PROGRAM} status")  # fmt: skip
+                f"{PROGRAM} query snapshot {last}", f"{PROGRAM} query coverage BTCUSDT",
+                f"{PROGRAM} status")  # fmt: skip
     console.print("\n  ".join([how, *commands]))
 
 
@@ -141,46 +148,107 @@ def _write_environment(path: Path, variables: Mapping[str, str]) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One run of the demo.
+
+    Attributes:
+        what: what it is called.
+        datasets: those of one market, frequency and type.
+        start, end: the first and the last period.
+        later: the later files have come before it.
+    """
+
+    what: str
+    datasets: tuple[Dataset, ...]
+    start: dt.date
+    end: dt.date
+    later: bool = False
+
+    def __str__(self) -> str:
+        return "/".join(self.datasets[0].kind)
+
+    @property
+    def span(self) -> str:
+        """The periods as text."""
+        ends = (self.datasets[0].text(self.start), self.datasets[0].text(self.end))
+        return " to ".join(dict.fromkeys(ends))
+
+
+def probes(sample: Sample, lookback_days: int) -> tuple[Probe, ...]:
+    """The runs of the demo, in their order.
+
+    Each dataset is filled from the archive's first period on, as `backfill` does it.
+    """
+    klines, *others = _by_kind(DATASETS)
+    first = CATALOGUE[klines[0].kind].first
+    before = sample.last - dt.timedelta(1)
+    lookback = sample.last - dt.timedelta(lookback_days - 1)
+    return (
+        Probe("backfill", klines, first, before),
+        *(
+            Probe(
+                "backfill",
+                datasets,
+                CATALOGUE[datasets[0].kind].first,
+                last_month(sample.last) if datasets[0].monthly else sample.last,
+            )
+            for datasets in others
+        ),
+        Probe("daily update", klines, sample.last, sample.last),
+        Probe("late arrivals", klines, lookback, sample.last, later=True),
+    )
+
+
+def _by_kind(datasets: Sequence[Dataset]) -> list[tuple[Dataset, ...]]:
+    kinds = dict.fromkeys(dataset.kind for dataset in datasets)
+    return [tuple(d for d in datasets if d.kind == kind) for kind in kinds]
+
+
 def _show(console: Console, archive: SampleArchive, db: Path, clock: Clock) -> dt.date:
     """Probe, let late files arrive, probe again, print what was found; returns the last date."""
     sample = sample_files(clock.now())
     archive.publish(sample.files)
     archive.publish_junk(sample.first + dt.timedelta(40))
-    symbols = len({f.symbol for f in sample.files})
     console.print(
-        f"A sample archive with {symbols} symbols and {len(sample.files):,} files stands at "
+        f"A sample archive with {len(DATASETS)} datasets and {len(sample.files):,} files stands at "
         f"{archive.endpoint}\n"
     )
-    before = sample.last - dt.timedelta(1)
-    _probe(console, "backfill", FIRST_DATE, before, clock)
-    _probe(console, "daily update", sample.last, sample.last, clock)
-    archive.publish(sample.later)
-    console.print(f"({len(sample.later)} files arrive late, or again)")
-    lookback = settings.load().lookback_days
-    first = sample.last - dt.timedelta(lookback - 1)
-    _probe(console, "late arrivals", first, sample.last, clock)
+    todo = probes(sample, settings.load().lookback_days)
+    arrived = False
+    for probe in todo:
+        if probe.later and not arrived:
+            archive.publish(sample.later)
+            console.print(f"({len(sample.later)} files arrive late, or again)")
+            arrived = True
+        _run(console, probe, clock)
     _draw(console, clock)
-    _report(console, db, sample.last)
+    _report(console, db)
     return sample.last
 
 
-def _probe(console: Console, what: str, start: dt.date, end: dt.date, clock: Clock) -> None:
+def _run(console: Console, probe: Probe, clock: Clock) -> None:
     without_beta_warnings()
-    from availability_pipeline.orchestration import launch
+    from availability_pipeline.orchestration import launch, partitions
 
-    span = span_text(start, end)
+    [kind] = [k for k in partitions.kinds(settings.load()) if k.datasets == probe.datasets]
     began = time.monotonic()
-    with console.status(f"{what}: {span}"):
-        outcome = launch.run_range(start, end, now=clock.of_next_run())
+    with console.status(f"{probe.what} of {probe}: {probe.span}"):
+        end = probe.datasets[0].last_day(probe.end)
+        outcome = launch.run_range(probe.start, end, kind=kind, now=clock.of_next_run())
     if not outcome.success:
-        raise DemoError(f"the {what} failed: {outcome.error_line}")
+        raise DemoError(f"the {probe.what} of {probe} failed: {outcome.error_line}")
     with reader(settings.load().db_path) as con:
         found = con.execute(
-            "SELECT status, count(*) FROM daily_availability WHERE date = ? GROUP BY 1 ORDER BY 1",
-            [end],
+            """SELECT status, count(*) FROM availability
+            WHERE list_contains($1, dataset) AND period = $2 GROUP BY 1 ORDER BY 2 DESC, 1""",
+            [[str(dataset) for dataset in probe.datasets], probe.end],
         ).fetchall()
     counts = ", ".join(f"{n} {status}" for status, n in found)
-    console.print(f"{what:<13} {span:<24} {time.monotonic() - began:5.1f} s   last date: {counts}")
+    console.print(
+        f"{probe.what:<13} {probe!s:<22} {probe.span:<24} {time.monotonic() - began:5.1f} s   "
+        f"last: {counts}"
+    )
 
 
 def _draw(console: Console, clock: Clock) -> None:
@@ -195,29 +263,49 @@ def _draw(console: Console, clock: Clock) -> None:
     console.print(f"{'report':<13} {page}  {time.monotonic() - began:.1f} s")
 
 
-def _report(console: Console, db: Path, yesterday: dt.date) -> None:
+def _report(console: Console, db: Path) -> None:
+    """What is recorded of all datasets, then the symbols and revisions of the first."""
     with reader(db) as con:
+        datasets = [_recorded(con, dataset) for dataset in recorded_datasets(con)]
+        t = scope(con, UM_KLINES_1M)
         listings = con.execute(
-            """SELECT symbol, contract_type, first_available, last_available, days_available,
+            f"""SELECT symbol, contract_type, first_available, last_available, days_available,
                 hole_days, state
-            FROM symbol_spans ORDER BY first_available, symbol"""
+            FROM {t.listings} ORDER BY first_available, symbol"""
         ).fetchall()
         revisions = con.execute(
-            """SELECT period, symbol, change, old_size, new_size FROM revisions
-            ORDER BY period, symbol"""
+            f"""SELECT date, symbol, change, old_size, new_size FROM {t.revisions}
+            ORDER BY date, symbol"""
         ).fetchall()
-        [(dates, rows)] = con.execute(
-            "SELECT count(DISTINCT date), count(*) FROM daily_availability"
+        [(dates, first, last)] = con.execute(
+            f"SELECT count(*), min(date), max(date) FROM {t.probes}"
         ).fetchall()
         counts = con.execute(
-            "SELECT status, count(*) FROM availability GROUP BY 1 ORDER BY 2 DESC"
+            f"SELECT status, count(*) FROM {t.cells} GROUP BY 1 ORDER BY 2 DESC"
         ).fetchall()
     console.print()
+    columns = ("dataset", "symbols", "files", "first", "last", "holes")
+    _table(console, "Datasets", columns, datasets)
     columns = ("symbol", "kind", "first", "last", "days", "holes", "state")
-    _table(console, "Symbols", columns, listings)
-    _table(console, "Revisions", ("date", "symbol", "change", "was_bytes", "bytes"), revisions)
+    _table(console, f"Symbols of {UM_KLINES_1M}", columns, listings)
+    columns = ("date", "symbol", "change", "was_bytes", "bytes")
+    _table(console, f"Revisions of {UM_KLINES_1M}", columns, revisions)
     statuses = ", ".join(f"{n:,} {status}" for status, n in counts)
-    console.print(f"{rows:,} rows on {dates:,} dates up to {yesterday}: {statuses}.\n")
+    symbols = len(listings)
+    console.print(
+        f"{UM_KLINES_1M}: {symbols} symbols on {dates:,} dates, {span_text(first, last)}: "
+        f"{statuses}.\n"
+    )
+
+
+def _recorded(con: duckdb.DuckDBPyConnection, dataset: Dataset) -> tuple[object, ...]:
+    """A line of the table of datasets."""
+    [(symbols, files, first, last, holes)] = con.execute(
+        f"""SELECT count(*), sum(days_available)::BIGINT, min(first_available),
+            max(last_available), sum(hole_days)::BIGINT
+        FROM {scope(con, dataset).listings}"""
+    ).fetchall()
+    return (str(dataset), symbols, files, dataset.text(first), dataset.text(last), holes)
 
 
 def _table(
@@ -266,6 +354,7 @@ def _environment(home: Path, endpoint: str, *, past: bool) -> Iterator[dict[str,
         "AVAILABILITY_DB": str(home / DATABASE),
         "AVAILABILITY_S3_ENDPOINT": endpoint,
         "AVAILABILITY_S3_BUCKET": BUCKET,
+        "AVAILABILITY_DATASETS": ",".join(map(str, DATASETS)),
         # moto answers one request at a time.
         "AVAILABILITY_S3_CONCURRENCY": "4",
         "DAGSTER_HOME": str(home),

@@ -131,7 +131,7 @@ def _about(kind: Kind) -> str:
     inside = f" Intervals: {', '.join(intervals)}." if intervals else ""
     example = f"dataset = '{one}' AND period = '{one.period_of(entry.last or EXAMPLE_DATE)}'"
     each = "month" if one.monthly else "date"
-    return f"""Which {kind} files the archive holds, for each probed {each} and known symbol.
+    return f"""{kind}: which files the archive holds, for each probed {each} and known symbol.
 
 Files from {first} on{until}: {entry.lifecycle}{note}.{inside}
 

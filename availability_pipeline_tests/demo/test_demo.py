@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from availability_pipeline.archive.datasets import CATALOGUE
 from availability_pipeline.demo import run
+from availability_pipeline.demo.archive import DATASETS, last_month
 from availability_pipeline.record.connection import reader
+from availability_pipeline.record.status import scope
 from availability_pipeline_tests.support import demo_record
 from availability_pipeline_tests.support.demo_process import (
     COMMAND,
@@ -25,6 +28,7 @@ from availability_pipeline_tests.support.demo_process import (
 from availability_pipeline_tests.support.helpers import PATIENCE, wait_for
 
 COMMAND_OF_UPDATE = "binance-availability update manual"
+LAST = demo_record.DATE - dt.timedelta(1)
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 needs_proc = pytest.mark.requires("proc")
 
@@ -65,6 +69,9 @@ def test_the_demo_shows_the_whole_record_and_leaves_nothing(past: tuple[Path, st
     assert row["MATICUSDT"][-1] == "ended"
     assert row["AERGOUSDTSETTLED"][0] == "settled"
     assert row["币安人生USDT"][-1] == "live"
+    assert row["um/daily/klines/1d"] == ["17", "1,437", "2026-07-27", "2026-11-23", "0"]
+    assert row["spot/daily/aggTrades"][-1] == "1"
+    assert row["um/monthly/fundingRate"][2:] == ["2026-01", "2026-10", "0"]
     assert "daily update" in printed
     assert printed.count("appeared") == 5
     assert printed.count("replaced") == 1
@@ -85,7 +92,7 @@ def test_the_readme_shows_what_the_demo_prints(past: tuple[Path, str]) -> None:
 
 
 def test_the_record_of_the_documents_is_the_demo_s(past: tuple[Path, str], tmp_path: Path) -> None:
-    """`demo_record` writes in two seconds what the demo writes through Dagster and S3."""
+    """`demo_record` writes in a few seconds what the demo writes through Dagster and S3."""
     demo_record.write(tmp_path / "fast.duckdb")
 
     def content(path: Path) -> dict[str, list[tuple[object, ...]]]:
@@ -106,7 +113,8 @@ def test_the_record_of_the_documents_is_the_demo_s(past: tuple[Path, str], tmp_p
         content(tmp_path / "fast.duckdb"),
         content(past[0] / "demo-home" / "availability.duckdb"),
     )
-    assert len(fast["revisions"]) == 6
+    assert len(fast["revisions"]) == 10
+    assert len(fast["datasets"]) == 5
     assert set(fast) == set(through_dagster)
     assert [table for table in fast if fast[table] != through_dagster[table]] == []
 
@@ -137,12 +145,26 @@ def run_as_printed(folder: Path, printed: Iterable[str]) -> dict[str, str]:
 
 def test_what_it_tells_to_ask_works_as_it_stands(past: tuple[Path, str]) -> None:
     answers = run_as_printed(past[0], past[1].splitlines())
-    assert set(answers) == {"query holes", "query snapshot 2026-11-23", "status"}
+    assert set(answers) == {
+        *("query holes", "query snapshot 2026-11-23", "query coverage BTCUSDT", "status")
+    }
     assert "NMRUSDT" in answers["query holes"]
     assert "14 available, 3 pending" in answers["query snapshot 2026-11-23"]
+    assert answers["query coverage BTCUSDT"].startswith("5 datasets\n")
     assert "never ran here" not in answers["status"]
     assert "runs were started by hand" in answers["status"]
     assert str(past[0] / "demo-home" / "availability.duckdb") in answers["status"]
+
+
+def test_nothing_is_unknown_of_any_dataset_up_to_the_demo_s_day(past: tuple[Path, str]) -> None:
+    """Each is filled from the archive's first period on; what comes after the day is another's."""
+    with reader(past[0] / "demo-home" / "availability.duckdb") as con:
+        for dataset in DATASETS:
+            last = last_month(LAST) if dataset.monthly else LAST
+            possible = dataset.periods(CATALOGUE[dataset.kind].first, last)
+            t = scope(con, dataset)
+            probed = con.execute(f"SELECT date FROM {t.probes} ORDER BY date").fetchall()
+            assert [date for (date,) in probed] == possible, dataset
 
 
 def test_an_update_after_the_demo_does_not_mix_the_real_archive_in(past: tuple[Path, str]) -> None:

@@ -2,32 +2,77 @@
 
 import datetime as dt
 from collections import Counter
+from collections.abc import Iterable
 
 import pytest
 
-from availability_pipeline.archive.datasets import classify
+from availability_pipeline.archive.datasets import CATALOGUE, UM_KLINES_1M, Dataset
 from availability_pipeline.archive.listing import S3Archive
 from availability_pipeline.demo import archive as sample_archive
-from availability_pipeline.demo.archive import BUCKET, SampleArchive, sample_files
+from availability_pipeline.demo.archive import (
+    BUCKET,
+    DATASETS,
+    SPOT_TRADES,
+    UM_FUNDING,
+    UM_KLINES_1D,
+    SampleArchive,
+    SampleFile,
+    sample_files,
+)
 from availability_pipeline.settings import Settings
 
 NOW = dt.datetime(2026, 11, 24, 10, 30, tzinfo=dt.UTC)
 SAMPLE = sample_files(NOW)
 
 
-def dates_of(symbol: str) -> list[dt.date]:
-    return sorted(f.date for f in SAMPLE.files if f.symbol == symbol)
+def of(
+    dataset: Dataset, files: Iterable[SampleFile] = SAMPLE.files, symbol: str | None = None
+) -> list[SampleFile]:
+    return [f for f in files if f.dataset == dataset and symbol in {None, f.symbol}]
+
+
+def dates_of(symbol: str, dataset: Dataset = UM_KLINES_1M) -> list[dt.date]:
+    return sorted(f.period for f in of(dataset, symbol=symbol))
 
 
 def test_the_sample_ends_yesterday_and_is_the_same_for_the_same_clock() -> None:
     assert SAMPLE.last == dt.date(2026, 11, 23)
-    assert max(f.date for f in SAMPLE.files) == SAMPLE.last
+    assert max(f.period for f in SAMPLE.files) == SAMPLE.last
     assert sample_files(NOW) == SAMPLE
 
 
 def test_every_kind_of_contract_is_in_it() -> None:
-    kinds = Counter(classify(s).contract_type for s in {f.symbol for f in SAMPLE.files})
-    assert kinds == {"perpetual": 14, "delivery": 2, "settled": 1}
+    for dataset in (UM_KLINES_1M, UM_KLINES_1D):
+        symbols = {f.symbol for f in of(dataset)}
+        kinds = Counter(dataset.classify(symbol).contract_type for symbol in symbols)
+        assert kinds == {"perpetual": 14, "delivery": 2, "settled": 1}
+
+
+def test_the_datasets_differ_as_they_do_in_the_archive() -> None:
+    """One symbol in two markets, a hole in one dataset only, months that begin before the dates."""
+    assert {f.dataset for f in SAMPLE.files} == set(DATASETS)
+    assert all(dates_of("BTCUSDT", dataset) for dataset in DATASETS)
+    assert len(dates_of("NMRUSDT", UM_KLINES_1D)) == len(dates_of("NMRUSDT")) + 1
+    trades = dates_of("SOLUSDT", SPOT_TRADES)
+    assert (trades[-1] - trades[0]).days + 1 - len(trades) == 1
+    assert dates_of("MATICUSDT", SPOT_TRADES)[-1] < SAMPLE.last - dt.timedelta(10)
+    months = dates_of("BTCUSDT", UM_FUNDING)
+    assert months == UM_FUNDING.periods(dt.date(2026, 1, 1), dt.date(2026, 10, 1))
+    assert min(f.size for f in of(SPOT_TRADES)) > 100 * max(f.size for f in of(UM_KLINES_1D))
+
+
+@pytest.mark.parametrize(
+    ("now", "last"),
+    [
+        (dt.datetime(2026, 11, 1, 12, tzinfo=dt.UTC), "2026-09"),  # a Sunday: October is over
+        (dt.datetime(2026, 11, 2, 12, tzinfo=dt.UTC), "2026-10"),
+        (dt.datetime(2020, 1, 23, 12, tzinfo=dt.UTC), "2019-12"),
+    ],
+)
+def test_the_last_month_comes_on_the_first_monday_after_it(now: dt.datetime, last: str) -> None:
+    months = [f.period for f in of(UM_FUNDING, sample_files(now).files)]
+    assert UM_FUNDING.text(max(months)) == last
+    assert min(months) >= CATALOGUE[UM_FUNDING.kind].first
 
 
 def test_there_is_a_hole_an_ended_symbol_a_rename_and_a_name_that_is_not_ascii() -> None:
@@ -39,10 +84,11 @@ def test_there_is_a_hole_an_ended_symbol_a_rename_and_a_name_that_is_not_ascii()
 
 
 def test_yesterday_is_not_all_there_until_the_later_files_come() -> None:
-    yesterday = {f.symbol for f in SAMPLE.files if f.date == SAMPLE.last}
-    missing = {f.symbol for f in SAMPLE.later if f.date == SAMPLE.last}
-    assert len(yesterday) > len(missing) > 0
-    assert not yesterday & missing
+    for dataset in (UM_KLINES_1M, UM_KLINES_1D):
+        yesterday = {f.symbol for f in of(dataset) if f.period == SAMPLE.last}
+        missing = {f.symbol for f in of(dataset, SAMPLE.later) if f.period == SAMPLE.last}
+        assert len(yesterday) > len(missing) > 0
+        assert not yesterday & missing
 
 
 @pytest.mark.parametrize("hour", [0, 7, 23])
@@ -53,23 +99,28 @@ def test_no_file_is_from_the_future(hour: int) -> None:
     assert all(f.last_modified <= now for f in (*sample.files, *sample.later))
 
 
-def test_our_listing_reads_every_file_and_passes_over_the_junk() -> None:
+@pytest.mark.parametrize(
+    ("dataset", "junk"), [*zip(DATASETS, [2, 1, 0, 1, 1], strict=True)], ids=map(str, DATASETS)
+)
+def test_our_listing_reads_every_file_and_passes_over_the_junk(dataset: Dataset, junk: int) -> None:
     with SampleArchive() as archive:
         archive.publish(SAMPLE.files)
         archive.publish_junk(SAMPLE.first + dt.timedelta(40))
         ours = S3Archive.from_settings(
             Settings(s3_endpoint=archive.endpoint, s3_bucket=BUCKET, s3_concurrency=4)
         )
-        listing = ours.list_range(SAMPLE.first - dt.timedelta(30), SAMPLE.last)
-        day = ours.list_range(SAMPLE.last, SAMPLE.last)
+        first, last = dataset.period_of(dt.date(2026, 1, 1)), dataset.period_of(SAMPLE.last)
+        listing = ours.list_range(first, last, dataset=dataset)
+        day = ours.list_range(last, last, dataset=dataset)
     files = listing.files.sort_values(["symbol", "date"])
     seen = {
         (row.symbol, row.date.date(), row.file_size_bytes, row.last_modified.to_pydatetime())
         for row in files.itertuples()
     }
-    assert seen == {(f.symbol, f.date, f.size, f.last_modified) for f in SAMPLE.files}
-    assert sorted(listing.passed_over.values()) == [1, 1]
-    assert set(day.files["symbol"]) == {f.symbol for f in SAMPLE.files if f.date == SAMPLE.last}
+    expected = of(dataset)
+    assert seen == {(f.symbol, f.period, f.size, f.last_modified) for f in expected}
+    assert list(listing.passed_over.values()) == [1] * junk
+    assert set(day.files["symbol"]) == {f.symbol for f in expected if f.period == last}
 
 
 def test_later_files_replace_and_removed_ones_vanish() -> None:
@@ -77,10 +128,10 @@ def test_later_files_replace_and_removed_ones_vanish() -> None:
     with SampleArchive() as archive:
         archive.publish(SAMPLE.files)
         archive.publish(SAMPLE.later)
-        archive.remove(gone.symbol, gone.date)
+        archive.remove(gone)
         ours = S3Archive.from_settings(Settings(s3_endpoint=archive.endpoint))
         listing = ours.list_range(SAMPLE.first, SAMPLE.last)
-    keys = {(f.symbol, f.date) for f in (*SAMPLE.files, *SAMPLE.later)}
+    keys = {(f.symbol, f.period) for f in of(UM_KLINES_1M, (*SAMPLE.files, *SAMPLE.later))}
     assert len(listing.files) == len(keys) - 1
 
 

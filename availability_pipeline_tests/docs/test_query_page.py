@@ -41,6 +41,7 @@ def path(tmp_path_factory):
 def here(path, monkeypatch):
     monkeypatch.chdir(path.parents[1])
     monkeypatch.setenv("AVAILABILITY_DB", str(path))
+    monkeypatch.setenv("AVAILABILITY_DATASETS", demo_record.CONFIGURED)
 
 
 def calls():

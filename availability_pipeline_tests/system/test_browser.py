@@ -15,7 +15,8 @@ from availability_pipeline_tests.support.demo_process import demo_with_ui
 from availability_pipeline_tests.support.helpers import PATIENCE
 
 GROUPS = "%2C".join(
-    f"global%40global%3A{name}" for name in ("archive", "record", "answers", "published")
+    f"global%40global%3A{name}"
+    for name in ("archive", "um", "spot", "record", "answers", "published")
 )
 
 pytestmark = pytest.mark.requires("browser")
@@ -45,8 +46,17 @@ def test_the_asset_graph_shows_every_asset(ui: str, page: Page) -> None:
     assert not page.get_by_text("Join the Dagster community").is_visible()
 
 
-def test_no_partition_is_missing(ui: str, page: Page) -> None:
-    page.goto(f"{ui}/assets/um/klines/daily_availability?view=partitions")
+@pytest.mark.parametrize(
+    "asset",
+    [
+        "um/klines/daily_availability",
+        "spot/klines/daily_availability",
+        "spot/aggTrades/daily_availability",
+        "um/fundingRate/monthly_availability",
+    ],
+)
+def test_no_partition_is_missing(ui: str, page: Page, asset: str) -> None:
+    page.goto(f"{ui}/assets/{asset}?view=partitions")
     page.get_by_text("Missing (0)").wait_for()
     page.get_by_text("Failed (0)").wait_for()
 
