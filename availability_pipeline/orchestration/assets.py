@@ -76,7 +76,8 @@ def availability(kind: Kind) -> dg.AssetsDefinition:
         partitions_def=kind.partitions,
         backfill_policy=ONE_RUN,
         group_name=kind.one.market,
-        kinds={"duckdb", "s3"},
+        # The type is among them because the graph shows of a key its last part only.
+        kinds={"duckdb", "s3", kind.one.data_type},
         pool=pools.ARCHIVE,
         tags={
             **UPDATE,
