@@ -124,6 +124,7 @@ def main() -> None:
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
                 page = browser.new_page()
+                page.set_default_timeout(300_000)  # the machine may be busy
                 shots = (asset_graph, partition_plot, partitions, report_in_the_ui, checks)
                 for shot in shots:
                     shot(page)

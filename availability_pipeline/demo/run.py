@@ -284,7 +284,7 @@ def _report(console: Console, db: Path) -> None:
             f"SELECT status, count(*) FROM {t.cells} GROUP BY 1 ORDER BY 2 DESC"
         ).fetchall()
     console.print()
-    columns = ("dataset", "symbols", "files", "first", "last", "holes")
+    columns: tuple[str, ...] = ("dataset", "symbols", "files", "first", "last", "holes")
     _table(console, "Datasets", columns, datasets)
     columns = ("symbol", "kind", "first", "last", "days", "holes", "state")
     _table(console, f"Symbols of {UM_KLINES_1M}", columns, listings)
