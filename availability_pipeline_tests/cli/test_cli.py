@@ -208,7 +208,7 @@ def test_a_bad_backup_is_one_line_with_exit_1_and_the_record_stays(shell, tmp_pa
         (("restore",), "SRC"),
         (("query", "snapshot", "2024-13-01"), "YYYY-MM-DD"),
         (("query", "snapshot", "2999-01-01"), "is not over"),
-        (("query", "snapshot", "2017-07-13"), "before 2017-07-14"),
+        (("query", "snapshot", "2017-06-30"), "before 2017-07-01"),
         (("backfill", "--start", "2024-01-02", "--end", "2024-01-01"), "swap them"),
         (("update", "manual", "--date", "tomorrow"), "YYYY-MM-DD, yesterday or today-7"),
         (("update", "manual", "--date", "today"), "is not over"),

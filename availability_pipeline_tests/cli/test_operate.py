@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,7 +29,7 @@ from dagster._daemon.types import DaemonHeartbeat
 from dagster._utils.error import SerializableErrorInfo
 
 from availability_pipeline import logs, settings
-from availability_pipeline.archive.datasets import FIRST_DATE, UM_KLINES_1M, Dataset
+from availability_pipeline.archive.datasets import CATALOGUE, FIRST_DATE, UM_KLINES_1M, Dataset
 from availability_pipeline.cli.main import cli
 from availability_pipeline.cli.operate import next_step
 from availability_pipeline.errors import StoreBusyError
@@ -730,7 +731,8 @@ def test_an_acknowledgement_leaves_the_settling_time_alone(home, monkeypatch):
 def test_a_warning_is_no_breach(home, monkeypatch):
     home.write(start=START)
     home.ran(days(START, YESTERDAY))
-    monkeypatch.setattr("availability_pipeline.quality.checks.FIRST_DATE", START)
+    kind = UM_KLINES_1M.kind
+    monkeypatch.setitem(CATALOGUE, kind, replace(CATALOGUE[kind], first=START))
     monkeypatch.setenv("AVAILABILITY_SLO_FRESHNESS_MINUTES", "1")  # it came later than that
     answer = home.json("slo")
     assert outcomes(answer)["freshness"] == "warn"
