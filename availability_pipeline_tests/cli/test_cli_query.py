@@ -15,10 +15,10 @@ import duckdb
 import pytest
 from click.testing import CliRunner
 
-from availability_pipeline.archive.datasets import FIRST_DATE
+from availability_pipeline.archive.datasets import UM_KLINES_1M
 from availability_pipeline.cli._options import Date, read_date
 from availability_pipeline.cli.main import cli
-from availability_pipeline.cli.probe import first_date
+from availability_pipeline.cli.probe import first_periods
 from availability_pipeline.record import write
 from availability_pipeline.record.connection import writer
 from availability_pipeline_tests.support import old_schemas
@@ -507,17 +507,18 @@ def test_every_date_on_the_command_line_may_be_relative(ask):
 
 def test_a_backfill_begins_with_the_record_s_first_date(path, tmp_path, monkeypatch):
     monkeypatch.setenv("AVAILABILITY_DB", str(path))
-    assert first_date() == START
+    assert first_periods([UM_KLINES_1M]) == {UM_KLINES_1M: START}
     for name in ("none", "empty"):
         monkeypatch.setenv("AVAILABILITY_DB", str(tmp_path / name))
         if name == "empty":
             with writer(tmp_path / name):
                 pass
-        assert first_date() == FIRST_DATE
+        assert first_periods([UM_KLINES_1M]) == {}
     old = tmp_path / "old.duckdb"
     old_schemas.build(str(old), 1)
     monkeypatch.setenv("AVAILABILITY_DB", str(old))
-    assert first_date() == D(2024, 1, 1), "a record that the backfill is to migrate"
+    found = first_periods([UM_KLINES_1M])
+    assert found == {UM_KLINES_1M: D(2024, 1, 1)}, "a record that the backfill is to migrate"
 
 
 def test_json_and_csv_at_once_are_wrong_usage(ask):

@@ -145,26 +145,31 @@ with dg.DagsterInstance.ephemeral() as instance:
 def test_another_dataset_is_recorded_as_the_recipe_says(house: House, tmp_path: Path) -> None:
     assert house.follow("Record another dataset") == 1
     house.is_sound()
-    found = house.run("-c", RECORD_METRICS, str(tmp_path / "record.duckdb"))
-    path = "data/futures/um/daily/metrics/BTCUSDT/BTCUSDT-metrics-2024-01-15.zip"
+    found = house.run("-c", RECORD_IT, str(tmp_path / "record.duckdb"))
+    path = "data/futures/um/daily/openInterest/BTCUSDT/BTCUSDT-openInterest-2024-01-15.zip"
     assert found.splitlines()[-1] == f"BTCUSDT https://data.binance.vision/{path}"
 
 
-RECORD_METRICS = """
+RECORD_IT = """
 import datetime as dt, os, sys
 import dagster as dg
+from pathlib import Path
 from availability_pipeline_tests.support.s3 import local_archive
-day = dt.date(2024, 1, 15)
+day, name = dt.date(2024, 1, 15), "um/daily/openInterest"
 with local_archive() as archive, dg.DagsterInstance.ephemeral() as instance:
+    os.environ["AVAILABILITY_DATASETS"] = name
     os.environ["AVAILABILITY_DB"] = sys.argv[1]
     os.environ["AVAILABILITY_S3_ENDPOINT"] = archive.endpoint
     os.environ["AVAILABILITY_MAX_CLOCK_SKEW_MINUTES"] = "0"
-    archive.put("BTCUSDT", [day])
+    from availability_pipeline.archive.datasets import Dataset
     from availability_pipeline.definitions import defs
     from availability_pipeline.record.connection import reader
-    from pathlib import Path
-    job = defs.resolve_job_def("daily_update")
-    assert job.execute_in_process(instance=instance, partition_key=str(day)).success
+    archive.put("BTCUSDT", [day], dataset=Dataset.parse(name))
+    job = defs.resolve_implicit_global_asset_job_def()
+    key = dg.AssetKey(["um", "openInterest", "daily_availability"])
+    assert job.execute_in_process(
+        instance=instance, partition_key=str(day), asset_selection=[key]
+    ).success
     with reader(Path(sys.argv[1])) as con:
         print(*con.execute("SELECT symbol, url FROM daily_availability WHERE available").fetchone())
 """
