@@ -43,6 +43,8 @@ def asset_graph(page: Page) -> None:
     page.mouse.up()
     page.mouse.move(5, 5)
     page.wait_for_timeout(4000)
+    while page.get_by_text("Loading").count():
+        page.wait_for_timeout(1000)
 
 
 def partition_plot(page: Page) -> None:
