@@ -76,7 +76,7 @@ def test_the_command_after_a_killed_one_takes_its_place(tmp_path):
     with local_archive() as archive, gate(archive.endpoint) as door:
         archive.put("BTCUSDT", [YESTERDAY])
         shell = Shell(tmp_path, door.endpoint)
-        shell.env |= PATIENT
+        shell.env |= PATIENT | {"AVAILABILITY_ARCHIVE_RUNS": "1"}
         first = start(shell)
         assert door.waiting.wait(PATIENCE)
         second = start(shell)  # waits for the place of the first, which is alive
