@@ -147,7 +147,7 @@ def test_a_launched_run_that_was_killed_says_so_and_by_which_signal_wherever_it_
     [run] = statuses(tmp_path)
     assert reasons(tmp_path) == [why]
     [line] = logs.tail_errors(tmp_path / "log" / "availability.log", 5)
-    assert line.endswith(f"daily_update | {END}: the run failed: {why} (run {run[:8]})")
+    assert line.endswith(f"materialize | {END}: the run failed: {why} (run {run[:8]})")
     assert status["runs"][0]["error"] == why
     [alert] = receiver.log
     assert f"Error: {why}" in alert["message"], alert
