@@ -249,6 +249,7 @@ def numbers(row: Mapping[str, Any]) -> dict[str, int | float]:
         *write.CHANGES,
     ]
     found: dict[str, int | float] = {name: row[name] for name in wanted if row[name] is not None}
+    found["dagster/partition_row_count"] = row["available"]  # files, which have the rows
     if row["expected"] is not None:
         found["completeness"] = round(share(row["available"], row["expected"]), 4)
     for lag in ("lag_p50_hours", "lag_p95_hours"):

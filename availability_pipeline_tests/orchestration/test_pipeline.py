@@ -9,6 +9,7 @@ import dagster as dg
 import duckdb
 import pytest
 from botocore.stub import Stubber
+from dagster._core.definitions.metadata.metadata_set import TableMetadataSet
 
 from availability_pipeline import queries, settings
 from availability_pipeline.archive._client import make_client
@@ -60,6 +61,7 @@ def test_a_range_of_partitions_is_one_run_with_metadata_for_each(world):
     numbers = {k: one[k].value for k in ("symbols_probed", "available", "pending", "absent")}
     assert numbers == {"symbols_probed": 2, "available": 2, "pending": 0, "absent": 0}
     assert one["lag_p50_hours"].value == 8.0
+    assert TableMetadataSet.extract(one).partition_row_count == 2
 
 
 def test_a_count_that_is_unknown_is_left_out_of_the_plots(world):
