@@ -92,7 +92,7 @@ def report(browser: Browser, address: str) -> None:
 
 
 def checks(page: Page) -> None:
-    """The standing checks: most pass, two warn, and one of them says why."""
+    """The standing checks: most pass, three warn, and one of them says why."""
     page.set_viewport_size({"width": 1360, "height": 800})
     page.goto(f"{ADDRESS}/assets/record?view=checks&checkDetail=completeness_slo")
     page.get_by_text("Execute all").click()
