@@ -300,10 +300,11 @@ def _report(console: Console, db: Path) -> None:
 
 def _recorded(con: duckdb.DuckDBPyConnection, dataset: Dataset) -> tuple[object, ...]:
     """A line of the table of datasets."""
+    t = scope(con, dataset)
     [(symbols, files, first, last, holes)] = con.execute(
         f"""SELECT count(*), sum(days_available)::BIGINT, min(first_available),
             max(last_available), sum(hole_days)::BIGINT
-        FROM {scope(con, dataset).listings}"""
+        FROM {t.listings}"""
     ).fetchall()
     return (str(dataset), symbols, files, dataset.text(first), dataset.text(last), holes)
 

@@ -6,6 +6,7 @@ formats are of the packages below.
 
 import base64
 import datetime as dt
+import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,8 @@ def _about(kind: Kind) -> str:
     note = f"; {entry.note}" if entry.note else ""
     intervals = [dataset.interval for dataset in kind.datasets if dataset.interval]
     inside = f" Intervals: {', '.join(intervals)}." if intervals else ""
-    example = f"dataset = '{one}' AND period = '{one.period_of(entry.last or EXAMPLE_DATE)}'"
+    period = one.period_of(entry.last or EXAMPLE_DATE)
+    example = _EXAMPLE.substitute(dataset=one, period=period)
     each = "month" if one.monthly else "date"
     return f"""{kind}: which files the archive holds, for each probed {each} and known symbol.
 
@@ -142,11 +144,15 @@ Files from {first} on{until}: {entry.lifecycle}{note}.{inside}
 Example: the files of a {each}, with their status.
 
 ```sql
-SELECT symbol, status, file_size_bytes FROM availability
-WHERE {example}
+{example}
 ```
 """
 
+
+_EXAMPLE = string.Template(
+    "SELECT symbol, status, file_size_bytes FROM availability\n"
+    "WHERE dataset = '$dataset' AND period = '$period'"
+)
 
 EXAMPLE_DATE = dt.date(2024, 1, 15)
 

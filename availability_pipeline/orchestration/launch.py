@@ -177,7 +177,7 @@ def run_range(
                 "config": {
                     "accept_shrunken": accept_shrunken,
                     "new_record": new_record,
-                    "datasets": [str(dataset) for dataset in kind.datasets],
+                    "datasets": {str(dataset): True for dataset in kind.datasets},
                 }
             }
         },

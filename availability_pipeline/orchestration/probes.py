@@ -58,9 +58,11 @@ class ProbeConfig(dg.Config):
         description="List the symbols that ended long ago, too, as the weekly reconcile does; "
         "scheduled updates leave them out.",
     )
-    datasets: list[str] = Field(
-        default_factory=list,
-        description="Of the configured datasets only these, names or patterns; none: all.",
+    # The names are keys: a text that is a value could be `{env: ...}`, and be shown.
+    datasets: dict[str, bool] = Field(
+        default_factory=dict,
+        description="Of the configured datasets only those that are true here, by names or "
+        "patterns; none: all.",
     )
 
     def chosen(self, of: Sequence[Dataset]) -> tuple[Dataset, ...]:
@@ -69,16 +71,17 @@ class ProbeConfig(dg.Config):
         Raises:
             dagster.Failure: a name is not a dataset, or none of them is among these.
         """
-        if not self.datasets:
+        names = [name for name, chosen in self.datasets.items() if chosen]
+        if not names:
             return tuple(of)
         try:
-            wanted = select(",".join(self.datasets))
+            wanted = select(",".join(names))
         except UnknownDatasetError as error:
             raise dg.Failure(description=str(error), allow_retries=False) from None
         found = tuple(dataset for dataset in of if dataset in wanted)
         if not found:
             raise dg.Failure(
-                description=f"{', '.join(self.datasets)}: none of {', '.join(map(str, of))}; "
+                description=f"{', '.join(names)}: none of {', '.join(map(str, of))}; "
                 "AVAILABILITY_DATASETS says which datasets are recorded",
                 allow_retries=False,
             )

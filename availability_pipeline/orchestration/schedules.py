@@ -153,7 +153,7 @@ def _again(context: dg.ScheduleEvaluationContext, job: dg.JobDefinition) -> list
         span = dates_by_default(job.name, kind, _yesterday(context), configured)
         if span and again(job.name, kind):
             config = {
-                "datasets": [str(dataset) for dataset in kind.datasets],
+                "datasets": {str(dataset): True for dataset in kind.datasets},
                 "ended_too": job is full_reconcile,
             }
             found.append(

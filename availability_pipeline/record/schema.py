@@ -211,14 +211,14 @@ _CELLS = f"""FROM probes p JOIN datasets t ON t.id = p.dataset
       ON f.dataset = p.dataset AND f.period = p.period AND f.symbol = s.symbol"""
 
 
-def version_1_sql(dataset: str) -> str:
-    """SELECT of the columns of `VIEW`; `dataset` is SQL of a number."""
+def version_1_sql(number_sql: str) -> str:
+    """SELECT of the columns of `VIEW`; `number_sql` is SQL of a dataset's number."""
     return f"""SELECT p.period AS date, s.symbol, f.symbol IS NOT NULL AS available,
             f.file_size_bytes, f.last_modified, {PROBED_AT} AS probe_timestamp, {_STATUS} AS status,
             s.contract_type, s.base_asset, s.quote_asset, {_URL} AS url,
             CASE WHEN f.symbol IS NOT NULL THEN 200 ELSE 404 END AS status_code
         {_CELLS}
-        WHERE p.dataset = {dataset}"""
+        WHERE p.dataset = {number_sql}"""
 
 
 DDL = (

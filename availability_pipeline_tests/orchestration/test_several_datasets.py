@@ -153,12 +153,12 @@ def test_a_dataset_that_the_archive_does_not_have_is_a_line_and_the_others_go_on
 
 
 def test_a_run_can_be_about_some_of_the_datasets(world):
-    config = {"ops": {BOTH.step: {"config": {"datasets": ["um/daily/klines/1d"]}}}}
+    config = {"ops": {BOTH.step: {"config": {"datasets": {"um/daily/klines/1d": True}}}}}
     assert world.execute("daily_update", range_tags(START, END), config, BOTH).success
     with reader(world.path) as con:
         assert con.execute("SELECT interval FROM datasets").fetchall() == [("1d",)]
     for wrong, why in (("spot/daily/aggTrades", "none of um/daily/klines/1m"), ("x", "not a data")):
-        config = {"ops": {BOTH.step: {"config": {"datasets": [wrong]}}}}
+        config = {"ops": {BOTH.step: {"config": {"datasets": {wrong: True}}}}}
         done = world.execute("daily_update", range_tags(START, END), config, BOTH)
         [failed] = [e for e in done.all_events if e.is_step_failure]
         assert why in failed.step_failure_data.user_failure_data.description

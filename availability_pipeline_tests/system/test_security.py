@@ -111,6 +111,7 @@ def test_no_secret_reaches_history_logs_or_output_of_a_failing_update(tmp_path):
 
 
 JOBS = sorted({job.name for job in defs.resolve_all_job_defs()})
+"""Dagster's own job of all assets is among them."""
 
 
 def fields_of(kind, path=""):
@@ -239,6 +240,7 @@ OWN_WORDS = {
     "sql": "a SELECT of our own",
     "form": "one of two formats of ours",
     "month": "in export: one of two expressions of ours",
+    "part": "in export: one of two expressions of ours",
     "dates": "in export: one of two expressions of ours",
     "order": "in export: columns of our own tables",
     "quoted": "in _snapshot: a table's name from the catalog, quoted",
@@ -265,6 +267,11 @@ OWN_WORDS = {
     "number": "in status: of a SMALLINT column",
     "range_before": "in write: a condition of our own, its dates bound",
     "probes": "in derived: a temporary table of ours",
+    "all_probes": "in derived: a temporary table of ours",
+    "symbols": "in derived: a temporary table of ours",
+    "version_1_sql": "in schema: SQL of our own",
+    "number_sql": "in schema.version_1_sql: SQL of a number, of our own callers",
+    "_listed_only": "in write: a condition of our own",
     "ranges": "in derived: a relation of our own, its moment bound",
     "step": "in derived: one of two intervals of ours",
     "after": "of Scope: a column of our own and a number",
