@@ -176,6 +176,7 @@ def test_an_export_writes_and_removes_nothing_behind_a_link(record, tmp_path):
     before = {p.name: p.read_bytes() for p in month.iterdir()}
     with writer(record) as con:
         con.execute("UPDATE files SET file_size_bytes = 7")
+        con.execute("UPDATE datasets SET last_probe = last_probe + INTERVAL 1 HOUR")
     with pytest.raises(StoreError, match="symbolic link"):
         export(record, Folder(out), Form("csv", by_month=True), now=NOW)
     export(record, Folder(out), Form("csv"), now=NOW)  # which supersedes those files
