@@ -24,7 +24,7 @@ from availability_pipeline_tests.support.helpers import PATIENCE, days, wait_for
 from availability_pipeline_tests.support.receiver import receiving
 from availability_pipeline_tests.support.s3 import local_archive
 from availability_pipeline_tests.support.shell import YESTERDAY, Shell
-from availability_pipeline_tests.support.ui import END, START, Ui
+from availability_pipeline_tests.support.ui import END, START, Ui, ticked
 from availability_pipeline_tests.system.test_daemon import TICKS
 
 ROOT = Path(__file__).parents[2]
@@ -132,7 +132,7 @@ def test_a_launched_run_that_was_killed_says_so_and_by_which_signal_wherever_it_
         archive.put("BTCUSDT", days(START, END))
         ui = Ui(tmp_path, door.endpoint, receiver.url, **PATIENT)
         try:
-            ui.wait(lambda state: state["sensorOrError"]["sensorState"]["ticks"], TICKS)
+            ui.wait(ticked, TICKS)
             launch(ui, END)
             ui.wait(lambda _: door.waiting.is_set())
             os.kill(process_of(tmp_path), signal.SIGKILL)

@@ -32,6 +32,11 @@ STATE = """{ partitionBackfillsOrError { ... on PartitionBackfills { results { i
   instance { daemonHealth { allDaemonStatuses { daemonType healthy required } } } }"""
 
 
+def ticked(state):
+    """Whether the sensor of a `TICKS` query has ticked; it may not be there at once."""
+    return state["sensorOrError"].get("sensorState", {}).get("ticks")
+
+
 class Ui:
     """UI and daemon on a home of its own, in their own process group, as `up` starts them."""
 

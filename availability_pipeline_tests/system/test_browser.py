@@ -96,7 +96,8 @@ def test_the_logs_of_a_run_arrive_by_websocket(ui: str, page: Page) -> None:
     page.goto(f"{ui}/runs")
     page.locator("a[href^='/runs/']").first.click()
     page.get_by_text("RUN_SUCCESS").first.wait_for()
-    assert [socket.url for socket in opened] == [f"{ui.replace('http', 'ws')}/graphql"]
+    # On a busy machine the page may open it again.
+    assert {socket.url for socket in opened} == {f"{ui.replace('http', 'ws')}/graphql"}
 
 
 EVIL = """

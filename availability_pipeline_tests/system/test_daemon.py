@@ -12,7 +12,7 @@ from availability_pipeline_tests.support.disclosure import everything_in
 from availability_pipeline_tests.support.helpers import days
 from availability_pipeline_tests.support.receiver import SECRET, receiving
 from availability_pipeline_tests.support.s3 import local_archive
-from availability_pipeline_tests.support.ui import BACKFILL, END, MIDDLE, START, Ui
+from availability_pipeline_tests.support.ui import BACKFILL, END, MIDDLE, START, Ui, ticked
 from availability_pipeline_tests.support.world import KLINES, updated
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +45,7 @@ def test_two_backfills_launched_at_once_both_finish_one_write_after_the_other(
         monkeypatch.setenv("AVAILABILITY_ARCHIVE_RUNS", "1")
         ui = Ui(tmp_path, archive.endpoint, receiver.url)
         try:
-            ui.wait(lambda state: state["sensorOrError"]["sensorState"]["ticks"], TICKS)
+            ui.wait(ticked, TICKS)
             assert ui.update(AVAILABILITY_S3_ENDPOINT="http://127.0.0.1:9") == 1
             for first, last in ((START, MIDDLE), (MIDDLE + dt.timedelta(1), END)):
                 params = {
