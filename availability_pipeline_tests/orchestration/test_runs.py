@@ -68,7 +68,7 @@ def test_runs_of_every_way_say_their_dates_and_scheduled_ones_go_first(tmp_path)
     apart = [END - dt.timedelta(n) for n in (3, 7, 12)]
     with local_archive() as archive, gate(archive.endpoint) as door, receiving() as receiver:
         archive.put("BTCUSDT", days(START, END))
-        ui = Ui(tmp_path, door.endpoint, receiver.url)
+        ui = Ui(tmp_path, door.endpoint, receiver.url, AVAILABILITY_ARCHIVE_RUNS="1")
         try:
             ui.wait(lambda state: state)
             first = launch(ui, range_tags(START, END) | {"dates": "written by hand"})
