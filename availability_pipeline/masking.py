@@ -32,11 +32,6 @@ def mask_target(url: str) -> str:
     return f"{scheme.lower()}://{HIDDEN}" if separator and scheme.isalnum() else HIDDEN
 
 
-def is_address(text: str) -> bool:
-    """Whether a path is an address: it would become a folder with the password in its name."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) is not None
-
-
 def printable(text: str) -> str:
     r"""What others wrote, as one line that shows what it is and does nothing to a terminal.
 

@@ -18,7 +18,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from availability_pipeline import PROGRAM
-from availability_pipeline.masking import is_address, mask, mask_target
+from availability_pipeline.masking import mask, mask_target
 
 # Path style: the bucket's name has dots, so `https://data.binance.vision.s3...` fails TLS.
 REAL_ENDPOINT = "https://s3.ap-northeast-1.amazonaws.com"
@@ -272,6 +272,11 @@ class Settings(BaseSettings):
         if self.report_dir:
             return Path(self.report_dir).expanduser()
         return self.db_path.parent / "report"
+
+
+def is_address(text: str) -> bool:
+    """Whether a path is an address: it would become a folder with the password in its name."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) is not None
 
 
 # A comma inside an address (`?to=a,b`) stays there, as in Apprise's own detection.

@@ -14,7 +14,7 @@ from availability_pipeline import settings
 from availability_pipeline.archive.datasets import ARCHIVE_BEGINS, ContractType, Dataset
 from availability_pipeline.cli._output import GIVEN_DB
 from availability_pipeline.dates import as_date, as_moment, today_utc
-from availability_pipeline.masking import is_address, mask, printable
+from availability_pipeline.masking import mask, printable
 
 
 def read_date(text: str, today: dt.date) -> dt.date:
@@ -88,7 +88,7 @@ class LocalPath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Read the argument."""
-        if is_address(str(value)):
+        if settings.is_address(str(value)):
             self.fail(f"{mask(printable(str(value)))} is an address; give a path", param, ctx)
         return super().convert(value, param, ctx)
 

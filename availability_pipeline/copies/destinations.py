@@ -26,9 +26,9 @@ from urllib.parse import unquote, urlsplit
 from availability_pipeline import files
 from availability_pipeline.copies import _snapshot
 from availability_pipeline.errors import ExportError
-from availability_pipeline.masking import is_address, mask
+from availability_pipeline.masking import mask
 from availability_pipeline.record import outputs
-from availability_pipeline.settings import BUCKET_NAME
+from availability_pipeline.settings import BUCKET_NAME, is_address
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
