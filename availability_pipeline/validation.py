@@ -16,8 +16,7 @@ from availability_pipeline import queries, settings
 from availability_pipeline.archive.datasets import CATALOGUE, FIRST_DATE, UM_KLINES_1M, Dataset
 from availability_pipeline.dates import DateLike, as_date, as_range
 from availability_pipeline.quality import rules
-from availability_pipeline.queries.answers import DatasetLike, ask, require_any, tables
-from availability_pipeline.queries.arguments import checked
+from availability_pipeline.queries.answers import DatasetLike, ask, checked, require_any, tables
 from availability_pipeline.queries.notebook import Record
 
 

@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from availability_pipeline import settings
 from availability_pipeline.archive.listing import Progress
-from availability_pipeline.dates import DateLike, span_text
+from availability_pipeline.dates import DateLike, as_range, span_text
 from availability_pipeline.masking import mask
 from availability_pipeline.orchestration.code_location import build_defs
 from availability_pipeline.orchestration.instance import pools
@@ -35,7 +35,6 @@ from availability_pipeline.orchestration.partitions import (
 )
 from availability_pipeline.orchestration.probes import DERIVED
 from availability_pipeline.orchestration.resources import Clock, Reporter
-from availability_pipeline.queries.arguments import as_probed_range
 
 History = dg.DagsterInstance
 """What `history` opens, by the name under which `cli`, which imports no Dagster, has its type."""
@@ -162,9 +161,14 @@ def run_range(
         ValueError: a date is not one, not over, or the archive has nothing of these dates.
     """
     kind = kind or kinds(settings.load())[0]
-    first, last = as_probed_range(
-        start, end, (now or dt.datetime.now(dt.UTC)).date(), kind.entry.first
-    )
+    first, last = as_range(start, end)
+    if first < kind.entry.first:
+        raise ValueError(f"{first} is before {kind.entry.first}, the first date of the record")
+    today = (now or dt.datetime.now(dt.UTC)).date()
+    if last >= today:
+        raise ValueError(
+            f"{last} is not over; the last whole UTC date is {today - dt.timedelta(1)}"
+        )
     span = kind.within(first, last)
     if span is None:
         raise ValueError(f"{kind} has no files of {span_text(first, last)}")

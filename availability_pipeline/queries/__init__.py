@@ -13,8 +13,6 @@ Dates are UTC dates (`datetime.date`), sizes bytes, instants aware UTC. `quote_a
 An argument that cannot be meant is a `ValueError` or `TypeError` with the choices.
 """
 
-from typing import TYPE_CHECKING
-
 from availability_pipeline.dates import DateLike
 from availability_pipeline.queries.answers import (
     Connection,
@@ -23,7 +21,6 @@ from availability_pipeline.queries.answers import (
     Rows,
     UnknownSymbolError,
 )
-from availability_pipeline.queries.arguments import checked
 from availability_pipeline.queries.files import (
     Status,
     counts,
@@ -34,6 +31,7 @@ from availability_pipeline.queries.files import (
     symbols_in_range,
     timeline,
 )
+from availability_pipeline.queries.notebook import open  # noqa: A004 - as in `zipfile`, `gzip`
 from availability_pipeline.queries.revisions import changes, renames, revisions
 from availability_pipeline.queries.symbols import (
     delistings,
@@ -44,11 +42,6 @@ from availability_pipeline.queries.symbols import (
     symbol_coverage,
 )
 from availability_pipeline.queries.universe import Universe, Unknown, universe, write_universe
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from availability_pipeline.queries.notebook import Record
 
 __all__ = [
     "Connection",
@@ -80,18 +73,3 @@ __all__ = [
     "universe",
     "write_universe",
 ]
-
-
-@checked()
-def open(db: "str | Path | None" = None) -> "Record":  # noqa: A001 - as in `zipfile.open`, `gzip.open`
-    """The record for a notebook: its methods answer with pandas frames.
-
-    Args:
-        db: the DuckDB file; `AVAILABILITY_DB` when left out.
-
-    Raises:
-        SettingsError: an environment variable has a bad value.
-    """
-    from availability_pipeline.queries.notebook import Record
-
-    return Record(db)

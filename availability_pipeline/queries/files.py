@@ -6,6 +6,7 @@ from typing import Any, Literal
 from availability_pipeline.archive.datasets import Dataset
 from availability_pipeline.dates import AsOf, DateLike, as_date, as_range, today_utc
 from availability_pipeline.queries.answers import (
+    SNAPSHOT_STATUSES,
     Connection,
     DatasetLike,
     Filter,
@@ -13,8 +14,10 @@ from availability_pipeline.queries.answers import (
     Rows,
     Texts,
     ask,
+    checked,
     find_symbol,
     instant,
+    one_of,
     require_any,
     require_probed,
     require_range_probed,
@@ -23,7 +26,6 @@ from availability_pipeline.queries.answers import (
     unknown_dates,
     with_remedy,
 )
-from availability_pipeline.queries.arguments import SNAPSHOT_STATUSES, checked, one_of
 from availability_pipeline.record.status import Scope, scope
 
 _DAY = dt.timedelta(1)

@@ -9,9 +9,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from availability_pipeline import queries, settings
-from availability_pipeline.queries.answers import Connection, Rows
-from availability_pipeline.queries.arguments import checked
+from availability_pipeline import settings
+from availability_pipeline.queries.answers import Connection, Rows, checked
+from availability_pipeline.queries.files import (
+    holes,
+    missing_dates,
+    snapshot,
+    symbols_in_range,
+    timeline,
+)
+from availability_pipeline.queries.revisions import changes, revisions
+from availability_pipeline.queries.symbols import (
+    delistings,
+    listings,
+    new_listings,
+    summary,
+    symbol_coverage,
+)
+from availability_pipeline.queries.universe import universe
 from availability_pipeline.record import connection as connections
 
 if TYPE_CHECKING:
@@ -132,16 +147,29 @@ class Record:
             cursor.execute("SET TimeZone = 'UTC'")  # a cursor does not inherit it
             yield cursor
 
-    snapshot = _framed(queries.snapshot)
-    timeline = _framed(queries.timeline)
-    universe = _framed(queries.universe)
-    listings = _framed(queries.listings)
-    symbol_coverage = _framed(queries.symbol_coverage)
-    holes = _framed(queries.holes)
-    changes = _framed(queries.changes)
-    revisions = _framed(queries.revisions)
-    summary = _framed(queries.summary)
-    symbols_in_range = _asked(queries.symbols_in_range)
-    new_listings = _asked(queries.new_listings)
-    delistings = _asked(queries.delistings)
-    missing_dates = _asked(queries.missing_dates)
+    snapshot = _framed(snapshot)
+    timeline = _framed(timeline)
+    universe = _framed(universe)
+    listings = _framed(listings)
+    symbol_coverage = _framed(symbol_coverage)
+    holes = _framed(holes)
+    changes = _framed(changes)
+    revisions = _framed(revisions)
+    summary = _framed(summary)
+    symbols_in_range = _asked(symbols_in_range)
+    new_listings = _asked(new_listings)
+    delistings = _asked(delistings)
+    missing_dates = _asked(missing_dates)
+
+
+@checked()
+def open(db: str | Path | None = None) -> Record:  # noqa: A001 - as in `zipfile.open`, `gzip.open`
+    """The record for a notebook: its methods answer with pandas frames.
+
+    Args:
+        db: the DuckDB file; `AVAILABILITY_DB` when left out.
+
+    Raises:
+        SettingsError: an environment variable has a bad value.
+    """
+    return Record(db)

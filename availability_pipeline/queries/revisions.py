@@ -18,10 +18,10 @@ from availability_pipeline.queries.answers import (
     Rows,
     Texts,
     ask,
+    checked,
     require_any,
     tables,
 )
-from availability_pipeline.queries.arguments import checked
 from availability_pipeline.record.status import Scope
 
 NEIGHBOURS = dt.timedelta(8)

@@ -15,6 +15,7 @@ from availability_pipeline.queries.answers import (
     Texts,
     UnknownSymbolError,
     ask,
+    checked,
     find_symbol,
     remedy,
     require_any,
@@ -24,7 +25,6 @@ from availability_pipeline.queries.answers import (
     unknown_dates,
     with_remedy,
 )
-from availability_pipeline.queries.arguments import checked
 from availability_pipeline.record import derived
 from availability_pipeline.record.status import Scope, recorded_datasets
 

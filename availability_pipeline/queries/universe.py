@@ -21,13 +21,13 @@ from availability_pipeline.queries.answers import (
     Rows,
     Texts,
     ask,
+    checked,
     require_range_probed,
     say_unknown,
     tables,
     unknown_dates,
     with_remedy,
 )
-from availability_pipeline.queries.arguments import checked
 from availability_pipeline.record import outputs
 from availability_pipeline.record.schema import where
 from availability_pipeline.record.status import PROBED, Scope

@@ -10,7 +10,7 @@ import pytest
 from availability_pipeline import queries, validation
 from availability_pipeline.dates import as_date
 from availability_pipeline.orchestration import launch
-from availability_pipeline.queries.arguments import CHECKS
+from availability_pipeline.queries.answers import CHECKS
 from availability_pipeline.queries.notebook import Record
 from availability_pipeline.record import write
 from availability_pipeline.record.connection import writer
