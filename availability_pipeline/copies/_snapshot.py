@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 
 from availability_pipeline.errors import DamagedDatabaseError
-from availability_pipeline.record import apart, connection, storage_format
+from availability_pipeline.record import apart, connection
 from availability_pipeline.record.connection import LOG_SUFFIXES, with_suffix
 from availability_pipeline.record.schema import SPARSE, get_meta
 
@@ -52,7 +52,8 @@ class Contents:
 def take(source: Path, target: Path, wait_seconds: float) -> None:
     """Copy the record to `target` as one file, flushed to the disk.
 
-    The copy has our storage version (`storage_format`) also where the record does not have it yet.
+    The copy has our storage version (`connection.STORAGE_VERSION`), also where the record does not
+    have it yet.
 
     Raises:
         StoreError: `source` cannot be read; see `errors`.
@@ -69,12 +70,12 @@ def take(source: Path, target: Path, wait_seconds: float) -> None:
         )
     with duckdb.connect(str(target)) as con:
         con.execute("CHECKPOINT")
-        newer = storage_format.is_newer(con)
+        newer = connection.is_newer(con)
     if newer:
         rewritten = with_suffix(target, ".anew")
         try:
             with duckdb.connect(str(target), read_only=True) as con:
-                storage_format.write_anew(con, rewritten)
+                connection.write_anew(con, rewritten)
             rewritten.replace(target)
         finally:
             rewritten.unlink(missing_ok=True)

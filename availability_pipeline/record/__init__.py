@@ -12,6 +12,5 @@ __all__ = [
     "outputs",
     "schema",
     "status",
-    "storage_format",
     "write",
 ]

@@ -5,7 +5,8 @@ one process the two kinds of connection cannot coexist either. So a writer holds
 short transaction, and everybody else waits, bounded.
 
 This process opens the file through DuckDB and in no other way (why: `apart`), and DuckDB itself
-with no settings of ours, so that other code's `duckdb.connect` works beside our connections.
+with no settings of ours: it refuses two connections of one process to a file with different ones,
+and other code's plain `duckdb.connect` is to work beside ours.
 """
 
 import errno
@@ -33,11 +34,11 @@ from availability_pipeline.errors import (
     StoreError,
     UnwritableDatabaseError,
 )
-from availability_pipeline.record import apart, derived, storage_format
+from availability_pipeline.record import apart, derived
 from availability_pipeline.record.schema import (
     REMEDY_FOREIGN,
     REMEDY_MISSING,
-    check_schema,
+    SCHEMA_VERSION,
     ensure_schema,
     is_current,
     is_unwritten,
@@ -46,6 +47,15 @@ from availability_pipeline.record.schema import (
 
 LOG_SUFFIXES = (".wal", ".wal.checkpoint", ".wal.recovery")
 """Files DuckDB 2 may leave beside a database whose writer was killed; they belong to it."""
+
+STORAGE_VERSION = "v1.2.0"
+"""The format of our files, so that DuckDB 1.2 and later open them; not the schema version.
+
+DuckDB 2 writes a format of its own unless told otherwise, and no 1.x opens that. A file keeps its
+version whoever writes to it later, so it is decided when the file is made.
+"""
+
+_NEWEST = (1, 2)
 
 _MAGIC = b"DUCK"  # at byte 8 of every DuckDB file
 
@@ -75,7 +85,7 @@ def writer(path: str | Path, wait_seconds: float = 60) -> Iterator[duckdb.DuckDB
         ) from None
     fresh = not _exists(path)
     try:
-        with _connected(path, read_only=False, wait_seconds=wait_seconds) as con:
+        with _connected(path, read_only=False, wait_seconds=wait_seconds) as (con, _):
             ensure_schema(con, derived.refresh_all)
             yield con
     except BaseException:
@@ -102,14 +112,23 @@ def reader(
             folders outside of which DuckDB may not touch any other file, until it is closed.
 
     Raises:
-        StoreError: as one of its subclasses; see `errors`.
+        MissingDatabaseError: there is none, or its first writer ended before it wrote anything.
+        StoreError: as another of its subclasses, see `errors`; or it is of an earlier version,
+            which only a writer may migrate.
     """
     path = Path(path).expanduser()
     refuse_left_behind(path)
     if not _exists(path):
         raise MissingDatabaseError(f"no database at {path}; {REMEDY_MISSING}")
-    with _connected(path, read_only=True, wait_seconds=wait_seconds, only_in=only_in) as con:
-        check_schema(con, older_too=older_too)
+    connected = _connected(path, read_only=True, wait_seconds=wait_seconds, only_in=only_in)
+    with connected as (con, version):
+        if not version:
+            raise MissingDatabaseError(f"{path} is empty; {REMEDY_MISSING}")
+        if version < SCHEMA_VERSION and not older_too:
+            raise StoreError(
+                f"{path} has schema version {version}, this package reads {SCHEMA_VERSION}; "
+                "any update or backfill migrates it"
+            )
         yield con
 
 
@@ -134,13 +153,8 @@ def require_writable(path: str | Path, wait_seconds: float = 60) -> None:
     """
     path = Path(path).expanduser()
     if _exists(path) and path.stat().st_size:
-        # An empty database is one that a writer may fill.
-        with (
-            _connected(path, read_only=False, wait_seconds=wait_seconds) as con,
-            suppress(MissingDatabaseError),
-        ):
-            check_schema(con, older_too=True)
-        return
+        with _connected(path, read_only=False, wait_seconds=wait_seconds):
+            return
     refuse_left_behind(path)
     folder = next(parent for parent in path.parents if _exists(parent))
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
@@ -206,7 +220,8 @@ def _exists(path: Path) -> bool:
 @contextmanager
 def _connected(
     path: Path, *, read_only: bool, wait_seconds: float, only_in: Sequence[Path] | None = None
-) -> Iterator[duckdb.DuckDBPyConnection]:
+) -> Iterator[tuple[duckdb.DuckDBPyConnection, int]]:
+    """A connection to a database of ours, or an empty one, and its schema version (0: empty)."""
     con = _connect(path, read_only=read_only, wait_seconds=wait_seconds)
     with closing(con):
         try:
@@ -214,8 +229,7 @@ def _connected(
             con.execute("SET autoinstall_known_extensions = false")
             if only_in is not None:
                 _confine(con, only_in)
-            _require_ours(con, path)
-            yield con
+            yield con, _version(con, path)
         except duckdb.Error as error:
             # DuckDB verifies a block's checksum when it first reads it, maybe within a query.
             if _is_damaged(error) or _is_full(path, error):
@@ -234,20 +248,21 @@ def _confine(con: duckdb.DuckDBPyConnection, folders: Sequence[Path]) -> None:
     con.execute("SET lock_configuration = true")
 
 
-_as_seen: dict[tuple[int, int], tuple[int, int]] = {}
-"""Files whose catalog is ours -> their time and size then: it takes 10 ms to ask."""
+_as_seen: dict[tuple[int, int], tuple[tuple[int, int], int]] = {}
+"""Files that are ours -> their time and size then, and schema version: it takes 10 ms to ask."""
 
 
-def _require_ours(con: duckdb.DuckDBPyConnection, path: Path) -> None:
+def _version(con: duckdb.DuckDBPyConnection, path: Path) -> int:
     try:
         status = path.stat()
+        logged = with_suffix(path.resolve(), ".wal").exists()  # what is in there changes neither
     except OSError:  # renamed meanwhile, as by a restore
-        require_ours(con)
-        return
-    identity, seen = (status.st_dev, status.st_ino), (status.st_mtime_ns, status.st_size)
-    if _as_seen.get(identity) != seen:
-        require_ours(con)
-        _as_seen[identity] = seen
+        return require_ours(con)
+    identity, now = (status.st_dev, status.st_ino), (status.st_mtime_ns, status.st_size)
+    seen = _as_seen.get(identity)
+    if seen is None or seen[0] != now or logged:
+        seen = _as_seen[identity] = now, require_ours(con)
+    return seen[1]
 
 
 def _connect(path: Path, *, read_only: bool, wait_seconds: float) -> duckdb.DuckDBPyConnection:
@@ -259,7 +274,7 @@ def _connect(path: Path, *, read_only: bool, wait_seconds: float) -> duckdb.Duck
         if not _exists(path):
             _create(path)
         con = _opened(path, patience, read_only=False)
-        if not storage_format.is_newer(con):
+        if not is_newer(con):
             return con
         return _converted(path, con, patience)
 
@@ -293,11 +308,35 @@ def closing(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 
 def _create(path: Path) -> None:
+    """Make an empty database of our storage version, which appears whole.
+
+    Unless something has that name by now, or it cannot be written: connecting says which.
+    """
+    part = path.with_name(f".{path.name}.new-{os.getpid()}")
     try:
-        storage_format.create(path)
+        part.unlink(missing_ok=True)  # of an earlier process with our number
+        duckdb.connect(str(part), config={"storage_compatibility_version": STORAGE_VERSION}).close()
+        files.private(part)
+        try:
+            os.link(part, path)
+        except OSError:  # it is there, or a file system has no hard links
+            if not path.exists():
+                part.rename(path)
         _known_files.add(_identity(path))
     except (OSError, duckdb.Error):
-        return  # a folder that may not be written, a full disk: connecting says which
+        return
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+def is_newer(con: duckdb.DuckDBPyConnection) -> bool:
+    """Whether the open database has a format that DuckDB 1.2 may not open."""
+    [(tags,)] = con.execute(
+        "SELECT tags FROM duckdb_databases() WHERE database_name = current_database()"
+    ).fetchall()
+    named = str(tags.get("storage_version", "")).removeprefix("v").rstrip("+").split(".")
+    return len(named) >= 2 and tuple(int(part) for part in named[:2]) > _NEWEST
 
 
 def _converted(
@@ -311,8 +350,6 @@ def _converted(
     """
     with closing(con):
         require_ours(con)
-        with suppress(MissingDatabaseError):  # empty: its first writer ended before it wrote
-            check_schema(con, older_too=True)
         try:
             con.execute("CHECKPOINT")
         except duckdb.Error as error:
@@ -342,7 +379,7 @@ def _converted(
 def _replace(con: duckdb.DuckDBPyConnection, target: Path, part: Path) -> None:
     before = target.stat()
     try:
-        storage_format.write_anew(con, part)
+        write_anew(con, part)
         part.chmod(stat.S_IMODE(before.st_mode))
         if os.geteuid() == 0:  # root, for the service's user
             os.chown(part, before.st_uid, before.st_gid)
@@ -357,6 +394,66 @@ def _replace(con: duckdb.DuckDBPyConnection, target: Path, part: Path) -> None:
         os.close(folder)
     # Who opened the old file just before may still ask for its lock: let that fail.
     time.sleep(0.1)
+
+
+def write_anew(con: duckdb.DuckDBPyConnection, target: Path) -> None:
+    """Copy the open database to a new file of our version, compared and flushed to the disk.
+
+    Args:
+        con: no one writes through it or beside it meanwhile.
+        target: replaced where it is there.
+
+    Raises:
+        OSError, duckdb.Error: it cannot be written, or did not become the same.
+    """
+    with suppress(FileNotFoundError):
+        target.unlink()
+    [(source,)] = con.execute("SELECT current_database()").fetchall()
+    con.execute(
+        f"ATTACH {_text(target)} AS written_anew (READ_WRITE, STORAGE_VERSION '{STORAGE_VERSION}')"
+    )
+    try:
+        con.execute(f"COPY FROM DATABASE {_name(source)} TO written_anew")
+        con.execute("CHECKPOINT written_anew")
+        if _contents(con, source) != _contents(con, "written_anew"):
+            raise duckdb.IOException(f"{target} did not become what {source} is")
+    finally:
+        con.execute("DETACH written_anew")
+    with target.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _contents(con: duckdb.DuckDBPyConnection, database: str) -> list[tuple[object, ...]]:
+    """Views, and for each table its columns, rows and a hash over them."""
+    tables = con.execute(
+        "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = ? ORDER BY ALL",
+        [database],
+    ).fetchall()
+    found: list[tuple[object, ...]] = con.execute(
+        """SELECT schema_name, view_name FROM duckdb_views()
+        WHERE database_name = ? AND NOT internal ORDER BY ALL""",
+        [database],
+    ).fetchall()
+    for schema, table in tables:
+        columns = con.execute(
+            """SELECT column_name, data_type, is_nullable FROM duckdb_columns()
+            WHERE database_name = ? AND schema_name = ? AND table_name = ? ORDER BY column_index""",
+            [database, schema, table],
+        ).fetchall()
+        relation = ".".join(map(_name, (database, schema, table)))
+        rows = con.execute(
+            f"SELECT count(*), bit_xor(hash(t)), sum(hash(t)) FROM {relation} t"
+        ).fetchall()
+        found.append((schema, table, *columns, *rows))
+    return found
+
+
+def _name(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
+
+
+def _text(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
 
 
 class Patience:

@@ -16,9 +16,7 @@ from availability_pipeline import PROGRAM
 from availability_pipeline.archive.datasets import url_sql
 from availability_pipeline.errors import (
     ForeignDatabaseError,
-    MissingDatabaseError,
     NewerSchemaError,
-    StoreError,
 )
 from availability_pipeline.masking import printable
 from availability_pipeline.record import _migrations
@@ -285,28 +283,7 @@ def is_unwritten(con: duckdb.DuckDBPyConnection) -> bool:
     return not names or ("probes" in names and not con.execute("FROM probes LIMIT 1").fetchall())
 
 
-def check_schema(con: duckdb.DuckDBPyConnection, *, older_too: bool = False) -> None:
-    """See that an open database can be read with this version.
-
-    `older_too` lets one of an earlier version pass: a backup takes it as it is.
-
-    Raises:
-        MissingDatabaseError: it is empty: its first writer ended before it wrote anything.
-        ForeignDatabaseError: it has tables, but not ours.
-        NewerSchemaError: it is of a later version.
-        StoreError: it is of an earlier version, which only a writer may migrate.
-    """
-    if not _names(con):
-        raise MissingDatabaseError(f"{where(con)} is empty; {REMEDY_MISSING}")
-    version = _version(con)
-    if version < SCHEMA_VERSION and not older_too:
-        raise StoreError(
-            f"{where(con)} has schema version {version}, this package reads {SCHEMA_VERSION}; "
-            "any update or backfill migrates it"
-        )
-
-
-def require_ours(con: duckdb.DuckDBPyConnection) -> None:
+def require_ours(con: duckdb.DuckDBPyConnection) -> int:
     """See that nothing in an open database makes our questions do more than read its rows.
 
     Whoever hands a database on decides what is in its catalog: a view `availability` can read any
@@ -314,18 +291,20 @@ def require_ours(con: duckdb.DuckDBPyConnection) -> None:
     text of our tables and view is compared with ours, and there may be no macro, no trigger and no
     generated column at all. Other tables and views may be there; they are not evaluated.
 
+    Returns:
+        Its schema version; 0 of an empty database.
+
     Raises:
-        ForeignDatabaseError: something is not ours, or not as we made it.
+        ForeignDatabaseError: something is not ours, or not as we made it, or nothing is.
         NewerSchemaError: it is of a later version, whose text is not known.
     """
     found = _objects(con)
     if not found:
-        return
+        return 0
     macros = con.execute(
         "SELECT DISTINCT function_name FROM duckdb_functions() "
         "WHERE database_name = current_database() AND NOT internal"
     ).fetchall()
-    version = SCHEMA_VERSION
     strange = [f"the macro {name}" for (name,) in macros] + [
         f"the table {name} with a generated column"
         for name, (_, sql) in found.items()
@@ -336,7 +315,8 @@ def require_ours(con: duckdb.DuckDBPyConnection) -> None:
             "SELECT trigger_name FROM duckdb_triggers() WHERE database_name = current_database()"
         ).fetchall()
         strange += [f"the trigger {name}" for (name,) in triggers]
-    if not strange and found.get("meta", ("",))[0] == "table":
+    version = SCHEMA_VERSION
+    if not strange and found.get("meta", ("table",))[0] == "table":
         version = _version(con)  # only now may `meta` be read; of a later version it says so
     expected = _expected(version)
     strange += [
@@ -350,6 +330,7 @@ def require_ours(con: duckdb.DuckDBPyConnection) -> None:
             f"{where(con)} holds {printable(strange[0])[:200]}{more}; nothing of it was evaluated. "
             "If you made it, drop it there; otherwise do not use this file"
         )
+    return version
 
 
 @functools.cache

@@ -11,8 +11,7 @@ import pytest
 from availability_pipeline import queries
 from availability_pipeline.errors import StoreError
 from availability_pipeline.record import _migrations, schema, write
-from availability_pipeline.record.connection import reader, writer
-from availability_pipeline.record.storage_format import STORAGE_VERSION
+from availability_pipeline.record.connection import STORAGE_VERSION, reader, writer
 from availability_pipeline_tests.support import old_schemas
 from availability_pipeline_tests.support.helpers import D, flat, make_listing
 

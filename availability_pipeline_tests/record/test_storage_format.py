@@ -19,7 +19,7 @@ import pytest
 from availability_pipeline.copies import backup, restore
 from availability_pipeline.copies.backup import Keep
 from availability_pipeline.errors import ForeignDatabaseError
-from availability_pipeline.record import derived, schema, storage_format, write
+from availability_pipeline.record import connection, derived, schema, write
 from availability_pipeline.record.connection import reader, writer
 from availability_pipeline_tests.support.helpers import D, flat, make_listing
 from availability_pipeline_tests.support.requirements import need
@@ -177,7 +177,7 @@ def test_nobody_can_write_while_a_file_is_converted(newer):
         "    print('kept out')"
     )
     tried = []
-    real = storage_format.write_anew
+    real = connection.write_anew
 
     def slow(con, target):
         real(con, target)
@@ -185,7 +185,7 @@ def test_nobody_can_write_while_a_file_is_converted(newer):
         tried.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(storage_format, "write_anew", slow)
+        patch.setattr(connection, "write_anew", slow)
         with writer(newer) as con:
             assert con.execute("SELECT count(*) FROM mine").fetchall() == [(1,)]
     assert tried == ["kept out\n"]
@@ -195,9 +195,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from availability_pipeline.record import connection
-from availability_pipeline.record import storage_format
 from availability_pipeline.record.connection import writer
-owner = {"storage_format": storage_format, "Path": Path, "connections": connection}[sys.argv[2]]
+owner = {"Path": Path, "connection": connection}[sys.argv[2]]
 real, after = getattr(owner, sys.argv[3]), sys.argv[4] == "after"
 def dies(*args, **options):
     if after:
@@ -212,11 +211,11 @@ with writer(sys.argv[1]):
 @pytest.mark.parametrize(
     ("owner", "name", "moment"),
     [
-        ("connections", "_converted", "before"),
-        ("connections", "_replace", "before"),
-        ("connections", "_replace", "after"),
-        ("storage_format", "_contents", "before"),
-        ("storage_format", "write_anew", "after"),
+        ("connection", "_converted", "before"),
+        ("connection", "_replace", "before"),
+        ("connection", "_replace", "after"),
+        ("connection", "_contents", "before"),
+        ("connection", "write_anew", "after"),
         ("Path", "replace", "before"),
         ("Path", "replace", "after"),
     ],
@@ -237,10 +236,9 @@ def test_a_conversion_killed_at_any_point_loses_nothing(newer, owner, name, mome
 
 def test_a_first_writer_killed_at_any_point_leaves_no_file_that_is_refused(path):
     """A file is there whole or not at all: DuckDB refuses one of zero bytes for ever."""
-    code = KILLED.replace("with store", "sys.argv[1] = sys.argv[1]\nwith store")
-    for name in ("create", "is_newer"):
+    for name in ("_create", "is_newer"):
         for moment in ("before", "after"):
-            command = [sys.executable, "-c", code, str(path), "storage_format", name, moment]
+            command = [sys.executable, "-c", KILLED, str(path), "connection", name, moment]
             subprocess.run(command, cwd=ROOT, check=False)
     with writer(path) as con:
         probe(con)

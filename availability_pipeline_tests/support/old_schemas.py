@@ -206,7 +206,7 @@ VERSIONS = {1: (V1,), 2: (V1, V2), 3: (V1, V2, V3), 4: (V4,)}
 def build(path: str, version: int, storage_version: str | None = None) -> None:
     """Make a database file of an earlier version, with rows in it.
 
-    Its file format is DuckDB's newest, as ours was before `storage_format`, or the one named.
+    Its file format is DuckDB's newest, as ours was before `STORAGE_VERSION`, or the one named.
     """
     config = {"storage_compatibility_version": storage_version} if storage_version else {}
     with duckdb.connect(path, config=config) as con:
