@@ -138,7 +138,7 @@ def main() -> None:
 
 
 def _manifest(to: destinations.Destination) -> export.Manifest:
-    found = export.read_manifest(to)
+    found, _ = export.read_manifest(to)
     assert found
     return found
 

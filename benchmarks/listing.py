@@ -175,7 +175,7 @@ def main() -> None:
             return
         config = settings.Settings(s3_endpoint=url, s3_concurrency=threads)
         ours = S3Archive.from_settings(config)
-        names = ours.discover()
+        names = ours.folders().symbols
 
         # Unmeasured: finds the addresses, and has the server make every page once.
         pages = recorded(url, threads, FIRST_DATE, until)

@@ -14,11 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from availability_pipeline.archive.datasets import FIRST_FILE_DATE
 from availability_pipeline.archive.listing import Listing
 
 _EPOCH = dt.date(1970, 1, 1).toordinal()
-_FIRST = FIRST_FILE_DATE.toordinal()
+_FIRST = dt.date(2019, 12, 31).toordinal()  # the archive's oldest 1m klines file
 
 _MAJORS = [
     "BTC",

@@ -36,9 +36,6 @@ MARKETS: Mapping[str, str] = {
 FIRST_DATE = dt.date(2019, 9, 25)
 """Start of the record: the day USD-M futures opened."""
 
-FIRST_FILE_DATE = dt.date(2019, 12, 31)
-"""Date of the archive's oldest 1m klines file; the 97 dates before it hold no file at all."""
-
 MONTHLY_SETTLE_DAYS = 15
 """Days after a month's end that its file may still come: seen from the 1st to the 13th."""
 
@@ -58,7 +55,7 @@ QUOTE_ASSETS: Mapping[str, tuple[str, ...]] = {
 """The quote assets known of each market. A name that ends in two of them is left open."""
 
 _SETTLED = "_?SETTLED"
-_DELIVERY = re.compile(r"_(\d{6})\Z")  # `$` also matches before a newline
+_DELIVERY = re.compile(r"_([0-9]{2})([0-9]{2})([0-9]{2})\Z")  # `$` also matches before a newline
 _PERPETUAL = "_PERP"
 _PART = re.compile("[A-Za-z][A-Za-z0-9]*")
 _INTERVAL = re.compile("[1-9][0-9]{0,2}[a-z]{1,2}")
@@ -497,7 +494,7 @@ def is_symbol(name: str, market: str = "um") -> bool:
         delivery = _DELIVERY.search(stem)
         if delivery:
             stem = stem[: delivery.start()]
-            if _parse_yymmdd(delivery.group(1)) is None:
+            if _parse_date(f"20{'-'.join(delivery.groups())}") is None:
                 return False
         elif market == "cm":
             stem = stem.removesuffix(_PERPETUAL)
@@ -564,12 +561,6 @@ def classify(symbol: str, market: str = "um") -> Contract:
     return Contract(symbol, contract_type, base, quotes[0] if base else None)
 
 
-def delivery_date(symbol: str) -> dt.date | None:
-    """Delivery date in a delivery contract's name (`BTCUSDT_210326`), else None."""
-    match = _DELIVERY.search(unsettled(symbol))
-    return _parse_yymmdd(match.group(1)) if match else None
-
-
 def _parse_date(text: str) -> dt.date | None:
     # date.fromisoformat also takes 20240115 and 2024-W03-1, which are not names of the archive.
     if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
@@ -578,7 +569,3 @@ def _parse_date(text: str) -> dt.date | None:
         return dt.date.fromisoformat(text)
     except ValueError:
         return None
-
-
-def _parse_yymmdd(text: str) -> dt.date | None:
-    return _parse_date(f"20{text[:2]}-{text[2:4]}-{text[4:]}") if text.isascii() else None

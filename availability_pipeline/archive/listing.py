@@ -25,7 +25,7 @@ import pandas as pd
 from botocore.exceptions import BotoCoreError, ClientError
 
 from availability_pipeline.archive._client import ResponseParserError, make_client
-from availability_pipeline.archive._pages import MalformedPageError, Names, Page, instants, md5s
+from availability_pipeline.archive._pages import MalformedPageError, Names, Page
 from availability_pipeline.archive.datasets import MARKETS, UM_KLINES_1M, Dataset, unsettled
 from availability_pipeline.masking import printable
 from availability_pipeline.settings import Settings
@@ -343,17 +343,6 @@ class S3Archive:
         """An archive as the settings say."""
         return cls(make_client(settings), settings.s3_bucket, concurrency=settings.s3_concurrency)
 
-    def discover(self) -> tuple[str, ...]:
-        """All symbols with a folder, sorted; two requests for about 1,000.
-
-        Raises:
-            DiscoveryError: when a page fails, or when no symbol is there at all.
-        """
-        symbols = self.folders().symbols
-        if not symbols:
-            raise self.not_the_archive(self._dataset.prefix)
-        return symbols
-
     def folders(self, dataset: Dataset | None = None) -> Folders:
         """The symbol folders of a dataset, which all intervals of its type share.
 
@@ -587,7 +576,7 @@ class S3Archive:
             extra: dict[str, Any] = {"ContinuationToken": token} if token else {}
             answer: Any = self._client.list_objects_v2(Bucket=self._bucket, **request, **extra)
             call.note(answer)
-            page: Page = answer.get("Page") or _stubbed_page(answer)
+            page: Page = answer["Page"]
             names = [*page.keys[:1], *page.keys[-1:], *page.folders[:1], *page.folders[-1:]]
             for name in names:
                 # A page is sorted (see `parse_page`), so its ends vouch for all between them.
@@ -647,20 +636,3 @@ def reason(error: Exception) -> str:
     else:
         text = f"{type(error).__name__.removesuffix('Error')}: {error}"
     return printable(text)[:300]
-
-
-def _stubbed_page(answer: Any) -> Page:
-    """The page of an answer that did not come over HTTP (botocore's Stubber)."""
-    contents = answer.get("Contents", [])
-    truncated = answer.get("IsTruncated")
-    if truncated is None:
-        raise MalformedPageError("IsTruncated is missing")
-    times = [c["LastModified"].astimezone(dt.UTC) for c in contents]
-    return Page(
-        keys=Names.of([c["Key"] for c in contents]),
-        sizes=np.array([c["Size"] for c in contents], "int64"),
-        last_modified=instants([f"{time:%Y-%m-%dT%H:%M:%S.%fZ}".encode() for time in times]),
-        etags=md5s([c.get("ETag", "").encode() for c in contents]),
-        folders=Names.of([p["Prefix"] for p in answer.get("CommonPrefixes", [])]),
-        next_token=answer["NextContinuationToken"] if truncated else None,
-    )

@@ -16,11 +16,11 @@ import datetime as dt
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from availability_pipeline import files
@@ -54,36 +54,7 @@ class Stored:
     version: str | None = None
 
 
-class Destination(Protocol):
-    """A place of files with names like `availability/month=2024-01/availability.parquet`."""
-
-    def staging(self) -> AbstractContextManager[Path]:
-        """A folder to make files in, gone afterwards; keeps other exports out where it can."""
-
-    def refuse_protected(self, names: Iterable[str], record: Path) -> None:
-        """Raise ProtectedFileError where one of these files must not be written."""
-
-    def read(self, name: str) -> tuple[bytes, Stored] | None:
-        """A file's content, or None."""
-
-    def stored(self) -> dict[str, Stored]:
-        """All files."""
-
-    def holds(self, name: str, file: Stored, sha256: str) -> bool:
-        """Whether a file is there with this content."""
-
-    def put(self, name: str, staged: Path, replacing: Stored | None) -> Stored:
-        """Give a staged file its place and name, atomically.
-
-        Raises:
-            ExportError: what is there is not what `replacing` says: another export was faster.
-        """
-
-    def remove(self, names: Iterable[str]) -> None:
-        """Remove files; those already gone are not an error."""
-
-
-def destination(text: str) -> "Destination":
+def destination(text: str) -> "Folder | Bucket":
     """The place that a path, a `file://` or an `s3://bucket/prefix` URL names.
 
     Raises:
@@ -295,7 +266,11 @@ class Bucket:
         return file.version is None or there.version == file.version
 
     def put(self, name: str, staged: Path, replacing: Stored | None) -> Stored:
-        """Upload a staged file in one request, which is whole or nothing."""
+        """Upload a staged file in one request, which is whole or nothing.
+
+        Raises:
+            ExportError: what is there is not what `replacing` says: another export was faster.
+        """
         from botocore.exceptions import ClientError
 
         condition: Any = {"IfNoneMatch": "*"}
@@ -316,7 +291,7 @@ class Bucket:
         return Stored(staged.stat().st_size, answer["ETag"])
 
     def remove(self, names: Iterable[str]) -> None:
-        """Remove objects."""
+        """Remove objects; those already gone are not an error."""
         with self._refusals():
             for name in names:
                 self._client.delete_object(Bucket=self._bucket, Key=self._prefix + name)
@@ -335,6 +310,10 @@ class Bucket:
                 f"{self} refuses: {reason}; see that the bucket is there and boto3 finds "
                 "credentials that may write to it"
             ) from None
+
+
+Destination = Folder | Bucket
+"""A place of files with names like `availability/month=2024-01/availability.parquet`."""
 
 
 def _lost_the_race(error: "ClientError") -> bool:

@@ -197,16 +197,12 @@ def export(
         raise ExportError(f"cannot export to {to}: {str(error).splitlines()[0][:300]}") from None
 
 
-def read_manifest(to: Destination) -> Manifest | None:
-    """The destination's manifest, or None where there is none yet.
+def read_manifest(to: Destination) -> tuple[Manifest | None, Stored | None]:
+    """The destination's manifest and where it is; None where there is none yet.
 
     Raises:
         ExportError: the destination refuses, or its manifest is not ours.
     """
-    return _read_manifest(to)[0]
-
-
-def _read_manifest(to: Destination) -> tuple[Manifest | None, Stored | None]:
     found = to.read(MANIFEST)
     if found is None:
         return None, None
@@ -222,7 +218,7 @@ def _export(
     source: Path, to: Destination, form: Form, staging: Path, *, now: dt.datetime,
     wait_seconds: float,
 ) -> Exported:  # fmt: skip
-    old, manifest_there = _read_manifest(to)
+    old, manifest_there = read_manifest(to)
     there = to.stored()
     before = {(f.dataset, f.table, f.content): f for f in old.files} if old else {}
     files: list[File] = []

@@ -45,7 +45,7 @@ def fake():
 def discover(fake: FakeArchive) -> tuple[str, ...]:
     client = make_client(settings.load(s3_endpoint=fake.url))
     try:
-        return S3Archive(client, "data.binance.vision").discover()
+        return S3Archive(client, "data.binance.vision").folders().symbols
     finally:
         client.close()
 

@@ -21,7 +21,6 @@ from availability_pipeline.archive.datasets import (
     Dataset,
     UnknownDatasetError,
     classify,
-    delivery_date,
     is_symbol,
     locate,
     relisted_name,
@@ -122,11 +121,6 @@ def test_what_could_not_stand_in_a_key_is_not_a_dataset(parts, why):
 )  # fmt: skip
 def test_a_settled_name_leads_to_the_relisted_one(symbol, name):
     assert relisted_name(symbol) == name
-
-
-def test_a_delivery_contract_names_its_delivery_date():
-    assert delivery_date("BTCUSDT_210326") == dt.date(2021, 3, 26)
-    assert delivery_date("BTCUSDT") is None
 
 
 OTHER_MARKETS = {

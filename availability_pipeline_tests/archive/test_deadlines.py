@@ -75,7 +75,7 @@ def test_a_listing_ends_though_the_server_drips(drip: str) -> None:
             settings.load(s3_endpoint=f"{scheme}://127.0.0.1:{port}", s3_timeout_seconds=0.2)
         )
         with pytest.raises(DiscoveryError, match="ReadTimeout"):
-            S3Archive(client, "data.binance.vision").discover()
+            S3Archive(client, "data.binance.vision").folders()
         client.close()
     assert len(stayed) <= 1, "no second attempt"
 

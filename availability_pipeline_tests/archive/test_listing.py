@@ -26,6 +26,7 @@ from availability_pipeline.archive.listing import (
 )
 from availability_pipeline_tests.support.helpers import days, published
 from availability_pipeline_tests.support.s3 import BUCKET, local_archive
+from availability_pipeline_tests.support.stubs import stubbed
 
 D = dt.date
 T = dt.datetime(2024, 1, 16, 7, 10, tzinfo=dt.UTC)
@@ -88,17 +89,17 @@ def test_progress_reaches_the_number_of_symbols(endpoint):
 
 def test_a_bucket_that_is_not_there_is_one_clear_line(endpoint):
     with pytest.raises(DiscoveryError, match="HTTP 404 NoSuchBucket"):
-        archive(endpoint, s3_bucket="nowhere").discover()
+        archive(endpoint, s3_bucket="nowhere").folders()
 
 
 def test_an_archive_without_symbols_is_refused(endpoint):
     with pytest.raises(DiscoveryError, match="no symbol at all"):
-        archive(endpoint, s3_bucket="empty").discover()
+        archive(endpoint, s3_bucket="empty").folders()
 
 
 def test_an_endpoint_that_does_not_answer_is_one_clear_line():
     with pytest.raises(DiscoveryError, match="cannot list"):
-        archive("http://127.0.0.1:9").discover()
+        archive("http://127.0.0.1:9").folders()
 
 
 def test_the_client_never_signs_whatever_the_environment_holds(endpoint, monkeypatch):
@@ -108,7 +109,7 @@ def test_the_client_never_signs_whatever_the_environment_holds(endpoint, monkeyp
     client = make_client(settings.load(s3_endpoint=endpoint))
     sent = []
     client.meta.events.register("before-send.s3", lambda request, **_: sent.append(request))
-    S3Archive(client, BUCKET).discover()
+    S3Archive(client, BUCKET).folders()
     assert sent
     assert not any("Authorization" in r.headers or "AKIA" in r.url for r in sent)
 
@@ -188,10 +189,10 @@ def test_the_place_of_a_date_is_the_same_with_and_without_holes(endings, prefix)
     assert window.offsets(Names.of([prefix + e for e in endings]), prefix).tolist() == expected
 
 
-@pytest.fixture
-def stubbed() -> Iterator[tuple[S3Archive, Stubber]]:
+@pytest.fixture(name="stubbed")
+def stubbed_archive() -> Iterator[tuple[S3Archive, Stubber]]:
     client = make_client(settings.load())
-    with Stubber(client) as stubber:
+    with stubbed(client) as stubber:
         discovery = {"Bucket": BUCKET, "Prefix": DS.prefix, "Delimiter": "/"}
         stubber.add_response("list_objects_v2", folders("BTCUSDT"), discovery)
         yield S3Archive(client, BUCKET, concurrency=1), stubber
@@ -225,7 +226,7 @@ def test_a_new_symbol_and_its_settlings_are_asked_for_all_recorded_dates_and_no_
         "XUSDTSETTLED": (D(2024, 1, 2), D(2024, 1, 5)),
     }
     recorded = Recorded(frozenset({"AUSDT", "GONEUSDT", "XUSDT"}), D(2024, 1, 2), D(2024, 1, 5))
-    with Stubber(client) as stubber:
+    with stubbed(client) as stubber:
         stubber.add_response("list_objects_v2", folders(*asked))
         for symbol, (first, last) in asked.items():
             dates = days(first, last) if symbol != "XUSDT" else [day]

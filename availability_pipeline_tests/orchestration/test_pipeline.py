@@ -8,7 +8,6 @@ from pathlib import Path
 import dagster as dg
 import duckdb
 import pytest
-from botocore.stub import Stubber
 from dagster._core.definitions.metadata.metadata_set import TableMetadataSet
 
 from availability_pipeline import queries, settings
@@ -29,6 +28,7 @@ from availability_pipeline.record.connection import reader, writer
 from availability_pipeline.record.status import scope
 from availability_pipeline.report import data
 from availability_pipeline_tests.support.helpers import PATIENCE, D, flat
+from availability_pipeline_tests.support.stubs import stubbed
 from availability_pipeline_tests.support.world import (
     END,
     KLINES,
@@ -110,7 +110,7 @@ def test_a_fault_on_the_second_page_of_one_symbol_leaves_the_rows_alone(world):
     world.run()
     before = world.rows("FROM daily_availability ORDER BY ALL")
     client = make_client(settings.load())
-    with Stubber(client) as stubber:
+    with stubbed(client) as stubber:
         page = {"IsTruncated": False, "CommonPrefixes": [{"Prefix": f"{DS.prefix}AUSDT/"}]}
         stubber.add_response("list_objects_v2", page)
         contents = [{"Key": DS.key("AUSDT", START), "Size": 7, "LastModified": NOW}]
@@ -168,7 +168,7 @@ def test_a_symbol_first_seen_by_a_failed_listing_stays_unknown(world):
     world.run()
     before = everything(world)
     client = make_client(settings.load())
-    with Stubber(client) as stubber:
+    with stubbed(client) as stubber:
         names = ("AUSDT", "BUSDT", "NEWUSDT")
         folders = [{"Prefix": f"{DS.prefix}{name}/"} for name in names]
         page = {"IsTruncated": False, "CommonPrefixes": folders}

@@ -41,7 +41,7 @@ def test_the_record_is_published_with_a_manifest_and_numbers_for_the_ui(
     assert done.success
     found = metadata(done)
     assert (found["dagster/row_count"], found["last_date"]) == (20, str(END))
-    manifest = export.read_manifest(destination(str(tmp_path / "out")))
+    manifest, _ = export.read_manifest(destination(str(tmp_path / "out")))
     assert found["files"] == found["files_written"] == len(manifest.files) == 7
     assert all("-" in f.path.rpartition("/")[2] for f in manifest.files), "no file ever changes"
     assert metadata(world.execute("publish"))["files_written"] == 0
@@ -54,7 +54,7 @@ def test_all_recorded_datasets_are_published_and_drawn(world, tmp_path, monkeypa
     write_dataset(world.path, FUNDING, {"AUSDT": by_month(first, last)}, first, last)
     found = metadata(world.execute("publish"))
     assert found["dagster/row_count"] == 22
-    manifest = export.read_manifest(destination(str(tmp_path / "out")))
+    manifest, _ = export.read_manifest(destination(str(tmp_path / "out")))
     assert [(one.dataset, one.rows["availability"]) for one in manifest.datasets] == [
         ("um/daily/klines/1m", 20), (str(FUNDING), 2)
     ]  # fmt: skip
