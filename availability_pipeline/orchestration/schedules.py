@@ -34,10 +34,22 @@ from availability_pipeline.orchestration.probes import (
 from availability_pipeline.quality.checks import CATALOGUE_CHECK
 from availability_pipeline.settings import Settings
 
+_ON: dict[str, Any] = {
+    "execution_timezone": "UTC",
+    "default_status": dg.DefaultScheduleStatus.RUNNING,
+}
+
 
 def _described(make: Callable[..., Any], **options: Any) -> Callable[[Callable[..., Any]], Any]:
     """A decorator of Dagster that takes the function's docstring as its description."""
     return lambda function: make(description=inspect.getdoc(function), **options)(function)
+
+
+def _schedule(name: str, cron: str, job: Any, description: str) -> dg.ScheduleDefinition:
+    """A schedule of a job that is always the same."""
+    return dg.ScheduleDefinition(
+        name=name, cron_schedule=cron, job=job, description=description, **_ON
+    )
 
 
 ASSET_JOB = "__ASSET_JOB"
@@ -81,13 +93,7 @@ _FIRST = {"dagster/priority": "10"}
 
 # 02:00: the date is over, and the probe makes its partition even though the files normally
 # appear only at 06:57-08:40 UTC; until then they are pending.
-@_described(
-    dg.schedule,
-    cron_schedule="0 2 * * *",
-    job_name=ASSET_JOB,
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-)
+@_described(dg.schedule, cron_schedule="0 2 * * *", job_name=ASSET_JOB, **_ON)
 def daily_update_schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
     """Yesterday's partition of each kind of daily files, a run each."""
     return _updates(context, monthly=False)
@@ -95,13 +101,7 @@ def daily_update_schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunR
 
 # A month's file is promised for the first Monday; seen were the 1st at 08:06 and, the latest, the
 # 13th. From the 16th on an absence is confirmed.
-@_described(
-    dg.schedule,
-    cron_schedule="0 10 1-16 * *",
-    job_name=ASSET_JOB,
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-)
+@_described(dg.schedule, cron_schedule="0 10 1-16 * *", job_name=ASSET_JOB, **_ON)
 def monthly_update_schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
     """Last month's partition of each kind of monthly files, a run each."""
     return _updates(context, monthly=True)
@@ -168,13 +168,7 @@ def _again(context: dg.ScheduleEvaluationContext, job: dg.JobDefinition) -> list
 
 # 09:00 is after the usual 06:57-08:40 UTC; 15:00 and 21:00 catch the slow days, and 03:00 repairs
 # a daily update that failed an hour before.
-@_described(
-    dg.schedule,
-    cron_schedule="0 3,9,15,21 * * *",
-    job=late_arrivals,
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-)
+@_described(dg.schedule, cron_schedule="0 3,9,15,21 * * *", job=late_arrivals, **_ON)
 def late_arrivals_schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
     """The last AVAILABILITY_LOOKBACK_DAYS dates of daily files, a run a kind; as cheap as one."""
     return _again(context, late_arrivals)
@@ -182,13 +176,7 @@ def late_arrivals_schedule(context: dg.ScheduleEvaluationContext) -> list[dg.Run
 
 # Sunday, between the late-arrivals runs: files came up to 17 months late, and a relisting moves
 # all of a symbol's history. About 2,000 requests.
-@_described(
-    dg.schedule,
-    cron_schedule="0 5 * * 0",
-    job=full_reconcile,
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-)
+@_described(dg.schedule, cron_schedule="0 5 * * 0", job=full_reconcile, **_ON)
 def full_reconcile_schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
     """The whole history, a run for each kind of datasets."""
     return _again(context, full_reconcile)
@@ -196,49 +184,31 @@ def full_reconcile_schedule(context: dg.ScheduleEvaluationContext) -> list[dg.Ru
 
 # After the 09:00 run of late arrivals, so that what came this morning is not called late. Daily
 # and not hourly: a breach said every hour is a noise that people learn to ignore.
-slo_schedule = dg.ScheduleDefinition(
-    name="slo_schedule",
-    job=slo_checks,
-    cron_schedule="30 9 * * *",
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="The standing checks.",
-)
+slo_schedule = _schedule("slo_schedule", "30 9 * * *", slo_checks, "The standing checks.")
 
 # Weekly: the archive gains or loses a dataset once or twice a year. On a working day, for a person
 # decides what to do about it, and after that day's updates and checks. A few hundred requests.
-catalogue_schedule = dg.ScheduleDefinition(
-    name="catalogue_schedule",
-    job=catalogue_check,
-    cron_schedule="30 10 * * 1",
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Whether the archive has datasets that are not known, or lacks some that are.",
+catalogue_schedule = _schedule(
+    "catalogue_schedule",
+    "30 10 * * 1",
+    catalogue_check,
+    "Whether the archive has datasets that are not known, or lacks some that are.",
 )
 
 # Sunday, two hours after the reconcile. Runs that hold the latest materialisation of a partition
 # are kept.
-history_retention_schedule = dg.ScheduleDefinition(
-    name="history_retention_schedule",
-    job=history_retention,
-    cron_schedule="30 7 * * 0",
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Delete runs older than AVAILABILITY_HISTORY_DAYS.",
+history_retention_schedule = _schedule(
+    "history_retention_schedule",
+    "30 7 * * 0",
+    history_retention,
+    "Delete runs older than AVAILABILITY_HISTORY_DAYS.",
 )
 
 
 # Between the 03:00 run of late arrivals, which ends within minutes and repairs a failed daily
 # update, and Sunday's reconcile at 05:00, which replaces most rows: before it and not after.
 # Defined, and on, where AVAILABILITY_BACKUP_DIR says where to.
-backup_schedule = dg.ScheduleDefinition(
-    name="backup_schedule",
-    job=backup,
-    cron_schedule="45 4 * * *",
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="A backup of the record.",
-)
+backup_schedule = _schedule("backup_schedule", "45 4 * * *", backup, "A backup of the record.")
 
 
 # A run of its own and no step of the updates: when the destination refuses, the record is written
