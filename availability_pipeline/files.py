@@ -116,6 +116,15 @@ def try_lock(lock: IO[Any], *, shared: bool = False) -> bool:
     return True
 
 
+def sync(path: Path) -> None:
+    """Flush a file, or a folder's names, to the disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
 @contextmanager
 def temporary_folder(beside: Path, prefix: str) -> Iterator[Path]:
     """A folder in `beside` that no other user can write to, gone afterwards.

@@ -7,12 +7,12 @@ into the copy afterwards. On 2.6 million rows that holds a writer up for 0.05 s;
 
 import datetime as dt
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
+from availability_pipeline import files
 from availability_pipeline.errors import DamagedDatabaseError
 from availability_pipeline.record import apart, connection
 from availability_pipeline.record.connection import LOG_SUFFIXES, with_suffix
@@ -79,7 +79,7 @@ def take(source: Path, target: Path, wait_seconds: float) -> None:
             rewritten.replace(target)
         finally:
             rewritten.unlink(missing_ok=True)
-    sync(target)
+    files.sync(target)
 
 
 def examine(path: Path) -> Contents:
@@ -149,12 +149,3 @@ def sha256(path: Path) -> str:
     """Of the content, in hex, of a file that no process has open in DuckDB; else see `apart`."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Flush a file, or a folder's names, to the disk."""
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

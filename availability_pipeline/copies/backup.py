@@ -155,12 +155,12 @@ def make(
             manifest = _described(source, part, path.name, when, _next_number(folder))
             beside = work / "manifest"
             beside.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-            _snapshot.sync(beside)
+            files.sync(beside)
             for made in (part, beside):
                 files.private(made)
             beside.replace(_manifest_path(path))
             part.replace(path)
-            _snapshot.sync(folder)
+            files.sync(folder)
         removed, future = _forget(folder, path, keep, when)
         return Made(path, manifest, removed, future)
 

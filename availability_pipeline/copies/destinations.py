@@ -136,9 +136,9 @@ class Folder:
         target = self._path / name
         files.public_folder(target.parent)
         staged.chmod(0o644)
-        _snapshot.sync(staged)
+        files.sync(staged)
         staged.replace(target)
-        _snapshot.sync(target.parent)
+        files.sync(target.parent)
         return Stored(target.stat().st_size)
 
     def remove(self, names: Iterable[str]) -> None:

@@ -95,7 +95,7 @@ def put_back(
                         part.chmod(stat.S_IMODE(target.stat().st_mode))
                     else:
                         files.private(part)
-                    _snapshot.sync(part)
+                    files.sync(part)
                     if _snapshot.sha256(part) != manifest.sha256:
                         raise BackupError(f"{backup} changed while it was copied; {REMEDY}")
                     return _replace(part, target, now, wait_seconds)
@@ -165,14 +165,14 @@ def _replace(part: Path, target: Path, now: dt.datetime, wait_seconds: float) ->
                 os.link(target, kept)  # no moment without a database at its place
             except OSError:  # a file system without hard links
                 apart.copy([(target, kept)])
-                _snapshot.sync(kept)
+                files.sync(kept)
         # A log of the old database must never be applied to the restored one.
         for suffix in connection.LOG_SUFFIXES:
             log = connection.with_suffix(target, suffix)
             if log.exists():
                 log.rename(connection.with_suffix(kept, suffix))
         part.replace(target)
-        _snapshot.sync(target.parent)
+        files.sync(target.parent)
         if was_there:
             # Whatever opened the old file just before may still ask for its lock: let that fail.
             time.sleep(0.1)

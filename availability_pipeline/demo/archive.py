@@ -9,7 +9,6 @@ import datetime as dt
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
 
 from availability_pipeline import extras
@@ -241,12 +240,7 @@ class SampleArchive:
         self._backend.create_bucket(BUCKET, "ap-northeast-1")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop the server and forget the files."""
         self._server.stop()
         self._backend.reset()

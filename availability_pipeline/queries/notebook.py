@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import wraps
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from availability_pipeline import settings
@@ -111,17 +110,12 @@ class Record:
             self._blocks += 1
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: Any) -> None:
         with self._lock:
             self._blocks = max(0, self._blocks - 1)
             if not self._blocks:
                 self._held = None
-                self._stack.__exit__(kind, error, trace)
+                self._stack.__exit__(*raised)
 
     def close(self) -> None:
         """Let go of the file; the next question opens it again."""

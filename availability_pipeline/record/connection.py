@@ -387,11 +387,7 @@ def _replace(con: duckdb.DuckDBPyConnection, target: Path, part: Path) -> None:
     finally:
         with suppress(OSError):
             part.unlink()
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    files.sync(target.parent)
     # Who opened the old file just before may still ask for its lock: let that fail.
     time.sleep(0.1)
 
@@ -419,8 +415,7 @@ def write_anew(con: duckdb.DuckDBPyConnection, target: Path) -> None:
             raise duckdb.IOException(f"{target} did not become what {source} is")
     finally:
         con.execute("DETACH written_anew")
-    with target.open("rb") as file:
-        os.fsync(file.fileno())
+    files.sync(target)
 
 
 def _contents(con: duckdb.DuckDBPyConnection, database: str) -> list[tuple[object, ...]]:

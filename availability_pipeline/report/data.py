@@ -20,6 +20,7 @@ from availability_pipeline.archive.datasets import (
     Dataset,
     relisted_name,
 )
+from availability_pipeline.dates import aware
 from availability_pipeline.queries import QueryError
 from availability_pipeline.record.schema import REMEDY_MISSING
 from availability_pipeline.record.status import Scope, scope
@@ -316,9 +317,7 @@ def load(
         EmptyRecordError: no date was probed yet.
         ValueError: `drawn_at` is naive.
     """
-    if drawn_at.tzinfo is None:
-        raise ValueError(f"{drawn_at} has no time zone; give an aware datetime in UTC")
-    drawn_at = drawn_at.astimezone(dt.UTC)
+    drawn_at = aware(drawn_at)
     t = scope(con, dataset)
     [(first, last)] = con.execute(f"SELECT min(date), max(date) FROM {t.probes}").fetchall()
     if first is None:

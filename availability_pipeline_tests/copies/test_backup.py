@@ -104,6 +104,7 @@ from availability_pipeline.record import apart
 from availability_pipeline.copies import backup
 from availability_pipeline.copies import backup
 from availability_pipeline.copies import _snapshot
+from availability_pipeline import files
 def make():
     now = dt.datetime(2024, 3, 1, 3, tzinfo=dt.UTC)
     keep = backup.Keep(100, 100, 100)
@@ -114,7 +115,7 @@ KILLED = (
     LIGHT
     + """
 owner, name, calls = sys.argv[3], sys.argv[4], int(sys.argv[5])
-owner = {"_snapshot": _snapshot, "apart": apart, "Path": Path}[owner]
+owner = {"_snapshot": _snapshot, "files": files, "apart": apart, "Path": Path}[owner]
 real = getattr(owner, name)
 def dies(*args):
     global calls
@@ -132,7 +133,7 @@ make()
 
 MOMENTS = [
     ("apart", "copy", 1), ("_snapshot", "examine", 1), ("Path", "replace", 1),
-    ("Path", "replace", 2), ("_snapshot", "sync", 3),
+    ("Path", "replace", 2), ("files", "sync", 3),
 ]  # fmt: skip
 
 
@@ -144,7 +145,7 @@ def test_a_killed_backup_leaves_the_old_ones_and_nothing_that_passes_for_new(
     command = [sys.executable, "-c", KILLED, str(record), str(folder), *map(str, moment)]
     done = subprocess.run(command, cwd=ROOT, check=False, stderr=subprocess.PIPE)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    whole = moment == ("_snapshot", "sync", 3)  # after the last rename it is a backup
+    whole = moment == ("files", "sync", 3)  # after the last rename it is a backup
     assert len(backup.backups(folder)) == 1 + whole
     for path in backup.backups(folder):
         backup.verify(path)
