@@ -1,9 +1,10 @@
 """An archive that changes as time goes by, behind the real client: files come, move and go.
 
-What happened in it is a list of events, each with its instant; `advance` lets time pass. It
-answers ListObjectsV2 in S3's own spelling where the client would send the request (botocore's
-`before-call`), so that client, paging, parsing and errors are the real ones and only HTTP is left
-out. Nothing here knows what the record makes of it: the simulation compares the two.
+What happened in it is a list of events, each with its instant; `advance` lets time pass. Each
+`LivingArchive` is one dataset; `listed` makes the archive of several. They answer ListObjectsV2 in
+S3's own spelling where the client would send the request (botocore's `before-call`), so that
+client, paging, parsing and errors are the real ones and only HTTP is left out. Nothing here knows
+what the record makes of it: the simulation compares the two.
 """
 
 import datetime as dt
@@ -20,13 +21,13 @@ from botocore.exceptions import ConnectionClosedError
 from availability_pipeline import settings
 from availability_pipeline.archive._client import make_client
 from availability_pipeline.archive._pages import parse_page
-from availability_pipeline.archive.datasets import UM_KLINES_1M
+from availability_pipeline.archive.datasets import UM_KLINES_1M, Dataset
 from availability_pipeline.archive.listing import S3Archive
 
 Fault = Literal["503 on a page", "connection lost", "page cut off", "nothing", "a tenth"]
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Event:
     """At `at`, a file was put (`size` is its bytes) or taken away (`size` is None)."""
 
@@ -34,6 +35,8 @@ class Event:
     symbol: str
     date: dt.date
     size: int | None
+    content: int = 0
+    """Files of the same size and content have the same ETag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +45,28 @@ class File:
 
     size: int
     modified: dt.datetime
+    content: int = 0
+
+    @property
+    def etag(self) -> str:
+        """The MD5 that a listing has."""
+        return f"{self.content:016x}{self.size:016x}"
 
 
 class LivingArchive:
-    """The files at a moment, and the answers to those who list them.
+    """The files of a dataset at a moment, and the answers to those who list them.
 
     Args:
         events: all that ever happens, in any order.
         page: most entries a page, below S3's 1,000 so that more listings have several pages.
+        dataset: which.
     """
 
-    def __init__(self, events: Sequence[Event], page: int = 400) -> None:
-        self._events, self._next, self._page = sorted(events), 0, page
+    def __init__(
+        self, events: Sequence[Event], page: int = 400, dataset: Dataset = UM_KLINES_1M
+    ) -> None:
+        self.dataset = dataset
+        self._events, self._next, self._page = sorted(events, key=lambda event: event.at), 0, page
         self.files: dict[str, dict[dt.date, File]] = {}
         self.now = self._events[0].at
         self.fault: Fault | None = None
@@ -78,7 +91,7 @@ class LivingArchive:
             if not folder:  # S3 has no empty folders
                 del self.files[event.symbol]
         else:
-            folder[event.date] = File(event.size, event.at)
+            folder[event.date] = File(event.size, event.at, event.content)
         self._keys.pop(event.symbol, None)
 
     def strike(self, fault: Fault | None, after: int = 0) -> None:
@@ -88,14 +101,7 @@ class LivingArchive:
         """
         self.fault, self._strikes_in = fault, after
 
-    def archive(self) -> S3Archive:
-        """The real listing on this archive, the network left out."""
-        client = make_client(settings.Settings(s3_endpoint="http://archive.invalid"))
-        client.meta.events.register("before-call.s3.ListObjectsV2", self._respond)
-        # One at a time: the same faults hit the same pages in each run.
-        return S3Archive(client, "data.binance.vision", concurrency=1)
-
-    def _respond(self, params: dict[str, Any], **_: object) -> tuple[AWSResponse, dict[str, Any]]:
+    def respond(self, params: dict[str, Any]) -> tuple[AWSResponse, dict[str, Any]]:
         """The answer to a request, as botocore's endpoint would hand it to the client."""
         self.requests += 1
         status, error, body = 200, {}, self.page(params["query_string"])
@@ -119,7 +125,7 @@ class LivingArchive:
         prefix = query["prefix"]
         token = unquote(query.get("continuation-token", "")).removeprefix("after ")
         most = min(int(query.get("max-keys", "1000")), self._page)
-        names = self._folders() if prefix == UM_KLINES_1M.prefix else self._names(prefix)
+        names = self._folders() if prefix == self.dataset.prefix else self._names(prefix)
         first = bisect_right(names, max(query.get("start-after", ""), token))
         chosen = names[first : first + most]
         more = len(names) > first + most
@@ -142,25 +148,40 @@ class LivingArchive:
         ).encode()
 
     def _folders(self) -> list[str]:
-        names = sorted(f"{UM_KLINES_1M.prefix}{symbol}/" for symbol in self.files)
+        names = sorted(f"{self.dataset.prefix}{symbol}/" for symbol in self.files)
         if self.fault == "nothing":
             return []
         return names[::10] if self.fault == "a tenth" else names
 
     def _names(self, prefix: str) -> list[str]:
         """A symbol's keys in order, each followed by its CHECKSUM, folded."""
-        symbol = prefix.removeprefix(UM_KLINES_1M.prefix).partition("/")[0]
+        symbol = prefix.removeprefix(self.dataset.prefix).partition("/")[0]
         if symbol not in self._keys:
-            keys = (UM_KLINES_1M.key(symbol, date) for date in sorted(self.files.get(symbol, ())))
+            keys = (self.dataset.key(symbol, date) for date in sorted(self.files.get(symbol, ())))
             self._keys[symbol] = [name for key in keys for name in (key, f"{key}.CHECKSUM")]
         return self._keys[symbol]
 
     def _contents(self, key: str) -> str:
-        symbol = key[len(UM_KLINES_1M.prefix) :].partition("/")[0]
-        file = self.files[symbol][dt.date.fromisoformat(key[-14:-4])]
+        named = self.dataset.parse_key(key)
+        assert named is not None
+        file = self.files[named.symbol][named.period]
         return (
             f"<Contents><Key>{quote(key)}</Key>"
             f"<LastModified>{file.modified.isoformat()[:19]}.000Z</LastModified>"
-            f"<ETag>&quot;{file.size:032x}&quot;</ETag><Size>{file.size}</Size>"
+            f"<ETag>&quot;{file.etag}&quot;</ETag><Size>{file.size}</Size>"
             "<StorageClass>STANDARD</StorageClass></Contents>"
         )
+
+
+def listed(living: Sequence[LivingArchive]) -> S3Archive:
+    """The real listing on these datasets, the network left out."""
+
+    def respond(params: dict[str, Any], **_: object) -> tuple[AWSResponse, dict[str, Any]]:
+        prefix = params["query_string"]["prefix"]
+        asked = (one for one in living if prefix.startswith(one.dataset.prefix))
+        return next(asked, living[0]).respond(params)
+
+    client = make_client(settings.Settings(s3_endpoint="http://archive.invalid"))
+    client.meta.events.register("before-call.s3.ListObjectsV2", respond)
+    # One at a time: the same faults hit the same pages in each run.
+    return S3Archive(client, "data.binance.vision", concurrency=1)
