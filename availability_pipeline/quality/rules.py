@@ -4,7 +4,7 @@ import datetime as dt
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from availability_pipeline import PROGRAM
 from availability_pipeline.archive.datasets import UM_KLINES_1M, Dataset
@@ -48,8 +48,8 @@ class Verdict:
     passed: bool
     observed: float | None
     threshold: float
-    sample: tuple[str, ...]
-    recovery: str
+    sample: tuple[str, ...] = ()
+    recovery: str = ""
     severity: Literal["error", "warn"] = "error"
     count: int = 0
     sample_truncated: bool = False
@@ -242,26 +242,21 @@ def verdict_on(
     sample: Sequence[str],
     *,
     offenders: Sequence[Fields],
-    observed: float | None,
-    threshold: float,
-    recovery: str,
-    severity: Literal["error", "warn"] = "error",
-    note: str = "",
-    acknowledged: int = 0,
+    passed: bool | None = None,
+    count: int | None = None,
+    **others: Any,
 ) -> Verdict:
-    """A verdict that passes when there are no offenders."""
+    """A verdict on these offenders, of which it names the first `SAMPLE`.
+
+    It passes when there are none, and counts all, unless `passed` and `count` say otherwise.
+    """
     return Verdict(
-        passed=not sample,
-        observed=observed,
-        threshold=threshold,
+        passed=not sample if passed is None else passed,
         sample=tuple(sample[:SAMPLE]),
-        recovery=recovery,
-        severity=severity,
-        count=len(sample),
-        sample_truncated=len(sample) > SAMPLE,
-        note=note,
         offenders=tuple(offenders[:SAMPLE]),
-        acknowledged=acknowledged,
+        count=len(sample) if count is None else count,
+        sample_truncated=len(sample) > SAMPLE,
+        **others,
     )
 
 
@@ -327,7 +322,6 @@ def uniqueness(duplicates: int) -> Verdict:
         passed=duplicates == 0,
         observed=duplicates,
         threshold=0,
-        sample=(),
         recovery="Backfill the partition: a write replaces all its rows in one transaction.",
         count=duplicates,
         sample_truncated=duplicates > 0,
@@ -447,17 +441,15 @@ def continuity(
         recovery = f"Probe them in one run: {backfill(missing, of)}."
     else:
         recovery = f"Fill it in one run: `{PROGRAM} backfill{of.option}`."
-    return Verdict(
-        passed=not missing,
+    return verdict_on(
+        [of.text(*span) for span in found],
+        offenders=[{"start": start, "end": end} for start, end in found],
+        count=len(missing),
         observed=len(missing),
         threshold=0,
-        sample=tuple(of.text(*span) for span in found[:SAMPLE]),
         recovery=recovery,
         severity="error" if in_catalogue else "warn",
-        count=len(missing),
-        sample_truncated=len(found) > SAMPLE,
         note="" if recorded else "nothing was recorded yet",
-        offenders=tuple({"start": a, "end": b} for a, b in found[:SAMPLE]),
     )
 
 
@@ -500,20 +492,19 @@ def symbol_holes(
         if recent and not too_many
         else f"`{PROGRAM} slo acknowledge{of.option}`"
     )
-    return Verdict(
+    return verdict_on(
+        named,
+        offenders=fields,
         passed=not too_many and not recent,
+        count=hole_days if too_many else len(recent),
         observed=share,
         threshold=threshold,
-        sample=tuple(named[:SAMPLE]),
         recovery=f"See them with `{PROGRAM} query holes{of.option}`. {REPAIRED_BY_SCHEDULE} "
         "What is still missing after a full reconcile was never published: ask the archive's "
         f"maintainers, and acknowledge it with {accept}.",
         severity="error" if too_many else "warn",
-        count=hole_days if too_many else len(recent),
-        sample_truncated=len(named) > SAMPLE,
         note=f"{hole_days} of {expected_days} symbol-{unit}s are holes, {len(recent)} of them "
         f"confirmed in the last {recent_days} days",
-        offenders=tuple(fields[:SAMPLE]),
         acknowledged=acknowledged,
     )
 
@@ -592,16 +583,14 @@ def exchange_coverage(
     expected = {symbol for symbol, since in trading if since <= date}
     missing = sorted(expected - set(recorded))
     there = share(len(expected) - len(missing), len(expected))
-    return Verdict(
+    return verdict_on(
+        missing,
+        offenders=[{"symbol": symbol} for symbol in missing],
         passed=there >= threshold,
         observed=there,
         threshold=threshold,
-        sample=tuple(missing[:SAMPLE]),
         recovery=f"Probe the date again: {backfill([date], of)}. If they stay missing, the archive "
         "does not publish these contracts.",
-        count=len(missing),
-        sample_truncated=len(missing) > SAMPLE,
-        offenders=tuple({"symbol": symbol} for symbol in missing[:SAMPLE]),
         note=f"{len(expected) - len(missing)} of {len(expected)} trading perpetual contracts have "
         f"a file of {date}",
     )
@@ -613,7 +602,6 @@ def exchange_unknown(why: str, threshold: float, *, off: bool = False) -> Verdic
         passed=off,
         observed=None,
         threshold=threshold,
-        sample=(),
         recovery=""
         if off
         else "Nothing is wrong with the record. If it stays so, unset or change "
@@ -677,35 +665,28 @@ def update_success_rate(
     """
     since = now - dt.timedelta(days)
     ended = [r for r in runs if r.succeeded is not None and since <= r.launched_at <= now]
-    failed = sorted((r for r in ended if not r.succeeded), key=lambda r: r.launched_at)
+    failed = [r for r in ended if not r.succeeded]
+    failed.sort(key=lambda r: r.launched_at, reverse=True)  # what went wrong last matters
     if not ended:
         return Verdict(
             passed=True,
             observed=None,
             threshold=threshold,
-            sample=(),
-            recovery="",
             note=f"not known yet (no scheduled runs in {days} days)",
         )
     rate = share(len(ended) - len(failed), len(ended))
     enough = len(ended) >= MIN_RUNS
     note = f"{len(ended) - len(failed)} of {len(ended)} scheduled updates succeeded in {days} days"
-    return Verdict(
+    return verdict_on(
+        [f"{r.launched_at:%Y-%m-%d %H:%M} {r.job} {r.run_id[:8]}" for r in failed],
+        offenders=[
+            {"launched_at": r.launched_at, "job": r.job, "run_id": r.run_id} for r in failed
+        ],
         passed=rate >= threshold or not enough,
         observed=rate,
         threshold=threshold,
-        # The latest first: what went wrong last is what matters.
-        sample=tuple(
-            f"{r.launched_at:%Y-%m-%d %H:%M} {r.job} {r.run_id[:8]}" for r in failed[::-1][:SAMPLE]
-        ),
         recovery="Read the failed runs' errors in the UI under Runs. Their dates are probed "
         "again by the next scheduled run.",
-        count=len(failed),
-        sample_truncated=len(failed) > SAMPLE,
-        offenders=tuple(
-            {"launched_at": r.launched_at, "job": r.job, "run_id": r.run_id}
-            for r in failed[::-1][:SAMPLE]
-        ),
         note=note if enough else f"{note}: too few to judge, {MIN_RUNS} are needed",
     )
 
@@ -754,10 +735,8 @@ def freshness(
     """
     dataset, date = of.dataset, due_period(of.dataset, now, deadline_minutes)
     if dataset.last and date > dataset.last:
-        return Verdict(
-            passed=True, observed=None, threshold=deadline_minutes, sample=(), recovery="",
-            note=f"it stopped with {dataset.text(dataset.last)}",
-        )  # fmt: skip
+        note = f"it stopped with {dataset.text(dataset.last)}"
+        return Verdict(passed=True, observed=None, threshold=deadline_minutes, note=note)
     allowed = deadline_minutes + (24 * 60 if dataset.monthly else 0)
     ended = dt.datetime.combine(dataset.shift(date, 1), dt.time(), dt.UTC)
     minutes = ((materialised_at or now) - ended).total_seconds() / 60
@@ -810,15 +789,13 @@ def store_matches_dagster(
             sample.append(f"{of.text(start, end)}: {said}")
             fields.append({"start": start, "end": end, "problem": problem})
     drift = [*no_rows, *no_record]
-    return Verdict(
-        passed=not drift,
+    return verdict_on(
+        sample,
+        offenders=fields,
+        count=len(drift),
         observed=len(drift),
         threshold=0,
-        sample=tuple(sample[:SAMPLE]),
         recovery=f"Bring both together in one run: {backfill(drift, of)}.",
         severity="warn" if writing else "error",
-        count=len(drift),
-        sample_truncated=len(sample) > SAMPLE,
-        offenders=tuple(fields[:SAMPLE]),
         note="a run is in progress: judge again when it has ended" if writing and drift else "",
     )
