@@ -159,15 +159,21 @@ class DatasetName(click.ParamType[str]):
             self.fail(printable(str(error)), param, ctx)
 
 
-def datasets_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Option `--dataset`, as `patterns`: which of the configured datasets."""
-    return click.option(
-        "--dataset",
-        "patterns",
-        metavar="NAME",
-        multiple=True,
-        help="Only these configured datasets, a name or pattern; may be given more than once.",
-    )(command)
+def patterns_option(metavar: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Option `--dataset`, as `patterns`: which datasets, by names or patterns."""
+    return click.option("--dataset", "patterns", metavar=metavar, multiple=True, help=text)
+
+
+datasets_option = patterns_option(
+    "NAME", "Only these configured datasets, a name or pattern; may be given more than once."
+)
+
+
+def dataset_option(
+    text: str = "A recorded dataset, as um/daily/klines/1m; the first configured when left out.",
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Option `--dataset`: one, by its name."""
+    return click.option("--dataset", type=DatasetName(), metavar="NAME", help=text)
 
 
 class Moment(click.ParamType[dt.datetime]):
@@ -206,12 +212,7 @@ def as_of_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def which_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options `--dataset` and `--as-of`: which record of which dataset answers."""
-    return click.option(
-        "--dataset",
-        type=DatasetName(),
-        metavar="NAME",
-        help="A recorded dataset, as um/daily/klines/1m; the first configured when left out.",
-    )(as_of_option(command))
+    return dataset_option()(as_of_option(command))
 
 
 class Filters(Which):

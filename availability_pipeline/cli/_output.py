@@ -107,8 +107,8 @@ def checked_output() -> Iterator[None]:
         sys.exit(1)
 
 
-def print_rows(rows: Rows, form: str, title: str) -> None:
-    """Print an answer as `json`, `csv` or a `table` with all its rows; its notes on stderr."""
+def print_rows(rows: Rows, form: str | None, title: str) -> None:
+    """Print an answer as `json`, `csv` or a table with all its rows; its notes on stderr."""
     print_notes(rows.notes)
     if form == "json":
         print_json(rows.dicts())
@@ -120,7 +120,7 @@ def print_rows(rows: Rows, form: str, title: str) -> None:
         table(rows, title)
 
 
-def print_symbols(symbols: list[str], form: str, title: str) -> None:
+def print_symbols(symbols: list[str], form: str | None, title: str) -> None:
     """Print symbols: JSON is `["SYM", ...]`, everything else one a line."""
     if form == "json":
         print_json(symbols)

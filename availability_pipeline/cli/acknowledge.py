@@ -9,18 +9,11 @@ import click
 from availability_pipeline import settings
 from availability_pipeline.archive import datasets
 from availability_pipeline.archive.datasets import Dataset
-from availability_pipeline.cli._options import DATE, DatasetName, form_options, text_argument
+from availability_pipeline.cli._options import DATE, dataset_option, form_options, text_argument
 from availability_pipeline.cli._output import count, one_line_errors, print_rows, record
 from availability_pipeline.quality import acknowledgements
 from availability_pipeline.queries.answers import Connection
 from availability_pipeline.record import connection
-
-_DATASET = click.option(
-    "--dataset",
-    type=DatasetName(),
-    metavar="NAME",
-    help="Whose files, as um/daily/klines/1m; the first configured dataset when left out.",
-)
 
 
 def _about(command: Callable[..., None]) -> Callable[..., None]:
@@ -33,7 +26,9 @@ def _about(command: Callable[..., None]) -> Callable[..., None]:
             "--date", "dates", type=DATE, multiple=True, required=True,
             help="UTC date; may be given again. Of monthly files it means its month.",
         ),
-        _DATASET,
+        dataset_option(
+            "Whose files, as um/daily/klines/1m; the first configured dataset when left out."
+        ),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -66,7 +61,7 @@ def acknowledge(
 
 
 @click.command("acknowledged")
-@click.option("--dataset", type=DatasetName(), metavar="NAME", help="Only those of this dataset.")
+@dataset_option("Only those of this dataset.")
 @form_options
 def acknowledged(dataset: str | None, form: str | None) -> None:
     """What was acknowledged, when and why.
@@ -77,7 +72,7 @@ def acknowledged(dataset: str | None, form: str | None) -> None:
     """
     with record() as con:
         found = acknowledgements.acknowledged(con, dataset)
-    print_rows(found, form or "table", count(len(found.rows), "acknowledgement"))
+    print_rows(found, form, count(len(found.rows), "acknowledgement"))
 
 
 @click.command("forget")

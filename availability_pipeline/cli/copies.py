@@ -9,7 +9,7 @@ import click
 
 from availability_pipeline import PROGRAM, settings
 from availability_pipeline.archive.datasets import Dataset, UnknownDatasetError, configured
-from availability_pipeline.cli._options import LocalPath, text_argument
+from availability_pipeline.cli._options import LocalPath, patterns_option, text_argument
 from availability_pipeline.cli._output import count, one_line_errors, say
 from availability_pipeline.cli.probe import require_launch, run_probe
 from availability_pipeline.copies import backup as backups
@@ -204,12 +204,9 @@ def _say_lacking(
     help="One file a month in Hive's layout (month=2024-01), instead of one file; of monthly "
     "files one a year.",
 )
-@click.option(
-    "--dataset",
-    "patterns",
-    multiple=True,
-    metavar="PATTERN",
-    help="These recorded datasets, as um/daily/klines/*, or all; may be given more than once.",
+@patterns_option(
+    "PATTERN",
+    "These recorded datasets, as um/daily/klines/*, or all; may be given more than once.",
 )
 @click.option("--all", "everything", is_flag=True, help="Also revisions, symbols and probes.")
 @click.option(

@@ -39,7 +39,7 @@ def datasets(ctx: click.Context, form: str | None) -> None:
         for entry in CATALOGUE.values()
     ]
     columns = ("dataset", "lifecycle", "first", "last", "settle_days", "intervals", "note")
-    print_rows(Rows(columns, rows), form or "table", f"{len(rows)} kinds of files are known")
+    print_rows(Rows(columns, rows), form, f"{len(rows)} kinds of files are known")
 
 
 @datasets.command()
@@ -67,4 +67,4 @@ def discover(form: str | None) -> None:
         raise click.ClickException(str(error)) from None
     rows = [(one.dataset, one.finding) for one in found.findings]
     title = f"The archive has {count(len(found.found), 'dataset')}; differences: {len(rows)}"
-    print_rows(Rows(("dataset", "finding"), rows), form or "table", title)
+    print_rows(Rows(("dataset", "finding"), rows), form, title)

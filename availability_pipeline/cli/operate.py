@@ -14,6 +14,7 @@ import click
 from availability_pipeline import PROGRAM, logs, queries, settings
 from availability_pipeline.archive import datasets
 from availability_pipeline.archive.datasets import CATALOGUE, Dataset
+from availability_pipeline.cli._options import datasets_option
 from availability_pipeline.cli._output import count, one_line_errors, print_json, same_record, say
 from availability_pipeline.cli.acknowledge import acknowledge, acknowledged, forget
 from availability_pipeline.dates import today_utc
@@ -157,17 +158,8 @@ START = "`make up` in the checkout, or your service"
 NEVER = f"Never ran here: DAGSTER_HOME has no run history. Start it with {START}."
 
 
-_SOME = click.option(
-    "--dataset",
-    "patterns",
-    metavar="NAME",
-    multiple=True,
-    help="Only these configured datasets, a name or pattern; may be given more than once.",
-)
-
-
 @click.command()
-@_SOME
+@datasets_option
 @click.option("--json", "as_json", is_flag=True, help="JSON, UTF-8.")
 def status(patterns: Sequence[str], as_json: bool) -> None:
     """Does it run, what is covered, and what to do next.
@@ -247,7 +239,7 @@ def _covered(
 
 
 @click.group("slo", invoke_without_command=True)
-@_SOME
+@datasets_option
 @click.option(
     "--days",
     default=rules.SUCCESS_DAYS,

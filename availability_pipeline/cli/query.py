@@ -11,12 +11,12 @@ from availability_pipeline import PROGRAM, queries, validation
 from availability_pipeline.archive.datasets import Dataset
 from availability_pipeline.cli._options import (
     DATE,
-    DatasetName,
     Date,
     Filters,
     LocalPath,
     Which,
     as_of_option,
+    dataset_option,
     filter_options,
     form_options,
     in_order,
@@ -75,7 +75,7 @@ def snapshot(
         if filters["quote_asset"] or filters["contract_type"]
         else ""
     )
-    print_rows(found, form or "table", f"{date}: {shown}{of_all}")
+    print_rows(found, form, f"{date}: {shown}{of_all}")
 
 
 @query.command()
@@ -108,7 +108,7 @@ def timeline(
     with record() as con:
         found = queries.timeline(con, symbol, start, end, status=status, **chosen)
     name = symbol.upper() if found.notes else symbol
-    print_rows(found, form or "table", f"{name}: {count(len(found.rows), 'date')}")
+    print_rows(found, form, f"{name}: {count(len(found.rows), 'date')}")
 
 
 @query.command("range")
@@ -125,7 +125,7 @@ def range_(start: dt.date, end: dt.date, form: str | None, **filters: Unpack[Fil
     with record() as con:
         found = queries.symbols_in_range(con, start, end, **filters)
     title = f"{start} to {end}: {count(len(found), 'symbol')} with a file"
-    print_symbols(found, form or "table", title)
+    print_symbols(found, form, title)
 
 
 @query.command()
@@ -139,7 +139,7 @@ def holes(symbol: str | None, form: str | None, **filters: Unpack[Filters]) -> N
     """
     with record() as con:
         found = queries.holes(con, text_argument(symbol) if symbol else None, **filters)
-    print_rows(found, form or "table", count(len(found.rows), "hole"))
+    print_rows(found, form, count(len(found.rows), "hole"))
 
 
 @query.command()
@@ -168,7 +168,7 @@ def revisions(
     answer = queries.revisions if every else queries.changes
     with record() as con:
         found = answer(con, since, **filters)
-    print_rows(found, form or "table", count(len(found.rows), "revision"))
+    print_rows(found, form, count(len(found.rows), "revision"))
 
 
 @query.command()
@@ -182,7 +182,7 @@ def listings(symbol: str | None, form: str | None, **filters: Unpack[Filters]) -
     """
     with record() as con:
         found = queries.listings(con, text_argument(symbol) if symbol else None, **filters)
-    print_rows(found, form or "table", count(len(found.rows), "symbol"))
+    print_rows(found, form, count(len(found.rows), "symbol"))
 
 
 @query.command()
@@ -196,7 +196,7 @@ def coverage(symbol: str, form: str | None, as_of: dt.datetime | None) -> None:
     """
     with record() as con:
         found = queries.symbol_coverage(con, text_argument(symbol), as_of=as_of)
-    print_rows(found, form or "table", count(len(found.rows), "dataset"))
+    print_rows(found, form, count(len(found.rows), "dataset"))
 
 
 @query.command()
@@ -246,7 +246,7 @@ def universe(
     members = [(row[0], sum(cell is True for cell in row[1:])) for row in found.rows]
     symbols = count(len(found.columns) - 1, "symbol")
     title = f"{start} to {end}: {symbols}; --out FILE writes the matrix"
-    print_rows(queries.Rows(("date", "members"), members, found.notes), "table", title)
+    print_rows(queries.Rows(("date", "members"), members, found.notes), None, title)
 
 
 @click.group()
@@ -271,7 +271,7 @@ def new_listings(date: dt.date, form: str | None, **filters: Unpack[Filters]) ->
         pending = queries.counts(con, date, **which(filters))["pending"]
     if pending:
         print_notes([f"{date} is pending for {pending} symbols: the list may still grow"])
-    print_symbols(found, form or "table", f"{date}: {count(len(found), 'new listing')}")
+    print_symbols(found, form, f"{date}: {count(len(found), 'new listing')}")
 
 
 @analytics.command()
@@ -291,7 +291,7 @@ def delistings(date: dt.date, form: str | None, **filters: Unpack[Filters]) -> N
         confirmed = queries.delistings_confirmed(con, date, **which(filters))
     if not confirmed:
         print_notes([f"{date} has too few confirmed dates after it: the list may still grow"])
-    print_symbols(found, form or "table", f"{date}: {count(len(found), 'delisting')}")
+    print_symbols(found, form, f"{date}: {count(len(found), 'delisting')}")
 
 
 @analytics.command()
@@ -316,18 +316,13 @@ def summary(
     in_order(start, end, "--start --end")
     with record() as con:
         found = queries.summary(con, days, start=start, end=end, **filters)
-    print_rows(found, form or "table", count(len(found.rows), "date"))
+    print_rows(found, form, count(len(found.rows), "date"))
 
 
 @click.command()
 @click.option("--start", type=DATE, help="First UTC date; the market's first when left out.")
 @click.option("--end", type=DATE, help="Last UTC date; the newest that is due when left out.")
-@click.option(
-    "--dataset",
-    type=DatasetName(),
-    metavar="NAME",
-    help="A recorded dataset, as um/daily/klines/1m; the first configured when left out.",
-)
+@dataset_option()
 @click.option("--json", "as_json", is_flag=True, help="JSON, UTF-8.")
 def validate(
     start: dt.date | None, end: dt.date | None, dataset: str | None, as_json: bool

@@ -8,7 +8,7 @@ import click
 
 from availability_pipeline import extras, settings
 from availability_pipeline.archive.datasets import UnknownDatasetError, configured
-from availability_pipeline.cli._options import LocalPath
+from availability_pipeline.cli._options import LocalPath, patterns_option
 from availability_pipeline.cli._output import one_line_errors
 from availability_pipeline.masking import printable
 from availability_pipeline.record import connection
@@ -21,12 +21,9 @@ from availability_pipeline.record import connection
     type=LocalPath(file_okay=False, path_type=Path),
     help="Folder to write to; AVAILABILITY_REPORT_DIR when left out.",
 )
-@click.option(
-    "--dataset",
-    "patterns",
-    multiple=True,
-    metavar="PATTERN",
-    help="Draw only these recorded datasets, as um/daily/klines/*; may be given more than once.",
+@patterns_option(
+    "PATTERN",
+    "Draw only these recorded datasets, as um/daily/klines/*; may be given more than once.",
 )
 def report(show: bool, out: Path | None, patterns: tuple[str, ...]) -> None:
     """Draw the record as HTML pages and PNG pictures.
