@@ -52,151 +52,80 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="AVAILABILITY_", frozen=True, extra="forbid", env_ignore_empty=True,
-        hide_input_in_errors=True,
+        hide_input_in_errors=True, use_attribute_docstrings=True,
     )  # fmt: skip
 
-    db: str = Field(
-        default=DEFAULT_DB,
-        description="The DuckDB file of the record.",
-    )
-    datasets: str = Field(
-        default="um/daily/klines/1m",
-        description="Datasets to record: names or patterns with commas between them.",
-    )
-    s3_endpoint: str = Field(
-        default=REAL_ENDPOINT,
-        description="S3 endpoint to list, path style; another for tests and mirrors.",
-    )
-    s3_bucket: str = Field(default="data.binance.vision", description="Bucket to list.")
-    s3_concurrency: int = Field(default=32, ge=1, le=256, description="Listings in flight.")
-    archive_runs: int = Field(
-        default=2,
-        ge=1,
-        le=32,
-        description="Runs that list the archive at the same time, each another dataset's.",
-    )
-    s3_attempts: int = Field(
-        default=1,
-        ge=1,
-        le=10,
-        description="HTTP attempts per request; 1 is the strict policy: no automatic retry.",
-    )
-    s3_timeout_seconds: float = Field(
-        default=30, gt=0, le=600, description="Seconds to wait for a connection or an answer."
-    )
-    settle_days: int = Field(
-        default=3,
-        ge=1,
-        le=60,
-        description="An absence is confirmed once probed this many days after its date ended.",
-    )
-    lookback_days: int = Field(
-        default=20, ge=1, le=366, description="Window of the late-arrivals schedule, in days."
-    )
-    history_days: int = Field(
-        default=180,
-        ge=31,
-        le=3660,
-        description="Runs older than this are deleted once nothing depends on them.",
-    )
-    db_wait_seconds: float = Field(
-        default=60,
-        ge=0,
-        le=3600,
-        description="How long a reader or writer waits for another process's write.",
-    )
-    min_listed_share: float = Field(
-        default=0.5,
-        ge=0,
-        le=1,
-        description="A listing that finds less than this share of what is recorded is refused.",
-    )
-    max_clock_skew_minutes: int = Field(
-        default=60,
-        ge=0,
-        le=1440,
-        description="Refuse to write when clock and archive differ by more; 0 switches it off.",
-    )
-    slo_completeness: float = Field(
-        default=0.95, ge=0, le=1, description="Share of expected symbols each settled date needs."
-    )
-    slo_hole_share: float = Field(
-        default=0.005, ge=0, le=1, description="Share of symbol-days that may be holes."
-    )
-    slo_new_hole_days: int = Field(
-        default=7, ge=1, le=366, description="A hole warns for this many days once confirmed."
-    )
-    slo_lag_hours: float = Field(
-        default=6,
-        gt=0,
-        le=8760,
-        description="Hours by which a date's publication lag may always differ from the usual.",
-    )
-    slo_success_rate: float = Field(
-        default=0.95,
-        ge=0,
-        le=1,
-        description="Share of the last 30 days' scheduled updates that must succeed.",
-    )
-    slo_freshness_minutes: int = Field(
-        default=150,
-        ge=1,
-        le=1439,
-        description="Minutes after midnight UTC by which yesterday must have been probed.",
-    )
-    slo_exchange_coverage: float = Field(
-        default=0.95,
-        ge=0,
-        le=1,
-        description="Share of the exchange's trading perpetuals the last settled date needs.",
-    )
-    exchange_info_url: str | None = Field(
-        default=None,
-        description="The exchange's exchangeInfo to compare with; none switches that off.",
-    )
+    db: str = DEFAULT_DB
+    """The DuckDB file of the record."""
+    datasets: str = "um/daily/klines/1m"
+    """Datasets to record: names or patterns with commas between them."""
+    s3_endpoint: str = REAL_ENDPOINT
+    """S3 endpoint to list, path style; another for tests and mirrors."""
+    s3_bucket: str = "data.binance.vision"
+    """Bucket to list."""
+    s3_concurrency: int = Field(default=32, ge=1, le=256)
+    """Listings in flight."""
+    archive_runs: int = Field(default=2, ge=1, le=32)
+    """Runs that list the archive at the same time, each another dataset's."""
+    s3_attempts: int = Field(default=1, ge=1, le=10)
+    """HTTP attempts per request; 1 is the strict policy: no automatic retry."""
+    s3_timeout_seconds: float = Field(default=30, gt=0, le=600)
+    """Seconds to wait for a connection or an answer."""
+    settle_days: int = Field(default=3, ge=1, le=60)
+    """An absence is confirmed once probed this many days after its date ended."""
+    lookback_days: int = Field(default=20, ge=1, le=366)
+    """Window of the late-arrivals schedule, in days."""
+    history_days: int = Field(default=180, ge=31, le=3660)
+    """Runs older than this are deleted once nothing depends on them."""
+    db_wait_seconds: float = Field(default=60, ge=0, le=3600)
+    """How long a reader or writer waits for another process's write."""
+    min_listed_share: float = Field(default=0.5, ge=0, le=1)
+    """A listing that finds less than this share of what is recorded is refused."""
+    max_clock_skew_minutes: int = Field(default=60, ge=0, le=1440)
+    """Refuse to write when clock and archive differ by more; 0 switches it off."""
+    slo_completeness: float = Field(default=0.95, ge=0, le=1)
+    """Share of expected symbols each settled date needs."""
+    slo_hole_share: float = Field(default=0.005, ge=0, le=1)
+    """Share of symbol-days that may be holes."""
+    slo_new_hole_days: int = Field(default=7, ge=1, le=366)
+    """A hole warns for this many days once confirmed."""
+    slo_lag_hours: float = Field(default=6, gt=0, le=8760)
+    """Hours by which a date's publication lag may always differ from the usual."""
+    slo_success_rate: float = Field(default=0.95, ge=0, le=1)
+    """Share of the last 30 days' scheduled updates that must succeed."""
+    slo_freshness_minutes: int = Field(default=150, ge=1, le=1439)
+    """Minutes after midnight UTC by which yesterday must have been probed."""
+    slo_exchange_coverage: float = Field(default=0.95, ge=0, le=1)
+    """Share of the exchange's trading perpetuals the last settled date needs."""
+    exchange_info_url: str | None = None
+    """The exchange's exchangeInfo to compare with; none switches that off."""
 
-    log_file: str | None = Field(
-        default=None,
-        description="Log of what runs did; `log/availability.log` in DAGSTER_HOME when unset.",
-    )
-    backup_dir: str | None = Field(
-        default=None, description="Folder of backups, for `backup` and the schedule."
-    )
-    backup_keep_daily: int = Field(
-        default=7, ge=0, le=10_000, description="Days of which the last backup is kept."
-    )
-    backup_keep_weekly: int = Field(
-        default=4, ge=0, le=10_000, description="Weeks of which the last backup is kept."
-    )
-    backup_keep_monthly: int = Field(
-        default=12, ge=0, le=10_000, description="Months of which the last backup is kept."
-    )
+    log_file: str | None = None
+    """Log of what runs did; `log/availability.log` in DAGSTER_HOME when unset."""
+    backup_dir: str | None = None
+    """Folder of backups, for `backup` and the schedule."""
+    backup_keep_daily: int = Field(default=7, ge=0, le=10_000)
+    """Days of which the last backup is kept."""
+    backup_keep_weekly: int = Field(default=4, ge=0, le=10_000)
+    """Weeks of which the last backup is kept."""
+    backup_keep_monthly: int = Field(default=12, ge=0, le=10_000)
+    """Months of which the last backup is kept."""
 
     # NoDecode: the text is not JSON. Secret, because most addresses hold a token or password.
-    alert_urls: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        default=(), description="Apprise addresses that failures are sent to; see docs/alerts.md."
-    )
+    alert_urls: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """Apprise addresses that failures are sent to; see docs/alerts.md."""
 
-    publish_url: str | None = Field(
-        default=None,
-        description="Folder, file:// or s3:// URL that each update is published to, as Parquet.",
-    )
-    report_dir: str | None = Field(
-        default=None,
-        description="Folder of the report; `report` beside the database when left out.",
-    )
+    publish_url: str | None = None
+    """Folder, file:// or s3:// URL that each update is published to, as Parquet."""
+    report_dir: str | None = None
+    """Folder of the report; `report` beside the database when left out."""
 
-    umask: str = Field(
-        default="077",
-        pattern="^0?[0-7]{3}$",
-        description="What others may not do with the files that are kept, as umask(1) has it.",
-    )
+    umask: str = Field(default="077", pattern="^0?[0-7]{3}$")
+    """What others may not do with the files that are kept, as umask(1) has it."""
 
     # NoDecode: names with commas between them, not JSON.
-    ui_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(),
-        description="Host names besides the loopback ones under which the web UI may be opened.",
-    )
+    ui_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Host names besides the loopback ones under which the web UI may be opened."""
 
     @field_validator("ui_hosts", mode="before")
     @classmethod
