@@ -237,14 +237,14 @@ def require_any(con: Connection, t: Scope) -> None:
 def require_probed(con: Connection, t: Scope, date: dt.date) -> None:
     """Raise NotProbedError when the date was never probed."""
     if not ask(con, f"SELECT 1 FROM {t.probes} WHERE date = ?", [date]).rows:
-        text = f"{date} was not probed: whether files exist is unknown"
+        text = f"{t.dataset.text(date)} was not probed: whether files exist is unknown"
         raise NotProbedError(with_remedy(t, text, [date]))
 
 
 def require_range_probed(con: Connection, t: Scope, start: dt.date, end: dt.date) -> None:
     """Raise NotProbedError when a date of the range was never probed."""
     if gaps := unknown_dates(con, t, start, end):
-        raise NotProbedError(with_remedy(t, say_unknown(gaps, start, end), gaps))
+        raise NotProbedError(with_remedy(t, say_unknown(t, gaps, start, end), gaps))
 
 
 def unknown_dates(con: Connection, t: Scope, start: dt.date, end: dt.date) -> list[dt.date]:
@@ -254,12 +254,13 @@ def unknown_dates(con: Connection, t: Scope, start: dt.date, end: dt.date) -> li
     return [period for period in t.dataset.periods(start, end) if period not in known]
 
 
-def say_unknown(gaps: Sequence[dt.date], start: dt.date, end: dt.date) -> str:
-    """A sentence on the dates of a range that were never probed."""
-    named = ", ".join(str(day) for day in gaps[:3]) + (", ..." if len(gaps) > 3 else "")
-    dates = (end - start).days + 1
-    were = "was" if len(gaps) == 1 else "were"
-    return f"{len(gaps)} of {dates} dates from {start} to {end} {were} not probed ({named})"
+def say_unknown(t: Scope, gaps: Sequence[dt.date], start: dt.date, end: dt.date) -> str:
+    """A sentence on the dates, or months, of a range that were never probed."""
+    text, periods = t.dataset.text, t.dataset.periods(start, end)
+    named = ", ".join(map(text, gaps[:3])) + (", ..." if len(gaps) > 3 else "")
+    dates = f"{len(periods)} {'months' if t.dataset.monthly else 'dates'}"
+    dates += f" from {text(periods[0])} to {text(periods[-1])}"
+    return f"{len(gaps)} of {dates} {'was' if len(gaps) == 1 else 'were'} not probed ({named})"
 
 
 def with_remedy(t: Scope, text: str, gaps: Sequence[dt.date]) -> str:

@@ -52,7 +52,8 @@ def snapshot(
         NotProbedError: the date was never probed.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
-    date, t = as_date(date), tables(con, dataset, as_of)
+    t = tables(con, dataset, as_of)
+    date = t.dataset.period_of(as_date(date))
     chosen = Filter(quote_asset, contract_type).chosen(con, t)
     # The files stand in a table of their own, the others follow from what was probed.
     of = f"{t.files} WHERE $status = 'available'"
@@ -82,7 +83,8 @@ def counts(
     Raises:
         NotProbedError: the date was never probed.
     """
-    date, t = as_date(date), tables(con, dataset, as_of)
+    t = tables(con, dataset, as_of)
+    date = t.dataset.period_of(as_date(date))
     found = ask(
         con,
         f"SELECT status, count(*) FROM {t.cells} WHERE date = ? GROUP BY status",
@@ -129,7 +131,7 @@ def timeline(
         found = _timeline(con, t, symbol, first, last)
     rows = _with_gaps(con, t, sorted(found.rows), first, last)
     if gaps := [row[0] for row in rows if row[2] == "unknown"]:
-        text = with_remedy(t, say_unknown(gaps, rows[0][0], rows[-1][0]), gaps)
+        text = with_remedy(t, say_unknown(t, gaps, rows[0][0], rows[-1][0]), gaps)
         if status not in {None, "unknown"} and len(gaps) == len(rows):
             raise NotProbedError(text)
         notes = (*notes, text)
@@ -257,7 +259,7 @@ def _gaps_note(con: Connection, t: Scope) -> tuple[str, ...]:
     if first is None or len(t.dataset.periods(first, last)) == n:
         return ()
     gaps = unknown_dates(con, t, first, last)
-    text = f"{say_unknown(gaps, first, last)}, so they may hold more holes"
+    text = f"{say_unknown(t, gaps, first, last)}, so they may hold more holes"
     return (with_remedy(t, text, gaps),)
 
 

@@ -115,7 +115,8 @@ def new_listings(
             not show that the symbol is new.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
-    day, t = as_date(date), tables(con, dataset, as_of)
+    t = tables(con, dataset, as_of)
+    day = t.dataset.period_of(as_date(date))
     of = Filter(quote_asset, contract_type)
     found = _born_or_gone(con, t, "first_available = $date", day, of)
     _require_with_day_before(con, t, day)
@@ -141,7 +142,8 @@ def delistings(
         NotProbedError: the date, or the one before, was never probed.
         QueryError: no recorded symbol has that quote asset or contract type.
     """
-    day, t = as_date(date), tables(con, dataset, as_of)
+    t = tables(con, dataset, as_of)
+    day = t.dataset.period_of(as_date(date))
     gone = f"last_available = {t.after('$date', -1)} AND {derived.delisted(t)}"
     found = _born_or_gone(con, t, gone, day, Filter(quote_asset, contract_type))
     _require_with_day_before(con, t, day)
@@ -215,7 +217,7 @@ def summary(
     if len(t.dataset.periods(first, last)) == len(found.rows):
         return found
     gaps = unknown_dates(con, t, first, last)
-    notes = (with_remedy(t, say_unknown(gaps, first, last), gaps),) if gaps else ()
+    notes = (with_remedy(t, say_unknown(t, gaps, first, last), gaps),) if gaps else ()
     return Rows(found.columns, found.rows, notes)
 
 
@@ -254,5 +256,6 @@ def _require_with_day_before(con: Connection, t: Scope, day: dt.date) -> None:
     require_probed(con, t, day)
     before = t.dataset.shift(day, -1)
     if before >= t.first_period and unknown_dates(con, t, before, before):
-        text = f"{before} was not probed, so what changed on {day} is unknown"
+        said = t.dataset.text
+        text = f"{said(before)} was not probed, so what changed on {said(day)} is unknown"
         raise NotProbedError(with_remedy(t, text, [before]))

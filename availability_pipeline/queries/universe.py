@@ -144,7 +144,7 @@ def _matrix(
     if unknown == "refuse":
         require_range_probed(con, t, first, last)
     elif gaps := unknown_dates(con, t, first, last):
-        notes = (with_remedy(t, f"{say_unknown(gaps, first, last)} and are null", gaps),)
+        notes = (with_remedy(t, f"{say_unknown(t, gaps, first, last)} and are null", gaps),)
     chosen = of.chosen(con, t)
     # The files' pairs are turned into columns, and the cells without one filled by their date's
     # answer: 0.7 million pairs instead of 2.6 million cells. Temporary tables live in memory, also

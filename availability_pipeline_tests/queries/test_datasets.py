@@ -134,3 +134,30 @@ def test_so_is_an_export_to_the_byte(
     assert got == want
     assert sum(got.rows.values()) > 60
     assert {f.table for f in got.files} == set(export.ORDER)
+
+
+def test_a_month_that_was_not_probed_is_called_a_month(
+    records: dict[Dataset | None, Path],
+) -> None:
+    with reader(records[None]) as con:
+        [note] = queries.timeline(con, SHARED, D(2022, 9, 1), D(2023, 2, 1), dataset=FUNDING).notes
+        assert note.startswith(
+            "2 of 6 months from 2022-09 to 2023-02 were not probed (2022-09, 2022-10); "
+        )
+        with pytest.raises(
+            queries.NotProbedError, match=r"^1 of 2 months from 2022-10 to 2022-11 "
+        ):
+            queries.universe(con, D(2022, 10, 15), D(2022, 11, 1), dataset=FUNDING)
+        with pytest.raises(queries.NotProbedError, match=r"^2022-10 was not probed: "):
+            queries.snapshot(con, D(2022, 10, 1), dataset=FUNDING)
+        with pytest.raises(queries.NotProbedError, match=r"^2022-10 .* changed on 2022-11 is"):
+            queries.new_listings(con, D(2022, 11, 1), dataset=FUNDING)
+
+
+def test_any_date_of_a_month_means_the_month(records: dict[Dataset | None, Path]) -> None:
+    with reader(records[None]) as con:
+        for ask in (queries.snapshot, queries.counts, queries.new_listings):
+            month, date = (ask(con, D(2023, 1, n), dataset=FUNDING) for n in (1, 20))
+            assert month == date
+        found = queries.snapshot(con, D(2023, 1, 20), dataset=FUNDING)
+        assert found.column("symbol") == ["AUSDT", SHARED]
