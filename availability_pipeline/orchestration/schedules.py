@@ -31,6 +31,7 @@ from availability_pipeline.orchestration.probes import (
     late_arrivals,
     probe_again,
 )
+from availability_pipeline.orchestration.resources import Clock
 from availability_pipeline.quality.checks import CATALOGUE_CHECK
 from availability_pipeline.settings import Settings
 
@@ -211,19 +212,65 @@ history_retention_schedule = _schedule(
 backup_schedule = _schedule("backup_schedule", "45 4 * * *", backup, "A backup of the record.")
 
 
+SUMMARY = dg.AssetKey("daily_summary")
+
+PUBLISH_WITHIN_SECONDS = 3600
+"""So long after an update it is published, whatever else is under way."""
+
+_UNFINISHED = dg.RunsFilter(
+    statuses=[
+        dg.DagsterRunStatus.QUEUED,
+        dg.DagsterRunStatus.NOT_STARTED,
+        dg.DagsterRunStatus.STARTING,
+        dg.DagsterRunStatus.STARTED,
+        dg.DagsterRunStatus.CANCELING,
+    ]
+)
+
+
 # A run of its own and no step of the updates: when the destination refuses, the record is written
 # all the same, and an update that did its work must neither be alerted as failed nor count so in
 # the success rate. `daily_summary` is the last thing an update writes, whoever started it.
+#
+# Not Dagster's `asset_sensor`, which asks for a run after each: the updates of forty assets at
+# 02:00 would be forty publications in a row, each of the whole record.
 @_described(
-    dg.asset_sensor,
-    asset_key=dg.AssetKey("daily_summary"),
+    dg.sensor,
     job=publish,
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=30,
 )
-def publish_sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest:
-    """Publish after each update, to AVAILABILITY_PUBLISH_URL."""
-    return dg.RunRequest(run_key=context.cursor)
+def publish_sensor(
+    context: dg.SensorEvaluationContext, clock: dg.ResourceParam[Clock]
+) -> dg.RunRequest | dg.SkipReason:
+    """Publish to AVAILABILITY_PUBLISH_URL after each update; once, when several end together.
+
+    While updates follow each other without a pause, once an hour.
+    """
+    after = int(context.cursor) if context.cursor else None
+    events, latest = (
+        context.instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=SUMMARY, after_storage_id=after),
+            limit=1,
+            ascending=ascending,
+        ).records
+        for ascending in (True, False)
+    )
+    if not events:
+        return dg.SkipReason("nothing was updated since the last publication")
+    waits = clock.now().timestamp() - events[0].timestamp < PUBLISH_WITHIN_SECONDS
+    if waits and any(_updates_or_publishes(run) for run in context.instance.get_runs(_UNFINISHED)):
+        return dg.SkipReason("an update or a publication is under way or queued")
+    # Of the cursor of before: launched once, even if the daemon dies before the new one is stored.
+    found = dg.RunRequest(run_key=context.cursor)
+    context.update_cursor(str(latest[0].storage_id))
+    return found
+
+
+def _updates_or_publishes(run: dg.DagsterRun) -> bool:
+    if run.job_name == ASSET_JOB:
+        return SUMMARY in (run.asset_selection or {SUMMARY})
+    return run.job_name in (late_arrivals.name, full_reconcile.name, publish.name)
 
 
 # Launches what has an automation condition, in a run of its own: a picture that cannot be drawn

@@ -1,18 +1,22 @@
 """Publishing and backups as assets: their runs, and that the record never hangs on them."""
 
+import datetime as dt
+
 import dagster as dg
 import pytest
 
+from availability_pipeline.archive.datasets import UM_KLINES_1M
 from availability_pipeline.copies import backup, export
 from availability_pipeline.copies.destinations import destination
 from availability_pipeline.definitions import defs
+from availability_pipeline.orchestration import schedules
 from availability_pipeline.orchestration.code_location import build_defs
-from availability_pipeline.orchestration.partitions import range_tags
-from availability_pipeline.orchestration.resources import AvailabilityDuckDB
+from availability_pipeline.orchestration.partitions import Kind, range_tags
+from availability_pipeline.orchestration.resources import AvailabilityDuckDB, Clock
 from availability_pipeline.orchestration.schedules import publish_sensor
-from availability_pipeline_tests.support.helpers import D
-from availability_pipeline_tests.support.several import FUNDING, by_month, write_dataset
-from availability_pipeline_tests.support.world import END, KLINES, START, World
+from availability_pipeline_tests.support.helpers import D, flat
+from availability_pipeline_tests.support.several import FUNDING, TRADES, by_month, write_dataset
+from availability_pipeline_tests.support.world import END, KLINES, START, World, updated
 
 
 @pytest.fixture
@@ -78,10 +82,11 @@ def test_a_destination_that_refuses_fails_its_own_run_and_no_update(world, monke
     assert world.rows("SELECT count(*) FROM daily_availability") == [(20,)]
 
 
-def sensor_tick(world, cursor=None):
+def sensor_tick(world, cursor=None, later=dt.timedelta(0)):
     with dg.build_sensor_context(
-        instance=world.instance, cursor=cursor, repository_def=defs.get_repository_def()
-    ) as context:
+        instance=world.instance, cursor=cursor, repository_def=defs.get_repository_def(),
+        resources={"clock": Clock(stopped_at=dt.datetime.now(dt.UTC) + later)},
+    ) as context:  # fmt: skip
         return publish_sensor.evaluate_tick(context)
 
 
@@ -104,6 +109,49 @@ def test_each_update_is_published_once_and_a_failed_one_is_not(world, monkeypatc
     assert len(second.run_requests) == 1
     keys = {first.run_requests[0].run_key, second.run_requests[0].run_key}
     assert len(keys) == 2
+
+
+def test_updates_of_several_datasets_that_end_together_are_published_once(world, monkeypatch):
+    monkeypatch.setenv("AVAILABILITY_PUBLISH_URL", "s3://somewhere")
+    monkeypatch.setenv("AVAILABILITY_DATASETS", f"{UM_KLINES_1M},{FUNDING},{TRADES}")
+    before = sensor_tick(world).cursor
+    months, trades = by_month(D(2023, 11, 1), D(2023, 12, 1)), flat(START, END)
+    world.archive.others = {str(FUNDING): {"AUSDT": months}, str(TRADES): {"AUSDT": trades}}
+    started = dg.DagsterRunStatus.STARTED
+    one, two = (
+        world.instance.add_run(
+            dg.DagsterRun(
+                schedules.ASSET_JOB, status=started, asset_selection=frozenset(updated(kind))
+            )
+        )
+        for kind in (Kind((FUNDING,)), Kind((TRADES,)))
+    )
+    assert world.run().success
+    for ended, kind, dates in (
+        (one, Kind((FUNDING,)), (D(2023, 11, 1), D(2023, 12, 1))),
+        (two, Kind((TRADES,)), (START, END)),
+    ):
+        tick = sensor_tick(world, before)
+        assert (tick.run_requests, tick.cursor) == ([], before)
+        assert "under way or queued" in tick.skip_message
+        assert world.run(*dates, kind=kind, job=kind.work).success
+        world.instance.report_run_canceled(ended)  # that one stood for this one
+    once = sensor_tick(world, before)
+    assert [request.run_key for request in once.run_requests] == [before]
+    assert sensor_tick(world, once.cursor).run_requests == []
+
+
+@pytest.mark.parametrize(
+    ("job", "waits"),
+    [("late_arrivals", True), ("full_reconcile", True), ("publish", True), ("slo_checks", False)],
+)
+def test_a_publication_waits_for_what_writes_and_for_another_one_at_most_an_hour(
+    world, monkeypatch, job, waits
+):
+    monkeypatch.setenv("AVAILABILITY_PUBLISH_URL", "s3://somewhere")
+    world.instance.add_run(dg.DagsterRun(job, status=dg.DagsterRunStatus.STARTED))
+    assert bool(sensor_tick(world).run_requests) is not waits
+    assert len(sensor_tick(world, later=dt.timedelta(minutes=61)).run_requests) == 1
 
 
 def test_the_backup_asset_makes_a_proved_backup_and_lets_old_ones_go(world, tmp_path, monkeypatch):
