@@ -12,6 +12,7 @@ StoreError
 ├── ProtectedFileError        a file to be written is the record's, a backup or Dagster's
 ├── BackupError               a backup cannot be made, trusted or put back
 ├── ExportError               a destination of exported files refuses, or is not ours
+├── MirrorError               a mirror cannot be written, or is another's
 └── RefusedProbeError         the listing contradicts the record; nothing was written
     ├── ClockWentBackError    the clock is behind what is recorded
     ├── ClockSkewError        the clock differs from the archive's
@@ -65,6 +66,10 @@ class BackupError(StoreError):
 
 class ExportError(StoreError):
     """Exported files cannot be written; the record is as it was."""
+
+
+class MirrorError(StoreError):
+    """A mirror's place refuses, or is another's; what was whole in it still is."""
 
 
 class RefusedProbeError(StoreError):

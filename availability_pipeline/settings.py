@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -71,6 +72,10 @@ class Settings(BaseSettings):
     """HTTP attempts per request; 1 is the strict policy: no automatic retry."""
     s3_timeout_seconds: float = Field(default=30, gt=0, le=600)
     """Seconds to wait for a connection or an answer."""
+    download_url: str | None = None
+    """Where files are fetched from; the bucket at another S3_ENDPOINT, else the archive's host."""
+    downloads: int = Field(default=32, ge=1, le=256)
+    """Files in flight, each with its CHECKSUM beside it."""
     settle_days: int = Field(default=3, ge=1, le=60)
     """An absence is confirmed once probed this many days after its date ended."""
     lookback_days: int = Field(default=20, ge=1, le=366)
@@ -165,7 +170,7 @@ class Settings(BaseSettings):
             raise ValueError("leave credentials out of the address; boto3 finds them (AWS_PROFILE)")
         return value
 
-    @field_validator("s3_endpoint", "exchange_info_url")
+    @field_validator("s3_endpoint", "exchange_info_url", "download_url")
     @classmethod
     def _address_is_http(cls, value: str | None) -> str | None:
         if value is None:
@@ -194,6 +199,15 @@ class Settings(BaseSettings):
     def db_path(self) -> Path:
         """The database file, `~` expanded."""
         return Path(self.db).expanduser()
+
+    @property
+    def download_base(self) -> str:
+        """What a file's key is put after, with a slash between them, to make its address."""
+        if self.download_url:
+            return self.download_url
+        if self.s3_endpoint == REAL_ENDPOINT:
+            return f"https://{self.s3_bucket}"
+        return f"{self.s3_endpoint}/{self.s3_bucket}"
 
     @property
     def report_path(self) -> Path:
@@ -307,6 +321,14 @@ def plain_terminal() -> bool:
 def no_pager() -> bool:
     """Whether PAGER is set to nothing, which switches it off, as git has it."""
     return os.environ.get("PAGER") == ""
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name for an address, as botocore does."""
+    parts = urlsplit(url)
+    if proxy_bypass(parts.netloc):
+        return None
+    return getproxies().get(parts.scheme)
 
 
 def umask() -> int:

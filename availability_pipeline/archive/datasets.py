@@ -469,17 +469,25 @@ def locate(key: str) -> tuple[Dataset, ArchiveFile] | None:
     return None
 
 
+def key_sql(
+    market: str, frequency: str, data_type: str, interval: str, symbol: str, period: str
+) -> str:
+    """A file's key as SQL; each argument is SQL itself, `interval` NULL without."""
+    folders = " ".join(f"WHEN '{name}' THEN '{path}'" for name, path in MARKETS.items())
+    return (
+        f"'data/' || CASE {market} {folders} END || '/' || {frequency} || '/' || "
+        f"{data_type} || '/' || {symbol} || coalesce('/' || {interval}, '') || '/' || "
+        f"{symbol} || '-' || coalesce({interval}, {data_type}) || '-' || "
+        f"left({period}::VARCHAR, CASE {frequency} WHEN 'monthly' THEN 7 ELSE 10 END) || '.zip'"
+    )
+
+
 def url_sql(
     market: str, frequency: str, data_type: str, interval: str, symbol: str, period: str
 ) -> str:
-    """A file's download address as SQL; each argument is SQL itself, `interval` NULL without."""
-    folders = " ".join(f"WHEN '{name}' THEN '{path}'" for name, path in MARKETS.items())
-    return (
-        f"'{DOWNLOAD_HOST}data/' || CASE {market} {folders} END || '/' || {frequency} || '/' || "
-        f"{data_type} || '/' || url_encode({symbol}) || coalesce('/' || {interval}, '') || '/' || "
-        f"url_encode({symbol}) || '-' || coalesce({interval}, {data_type}) || '-' || "
-        f"left({period}::VARCHAR, CASE {frequency} WHEN 'monthly' THEN 7 ELSE 10 END) || '.zip'"
-    )
+    """A file's download address as SQL; the arguments are those of `key_sql`."""
+    key = key_sql(market, frequency, data_type, interval, f"url_encode({symbol})", period)
+    return f"'{DOWNLOAD_HOST}' || {key}"
 
 
 def is_symbol(name: str, market: str = "um") -> bool:

@@ -10,6 +10,7 @@ __all__ = [
     "alerts",
     "copies",
     "datasets",
+    "files",
     "main",
     "operate",
     "probe",

@@ -13,6 +13,7 @@ from availability_pipeline.cli._output import NO_PAGER, checked_output, utf8_str
 from availability_pipeline.cli.alerts import alerts
 from availability_pipeline.cli.copies import backup, export, restore
 from availability_pipeline.cli.datasets import datasets
+from availability_pipeline.cli.files import files as files_group
 from availability_pipeline.cli.operate import slo_command, status
 from availability_pipeline.cli.probe import INTERRUPTED, end_at_once, run_probe
 from availability_pipeline.cli.query import query, validate
@@ -148,7 +149,19 @@ def demo(ui: bool, port: int, date: dt.date | None) -> None:
 
 
 for _command in (
-    *(query, validate, report, status, slo_command, backup, restore, export, alerts, datasets),
+    *(
+        query,
+        validate,
+        report,
+        status,
+        slo_command,
+        backup,
+        restore,
+        export,
+        alerts,
+        datasets,
+        files_group,
+    ),
     *SERVICES,
 ):
     cli.add_command(_command)

@@ -87,29 +87,29 @@ class Folder:
     """A local folder, made where it is missing."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
 
     def __str__(self) -> str:
-        return str(self._path)
+        return str(self.path)
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
         """A folder in the destination: on the same disk, so that a rename is all it takes."""
-        files.public_folder(self._path)
-        with files.lock_file(self._path / _LOCK) as lock:
+        files.public_folder(self.path)
+        with files.lock_file(self.path / _LOCK) as lock:
             if not files.try_lock(lock):
                 raise ExportError(f"another export to {self} is running; try again when it is done")
-            with files.temporary_folder(self._path, _STAGING) as staging:
+            with files.temporary_folder(self.path, _STAGING) as staging:
                 yield staging
 
     def refuse_protected(self, names: Iterable[str], record: Path) -> None:
         """Raise ProtectedFileError where one of these files must not be written."""
-        outputs.refuse_protected([self._path / name for name in names], record)
+        outputs.refuse_protected([self.path / name for name in names], record)
 
     def read(self, name: str) -> tuple[bytes, Stored] | None:
         """A file's content, or None."""
         try:
-            content = (self._path / name).read_bytes()
+            content = (self.path / name).read_bytes()
         except FileNotFoundError:
             return None
         return content, Stored(len(content))
@@ -117,14 +117,14 @@ class Folder:
     def stored(self) -> dict[str, Stored]:
         """All files."""
         return {
-            path.relative_to(self._path).as_posix(): Stored(path.stat().st_size)
-            for path in self._path.rglob("*")
+            path.relative_to(self.path).as_posix(): Stored(path.stat().st_size)
+            for path in self.path.rglob("*")
             if path.is_file() and not path.name.startswith(".")
         }
 
     def holds(self, name: str, file: Stored, sha256: str) -> bool:
         """Whether a file is there with this content; reads it: damage keeps size and time."""
-        path = self._path / name
+        path = self.path / name
         try:
             return path.stat().st_size == file.bytes and _snapshot.sha256(path) == sha256
         except FileNotFoundError:
@@ -132,8 +132,8 @@ class Folder:
 
     def put(self, name: str, staged: Path, replacing: Stored | None) -> Stored:  # noqa: ARG002
         """Rename a staged file into its place, flushed to the disk; the lock keeps others out."""
-        files.refuse_links(self._path, name)
-        target = self._path / name
+        files.refuse_links(self.path, name)
+        target = self.path / name
         files.public_folder(target.parent)
         staged.chmod(0o644)
         files.sync(staged)
@@ -144,8 +144,8 @@ class Folder:
     def remove(self, names: Iterable[str]) -> None:
         """Remove files, and the folders they leave empty."""
         for name in names:
-            files.refuse_links(self._path, name)
-            path = self._path / name
+            files.refuse_links(self.path, name)
+            path = self.path / name
             path.unlink(missing_ok=True)
             for folder in list(path.parents)[: name.count("/")]:
                 with suppress(OSError):  # not empty
@@ -156,22 +156,25 @@ class Bucket:
     """A prefix of an S3 bucket; each object appears whole or not at all."""
 
     def __init__(self, bucket: str, prefix: str) -> None:
-        self._bucket = bucket
-        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self.bucket = bucket
+        self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._made: S3Client | None = None
+        self._lock = ""
+        self.work = "export"
         self._listed: dict[str, Stored] = {}
 
     def __str__(self) -> str:
-        return f"s3://{self._bucket}/{self._prefix}"
+        return f"s3://{self.bucket}/{self.prefix}"
 
     @property
-    def _client(self) -> "S3Client":
+    def client(self) -> "S3Client":
+        """boto3's, with its own credentials."""
         if self._made is None:
             import boto3
             from botocore.config import Config
 
             config = Config(retries={"mode": "standard"}, connect_timeout=20, read_timeout=60)
-            with self._refusals():
+            with self.refusals():
                 self._made = boto3.session.Session().client("s3", config=config)
         return self._made
 
@@ -188,11 +191,11 @@ class Bucket:
     def _alone(self) -> Iterator[None]:
         from botocore.exceptions import ClientError
 
-        place: Any = {"Bucket": self._bucket, "Key": self._prefix + _LOCK}
-        mine = uuid.uuid4().hex.encode()
-        with self._refusals():
+        place: Any = {"Bucket": self.bucket, "Key": self.prefix + _LOCK}
+        running = f"another {self.work} to {self} is running; try again when it is done"
+        with self.refusals():
             try:
-                held = self._client.head_object(**place)
+                held = self.client.head_object(**place)
             except ClientError as error:
                 if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
                     raise
@@ -203,25 +206,41 @@ class Bucket:
                 until = held["LastModified"] + dt.timedelta(hours=LOCK_HOURS)
                 if now < until:
                     raise ExportError(
-                        f"another export to {self} is running; try again when it is done. If it "
-                        f"was killed: at {until:%H:%M} UTC, or remove {place['Key']}"
+                        f"{running}. If it was killed: at {until:%H:%M} UTC, or remove "
+                        f"{place['Key']}"
                     )
                 condition = {"IfMatch": held["ETag"]}
-            try:
-                etag = self._client.put_object(Body=mine, **place, **condition)["ETag"]
-            except ClientError as error:
-                if _lost_the_race(error):
-                    raise ExportError(
-                        f"another export to {self} is running; try again when it is done"
-                    ) from None
-                raise
+            self._take(running, **condition)
         try:
             yield
         finally:
-            with self._refusals(), suppress(ClientError):
+            with self.refusals(), suppress(ClientError):
                 # Only our own: after LOCK_HOURS it may be another's.
-                if self._client.head_object(**place)["ETag"] == etag:
-                    self._client.delete_object(**place)
+                if self.client.head_object(**place)["ETag"] == self._lock:
+                    self.client.delete_object(**place)
+
+    def renew(self) -> None:
+        """Keep the place for LOCK_HOURS more.
+
+        Raises:
+            ExportError: it took longer than that, and another has taken it over.
+        """
+        with self.refusals():
+            self._take(f"another {self.work} has taken {self} over", IfMatch=self._lock)
+
+    def _take(self, otherwise: str, **condition: Any) -> None:
+        from botocore.exceptions import ClientError
+
+        mine = uuid.uuid4().hex.encode()
+        key = self.prefix + _LOCK
+        try:
+            self._lock = self.client.put_object(
+                Bucket=self.bucket, Key=key, Body=mine, **condition
+            )["ETag"]
+        except ClientError as error:
+            if _lost_the_race(error):
+                raise ExportError(otherwise) from None
+            raise
 
     def refuse_protected(self, names: Iterable[str], record: Path) -> None:
         """No object is one of this machine's files."""
@@ -230,9 +249,9 @@ class Bucket:
         """An object's content, or None."""
         from botocore.exceptions import ClientError
 
-        with self._refusals():
+        with self.refusals():
             try:
-                found = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name)
+                found = self.client.get_object(Bucket=self.bucket, Key=self.prefix + name)
                 content = found["Body"].read()
             except ClientError as error:
                 if error.response["Error"]["Code"] == "NoSuchKey":
@@ -242,15 +261,15 @@ class Bucket:
 
     def stored(self) -> dict[str, Stored]:
         """All objects under the prefix."""
-        with self._refusals():
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=self._prefix
+        with self.refusals():
+            pages = self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=self.prefix
             )
             found = {
                 name: Stored(item["Size"], item["ETag"])
                 for page in pages
                 for item in page.get("Contents", ())
-                if (name := item["Key"].removeprefix(self._prefix)) != _LOCK
+                if (name := item["Key"].removeprefix(self.prefix)) != _LOCK
             }
         self._listed = found
         return found
@@ -276,10 +295,10 @@ class Bucket:
         condition: Any = {"IfNoneMatch": "*"}
         if replacing is not None:
             condition = {"IfMatch": replacing.version}
-        with self._refusals(), staged.open("rb") as file:
+        with self.refusals(), staged.open("rb") as file:
             try:
-                answer = self._client.put_object(
-                    Bucket=self._bucket, Key=self._prefix + name, Body=file, **condition
+                answer = self.client.put_object(
+                    Bucket=self.bucket, Key=self.prefix + name, Body=file, **condition
                 )
             except ClientError as error:
                 if _lost_the_race(error):
@@ -292,12 +311,12 @@ class Bucket:
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove objects; those already gone are not an error."""
-        with self._refusals():
+        with self.refusals():
             for name in names:
-                self._client.delete_object(Bucket=self._bucket, Key=self._prefix + name)
+                self.client.delete_object(Bucket=self.bucket, Key=self.prefix + name)
 
     @contextmanager
-    def _refusals(self) -> Iterator[None]:
+    def refusals(self) -> Iterator[None]:
         """What the store refuses, as one line."""
         from botocore.exceptions import BotoCoreError, ClientError
 

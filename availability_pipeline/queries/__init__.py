@@ -32,6 +32,7 @@ from availability_pipeline.queries.files import (
     timeline,
 )
 from availability_pipeline.queries.notebook import open  # noqa: A004 - as in `zipfile`, `gzip`
+from availability_pipeline.queries.plan import Plan, plan
 from availability_pipeline.queries.revisions import changes, renames, revisions
 from availability_pipeline.queries.symbols import (
     delistings,
@@ -47,6 +48,7 @@ __all__ = [
     "Connection",
     "DateLike",
     "NotProbedError",
+    "Plan",
     "QueryError",
     "Rows",
     "Status",
@@ -63,6 +65,7 @@ __all__ = [
     "missing_dates",
     "new_listings",
     "open",
+    "plan",
     "renames",
     "revisions",
     "snapshot",

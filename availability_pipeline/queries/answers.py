@@ -391,6 +391,11 @@ def _dataset(name: str, value: object) -> None:
         Dataset.parse(value)
 
 
+def _truth(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {said(value)}")
+
+
 def _as_of(name: str, value: object) -> None:
     as_moment(value, name)
 
@@ -420,6 +425,10 @@ CHECKS: Mapping[str, Check] = {
     "today": _is_today,
     "now": _moment,
     "dataset": _dataset,
+    "datasets": _some("'um/daily/klines/1m' or ['um/*', 'spot/daily/trades']"),
+    "symbols": _some("'BTCUSDT' or ['BTCUSDT', 'ETHUSDT']"),
+    "live_on": _date,
+    "monthly": _truth,
     "as_of": _as_of,
     "threshold": _number(0, 1),
     **dict.fromkeys(("path", "db"), _path),

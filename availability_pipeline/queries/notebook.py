@@ -17,6 +17,7 @@ from availability_pipeline.queries.files import (
     symbols_in_range,
     timeline,
 )
+from availability_pipeline.queries.plan import plan
 from availability_pipeline.queries.revisions import changes, revisions
 from availability_pipeline.queries.symbols import (
     delistings,
@@ -150,6 +151,7 @@ class Record:
     changes = _framed(changes)
     revisions = _framed(revisions)
     summary = _framed(summary)
+    plan = _framed(plan)
     symbols_in_range = _asked(symbols_in_range)
     new_listings = _asked(new_listings)
     delistings = _asked(delistings)

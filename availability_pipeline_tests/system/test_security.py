@@ -276,6 +276,9 @@ OWN_WORDS = {
     "step": "in derived: one of two intervals of ours",
     "after": "of Scope: a column of our own and a number",
     "distance": "of Scope: columns of our own",
+    "n": "in plan: the place of a dataset in a list of ours",
+    "hexed": "SQL of our own; its argument is a column's name",
+    "condition": "of answers.Chosen, or one of our own; values bound",
     "first_period": "of Scope: a date of the catalogue",
 }
 OF_SCOPE = {field.name for field in fields(Scope)} - {"dataset", "as_of"} | {"cells", "holes"}
@@ -310,7 +313,9 @@ def is_own(expression: ast.expr) -> bool:
         expression = expression.func
     name = expression.attr if isinstance(expression, ast.Attribute) else ast.unparse(expression)
     if isinstance(expression, ast.Attribute) and name in OF_SCOPE:
-        return ast.unparse(expression.value) in {"t", "self", "before", "then", "scope(con)"}
+        return ast.unparse(expression.value) in {
+            "t", "self", "before", "then", "scope(con)", "main", "days", "months", "scope", "s",
+        }  # fmt: skip
     return name in OWN_WORDS or re.fullmatch(r"_?[A-Z][A-Z0-9_]*", name) is not None
 
 

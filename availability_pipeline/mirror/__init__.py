@@ -1,0 +1,8 @@
+"""A mirror of the archive's files: what to fetch of a plan, fetched, verified and kept.
+
+`download` fetches the files of a plan into a folder or bucket, `manifest` says what was verified
+of them, by what and when, `verify` compares them with the record. `fetch` asks the archive, and
+`store` is the folder or bucket. Nothing unverified is ever under its final name.
+"""
+
+__all__ = ["download", "fetch", "manifest", "store", "verify"]

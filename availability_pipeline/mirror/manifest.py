@@ -1,0 +1,192 @@
+"""What a mirror has: for each file what was verified of it, by what, and when.
+
+A run writes small Parquet files into `.manifest/runs/`; of several rows of one file the latest
+counts. So runs need nothing of each other, a worker on another machine can write its own, and
+merging them changes no answer. A row that is not there costs a reading of the file and no more.
+"""
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from availability_pipeline.errors import MirrorError
+from availability_pipeline.mirror.store import MANIFEST, Store, scratch
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RUNS = f"{MANIFEST}/runs/"
+
+MOST_RUNS = 32
+"""More files than this are merged into one: each costs a reader 1 ms, or in a bucket a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file as it was last seen.
+
+    Attributes:
+        key: the file.
+        dataset, symbol, period: likewise.
+        state: `whole`; `vanished`, the archive has it no more, the mirror keeps it.
+        file_size_bytes: of its content.
+        last_modified: when the archive published this version, aware UTC; None where unknown.
+        etag: that the record had of it; None where it had none.
+        md5, sha256: of its content, in hex.
+        verified: by what, with commas between: `size`, `md5` (the archive's ETag), `sha256` (its
+            CHECKSUM).
+        verified_at: when, aware UTC.
+        run_id: of the download.
+    """
+
+    key: str
+    dataset: str
+    symbol: str
+    period: dt.date
+    state: str
+    file_size_bytes: int
+    last_modified: dt.datetime | None
+    etag: str | None
+    md5: str | None
+    sha256: str | None
+    verified: str
+    verified_at: dt.datetime
+    run_id: str
+
+
+COLUMNS = tuple(field.name for field in fields(Entry))
+_TYPES = {
+    "period": "DATE",
+    "file_size_bytes": "BIGINT",
+    "last_modified": "TIMESTAMPTZ",
+    "verified_at": "TIMESTAMPTZ",
+}
+_DDL = ", ".join(f"{name} {_TYPES.get(name, 'VARCHAR')}" for name in COLUMNS)
+_NAMES = ", ".join(COLUMNS)
+_LATEST = f"""SELECT {_NAMES} FROM manifest_rows
+    QUALIFY row_number() OVER (PARTITION BY key ORDER BY verified_at DESC, state DESC) = 1"""
+
+
+class Manifest:
+    """A mirror's manifest, read: `con` has a table `held`, one row a key.
+
+    Attributes:
+        con: DuckDB in memory, for joins with a plan.
+        runs: the names of its files.
+    """
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, runs: Sequence[str]) -> None:
+        self.con, self.runs = con, tuple(runs)
+
+    def months(self) -> "pd.DataFrame":
+        """What is held, by month: dataset, symbol, month; for `queries.plan`."""
+        return self.con.execute(
+            """SELECT DISTINCT dataset, symbol, date_trunc('month', period)::DATE AS month
+            FROM held WHERE state = 'whole'"""
+        ).df()
+
+    def entries(self) -> Iterator[Entry]:
+        """All of it, by key."""
+        cursor = self.con.cursor().execute(f"SELECT {_NAMES} FROM held ORDER BY key")
+        while rows := cursor.fetchmany(10_000):
+            yield from (Entry(*row) for row in rows)
+
+
+@contextmanager
+def opened(store: Store) -> Iterator[Manifest]:
+    """The manifest of a mirror; of a new one it is empty.
+
+    Raises:
+        MirrorError: a file of it is damaged.
+    """
+    with scratch() as folder, duckdb.connect() as con:
+        con.execute("SET TimeZone = 'UTC'")
+        names, paths = _copied(store, folder)
+        con.execute(f"CREATE TABLE held ({_DDL})")
+        if paths:
+            # A view cannot have parameters; the paths are bound by the table that is made of them.
+            try:
+                con.execute(
+                    f"""INSERT INTO held WITH manifest_rows AS (
+                        SELECT * FROM read_parquet($paths)) {_LATEST}""",
+                    {"paths": [str(path) for path in paths]},
+                )
+            except duckdb.Error as error:
+                reason = str(error).splitlines()[0][:200]
+                raise MirrorError(
+                    f"the manifest of {store} cannot be read ({reason}); remove that file from "
+                    f"{MANIFEST}/runs, and the next download verifies what it was about"
+                ) from None
+        yield Manifest(con, names)
+
+
+def _copied(store: Store, folder: Path) -> tuple[list[str], list[Path]]:
+    """The manifest's files, here: one that was merged away in between is looked for again."""
+    while True:
+        names = sorted(name for name, _ in store.names(RUNS) if name.endswith(".parquet"))
+        paths = [folder / name.rpartition("/")[2] for name in names]
+        try:
+            for name, path in zip(names, paths, strict=True):
+                with path.open("wb") as file:
+                    for chunk in store.chunks(name):
+                        file.write(chunk)
+        except FileNotFoundError:
+            continue
+        return names, paths
+
+
+def add(store: Store, entries: Sequence[Entry], name: str, parts: Path) -> str:
+    """Write entries as one file of the manifest.
+
+    Args:
+        store: whose.
+        entries: what was verified.
+        name: of the file, without its ending; of the run, and different for each call.
+        parts: a folder for the file while it is made.
+    """
+    import pandas as pd
+
+    target = f"{RUNS}{name}.parquet"
+    part = parts / f"{name}.parquet"
+    frame = pd.DataFrame([astuple(entry) for entry in entries], columns=list(COLUMNS))
+    with duckdb.connect() as con:
+        con.execute("SET TimeZone = 'UTC'")
+        con.register("entries", frame)
+        con.execute(f"CREATE TABLE made ({_DDL})")
+        con.execute("INSERT INTO made SELECT * FROM entries")
+        _copy(con, "made", part)
+    store.put(target, part)
+    return target
+
+
+def merge(store: Store, run_id: str, parts: Path) -> None:
+    """Make this run's files one, or all of them once they are more than MOST_RUNS.
+
+    The merged file is there before the others go: a reader sees each row once or twice.
+    """
+    with opened(store) as manifest:
+        ours = [name for name in manifest.runs if name.startswith(f"{RUNS}{run_id}-")]
+        every = len(manifest.runs) > MOST_RUNS
+        chosen = list(manifest.runs) if every else ours
+        if len(chosen) < 2:
+            return
+        condition = "" if every else " WHERE run_id = $run"
+        part = parts / "merged.parquet"
+        manifest.con.execute(
+            f"CREATE TABLE merged AS FROM held{condition} ORDER BY key",
+            {} if every else {"run": run_id},
+        )
+        _copy(manifest.con, "merged", part)
+        store.put(f"{RUNS}{run_id}-all.parquet", part)
+        for name in chosen:
+            if name != f"{RUNS}{run_id}-all.parquet":
+                store.remove(name)
+
+
+def _copy(con: duckdb.DuckDBPyConnection, table: str, path: Path) -> None:
+    con.execute(f"COPY {table} TO $path (format parquet, compression zstd)", {"path": str(path)})
