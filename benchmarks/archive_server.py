@@ -287,11 +287,15 @@ class Bucket:
         return b"".join(("".join(head).encode(), body, b"</ListBucketResult>"))
 
 
-class _Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol):
     """One client: requests without bodies, answered in order."""
 
-    def __init__(self, bucket: Bucket, latency: float) -> None:
-        self._bucket, self._latency, self._buffer = bucket, latency, b""
+    def __init__(self, latency: float) -> None:
+        self._latency, self._buffer = latency, b""
+
+    def respond(self, head: bytes) -> bytes:
+        """The answer to a request, of which `head` is all."""
+        raise NotImplementedError
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport: asyncio.WriteTransport = transport  # type: ignore[assignment]
@@ -300,7 +304,7 @@ class _Connection(asyncio.Protocol):
         self._buffer += data
         while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
             head, self._buffer = self._buffer[:end], self._buffer[end + 4 :]
-            answer = self._respond(head)
+            answer = self.respond(head)
             if self._latency:
                 loop = asyncio.get_running_loop()
                 loop.call_later(self._latency, self._transport.write, answer)
@@ -309,24 +313,30 @@ class _Connection(asyncio.Protocol):
             if b"\r\nconnection: close" in head.lower():
                 self._transport.close()
 
-    def _respond(self, head: bytes) -> bytes:
+
+class _Listing(Connection):
+    def __init__(self, bucket: Bucket, latency: float) -> None:
+        super().__init__(latency)
+        self._bucket = bucket
+
+    def respond(self, head: bytes) -> bytes:
         try:
             method, target, _ = head.split(b"\r\n", 1)[0].decode("ascii").split(" ")
         except ValueError:
-            return _error(400, "BadRequest", "no HTTP request")
+            return error(400, "BadRequest", "no HTTP request")
         path, _, query = target.partition("?")
         bucket, _, key = unquote(path.lstrip("/")).partition("/")
         if bucket != BUCKET:
             # The download host's form, https://data.binance.vision/<key>.
             bucket, key = (BUCKET, f"{bucket}/{key}") if bucket == "data" else (bucket, key)
         if bucket != BUCKET:
-            return _error(404, "NoSuchBucket", "The specified bucket does not exist")
+            return error(404, "NoSuchBucket", "The specified bucket does not exist")
         if method == "HEAD" and key:
             found = self._bucket.stat(key)
             if found is None:
-                return _head(404, 0, "application/xml")
+                return answer(404, 0, "application/xml")
             size, modified, etag = found
-            return _head(
+            return answer(
                 200,
                 size,
                 "application/zip",
@@ -334,18 +344,19 @@ class _Connection(asyncio.Protocol):
             )
         arguments = dict(parse_qsl(query, keep_blank_values=True))
         if method != "GET" or key or arguments.get("list-type") != "2":
-            return _error(501, "NotImplemented", "only HEAD of a key and ListObjectsV2 are here")
+            return error(501, "NotImplemented", "only HEAD of a key and ListObjectsV2 are here")
         try:
             body = self._bucket.list_objects(arguments)
         except (ValueError, UnicodeError):
-            return _error(400, "InvalidArgument", "an argument is not valid")
-        return _head(200, len(body), "application/xml") + body
+            return error(400, "InvalidArgument", "an argument is not valid")
+        return answer(200, len(body), "application/xml") + body
 
 
 _date = (0, "")
 
 
-def _head(status: int, length: int, kind: str, more: str = "") -> bytes:
+def answer(status: int, length: int, kind: str, more: str = "") -> bytes:
+    """Status line and headers, as S3 has them; the body follows."""
     global _date
     now = int(time.time())
     if _date[0] != now:
@@ -359,19 +370,18 @@ def _head(status: int, length: int, kind: str, more: str = "") -> bytes:
     ).encode()
 
 
-def _error(status: int, code: str, message: str) -> bytes:
+def error(status: int, code: str, message: str) -> bytes:
+    """An answer that refuses, as S3 does."""
     body = (
         f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code>'
         f"<Message>{message}</Message><RequestId>7B4A0FABBEXAMPLE</RequestId></Error>"
     ).encode()
-    return _head(status, len(body), "application/xml") + body
+    return answer(status, len(body), "application/xml") + body
 
 
-async def _serve(bucket: Bucket, port: int, latency: float) -> None:
+async def _serve(made: Callable[[], Connection], port: int) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(
-        lambda: _Connection(bucket, latency), "127.0.0.1", port, backlog=1024
-    )
+    server = await loop.create_server(made, "127.0.0.1", port, backlog=1024)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
     await server.serve_forever()
 
@@ -423,7 +433,13 @@ def options(doc: str) -> argparse.ArgumentParser:
 
 
 def serve(make: Callable[[], Bucket], arguments: argparse.Namespace) -> None:
-    """Serve a bucket until terminated, as `options` say."""
+    """Serve a bucket's listings until terminated, as `options` say."""
+    bucket = make()
+    serve_with(lambda: _Listing(bucket, arguments.latency_ms / 1000), arguments)
+
+
+def serve_with(made: Callable[[], Connection], arguments: argparse.Namespace) -> None:
+    """Serve until terminated, each client with a connection of its own."""
     if arguments.cpu is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {arguments.cpu})
     if arguments.with_parent:
@@ -438,7 +454,7 @@ def serve(make: Callable[[], Bucket], arguments: argparse.Namespace) -> None:
     except ImportError:
         loops = asyncio  # type: ignore[assignment]
     with contextlib.suppress(KeyboardInterrupt):
-        loops.run(_serve(make(), arguments.port, arguments.latency_ms / 1000))
+        loops.run(_serve(made, arguments.port))
 
 
 def main() -> None:
