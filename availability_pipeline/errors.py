@@ -13,6 +13,7 @@ StoreError
 ├── BackupError               a backup cannot be made, trusted or put back
 ├── ExportError               a destination of exported files refuses, or is not ours
 ├── MirrorError               a mirror cannot be written, or is another's
+├── ReportError               the report cannot be written
 └── RefusedProbeError         the listing contradicts the record; nothing was written
     ├── ClockWentBackError    the clock is behind what is recorded
     ├── ClockSkewError        the clock differs from the archive's
@@ -70,6 +71,10 @@ class ExportError(StoreError):
 
 class MirrorError(StoreError):
     """A mirror's place refuses, or is another's; what was whole in it still is."""
+
+
+class ReportError(StoreError):
+    """The report cannot be written; the record is as it was."""
 
 
 class RefusedProbeError(StoreError):

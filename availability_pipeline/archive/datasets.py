@@ -18,7 +18,7 @@ from fnmatch import fnmatchcase
 from typing import Literal, get_args
 from urllib.parse import quote
 
-from availability_pipeline.settings import Settings, bad
+from availability_pipeline.settings import Settings, SettingsError, bad
 
 Market = Literal["spot", "um", "cm", "option"]
 Frequency = Literal["daily", "monthly"]
@@ -420,6 +420,14 @@ def select(patterns: str, among: Iterable[Dataset] | None = None) -> tuple[Datas
     return tuple(chosen)
 
 
+def by_kind(datasets: Iterable[Dataset]) -> tuple[tuple[Dataset, ...], ...]:
+    """Datasets by market, frequency and type, in their order."""
+    found: dict[tuple[str, str, str], list[Dataset]] = {}
+    for dataset in datasets:
+        found.setdefault(dataset.kind, []).append(dataset)
+    return tuple(map(tuple, found.values()))
+
+
 def configured(settings: Settings) -> tuple[Dataset, ...]:
     """The datasets of AVAILABILITY_DATASETS, each once; the first is the default of questions.
 
@@ -436,15 +444,15 @@ def chosen(settings: Settings, patterns: Sequence[str]) -> tuple[Dataset, ...]:
     """The configured datasets that names or patterns choose; all without any.
 
     Raises:
-        SettingsError: as `configured`.
-        ValueError: a pattern matches no dataset, or none that is configured.
+        SettingsError: as `configured`; or a pattern matches none that is configured.
+        UnknownDatasetError: a pattern matches no dataset.
     """
     known = configured(settings)
     found: dict[Dataset, None] = {}
     for pattern in patterns:
         matching = [dataset for dataset in select(pattern) if dataset in known]
         if not matching:
-            raise ValueError(
+            raise SettingsError(
                 f"{pattern} is not configured; AVAILABILITY_DATASETS has "
                 f"{', '.join(map(str, known))}"
             )

@@ -20,6 +20,7 @@ from typing import Any
 import click
 
 from availability_pipeline import PROGRAM, settings, tables
+from availability_pipeline.archive.datasets import UnknownDatasetError
 from availability_pipeline.errors import ProtectedFileError, StoreError
 from availability_pipeline.masking import printable
 from availability_pipeline.queries import Connection, QueryError, Rows
@@ -32,7 +33,7 @@ def one_line_errors() -> Iterator[None]:
     """Turn what the user can mend into one line on stderr: exit 1, or 2 for wrong usage."""
     try:
         yield
-    except (ProtectedFileError, SettingsError) as error:
+    except (ProtectedFileError, SettingsError, UnknownDatasetError) as error:
         raise click.UsageError(printable(str(error))) from None
     except (StoreError, QueryError) as error:
         raise click.ClickException(printable(same_record(str(error)))) from None

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import click
 
 from availability_pipeline import PROGRAM, settings
-from availability_pipeline.archive.datasets import Dataset, UnknownDatasetError, configured
+from availability_pipeline.archive.datasets import Dataset, configured
 from availability_pipeline.cli._options import LocalPath, patterns_option, text_argument
 from availability_pipeline.cli._output import count, one_line_errors, say
 from availability_pipeline.cli.probe import require_launch, run_probe
@@ -16,7 +16,6 @@ from availability_pipeline.copies import backup as backups
 from availability_pipeline.copies import restore as restoring
 from availability_pipeline.dates import today_utc
 from availability_pipeline.errors import BackupError
-from availability_pipeline.masking import printable
 from availability_pipeline.record.schema import SCHEMA_VERSION
 
 
@@ -237,12 +236,9 @@ def export(
     with one_line_errors():
         s = settings.load()
         to = destinations.destination(text_argument(dest))
-        try:
-            done = exporting.export(
-                s.db_path, to, form, now=dt.datetime.now(dt.UTC), wait_seconds=s.db_wait_seconds
-            )
-        except UnknownDatasetError as error:
-            raise click.UsageError(printable(str(error))) from None
+        done = exporting.export(
+            s.db_path, to, form, now=dt.datetime.now(dt.UTC), wait_seconds=s.db_wait_seconds
+        )
     files, datasets, last = done.manifest.files, done.manifest.datasets, done.manifest.last_date
     of = f" of {len(datasets)} datasets" if len(datasets) > 1 else ""
     until = Dataset.parse(datasets[0].dataset).text(last) if last and not of else last or "-"

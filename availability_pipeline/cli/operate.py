@@ -19,7 +19,7 @@ from availability_pipeline.cli._output import count, one_line_errors, print_json
 from availability_pipeline.cli.acknowledge import acknowledge, acknowledged, forget
 from availability_pipeline.dates import today_utc
 from availability_pipeline.errors import MissingDatabaseError, StoreError
-from availability_pipeline.masking import mask, printable
+from availability_pipeline.masking import mask
 from availability_pipeline.quality import checks, rules
 from availability_pipeline.quality.rules import Verdict
 from availability_pipeline.queries.answers import require_any
@@ -171,7 +171,7 @@ def status(patterns: Sequence[str], as_json: bool) -> None:
     """
     with one_line_errors():
         s = settings.load()
-        chosen = _chosen(s, patterns)
+        chosen = datasets.chosen(s, patterns)
     now = dt.datetime.now(dt.UTC)
     error: StoreError | None = None
     verdicts: dict[str, Verdict] = {}
@@ -212,13 +212,6 @@ def status(patterns: Sequence[str], as_json: bool) -> None:
 
 _ADDED = ("dataset", "configured")
 """What an entry of `datasets` has beside the coverage of one."""
-
-
-def _chosen(s: settings.Settings, patterns: Sequence[str]) -> tuple[Dataset, ...]:
-    try:
-        return datasets.chosen(s, patterns)
-    except ValueError as error:
-        raise click.UsageError(printable(str(error))) from None
 
 
 def _covered(
@@ -264,7 +257,7 @@ def slo_command(ctx: click.Context, patterns: Sequence[str], days: int, as_json:
         return
     with one_line_errors():
         s = settings.load()
-        chosen = _chosen(s, patterns)
+        chosen = datasets.chosen(s, patterns)
         now = dt.datetime.now(dt.UTC)
         with opened_history() as instance:
             with connection.reader(s.db, s.db_wait_seconds) as con:

@@ -112,10 +112,7 @@ def run_probe(
 
     with one_line_errors():
         s = settings.load()
-        try:
-            kinds = grouped(chosen(s, patterns))
-        except ValueError as error:
-            raise click.UsageError(printable(str(error))) from None
+        kinds = grouped(chosen(s, patterns))
         # A database that cannot be written is found before 1,000 requests, not after; and is not
         # made before there is something to write.
         connection.require_writable(s.db, s.db_wait_seconds)

@@ -7,10 +7,9 @@ from pathlib import Path
 import click
 
 from availability_pipeline import extras, settings
-from availability_pipeline.archive.datasets import UnknownDatasetError, configured
+from availability_pipeline.archive.datasets import configured
 from availability_pipeline.cli._options import LocalPath, patterns_option
 from availability_pipeline.cli._output import one_line_errors
-from availability_pipeline.masking import printable
 from availability_pipeline.record import connection
 
 
@@ -39,20 +38,15 @@ def report(show: bool, out: Path | None, patterns: tuple[str, ...]) -> None:
 
     with one_line_errors():
         s = settings.load()
-        try:
-            written = drawing.write_all(
-                lambda: connection.reader(s.db, s.db_wait_seconds),
-                out or s.report_path,
-                threshold=s.slo_completeness,
-                drawn_at=dt.datetime.now(dt.UTC),
-                configured=configured(s),
-                patterns=",".join(patterns),
-                record=s.db_path,
-            )
-        except UnknownDatasetError as error:
-            raise click.UsageError(printable(str(error))) from None
-        except drawing.ReportError as error:
-            raise click.ClickException(str(error)) from None
+        written = drawing.write_all(
+            lambda: connection.reader(s.db, s.db_wait_seconds),
+            out or s.report_path,
+            threshold=s.slo_completeness,
+            drawn_at=dt.datetime.now(dt.UTC),
+            configured=configured(s),
+            patterns=",".join(patterns),
+            record=s.db_path,
+        )
     for path in (written.page, *written.more, *written.pictures.values()):
         click.echo(path.resolve())
     # A machine without a browser has the path above.

@@ -25,7 +25,7 @@ import duckdb
 from rich.console import Console
 
 from availability_pipeline import PROGRAM, extras, files, settings, tables
-from availability_pipeline.archive.datasets import CATALOGUE, UM_KLINES_1M, Dataset
+from availability_pipeline.archive.datasets import CATALOGUE, UM_KLINES_1M, Dataset, by_kind
 from availability_pipeline.dates import span_text
 from availability_pipeline.demo.archive import (
     BUCKET,
@@ -180,7 +180,7 @@ def probes(sample: Sample, lookback_days: int) -> tuple[Probe, ...]:
 
     Each dataset is filled from the archive's first period on, as `backfill` does it.
     """
-    klines, *others = _by_kind(DATASETS)
+    klines, *others = by_kind(DATASETS)
     first = CATALOGUE[klines[0].kind].first
     before = sample.last - dt.timedelta(1)
     lookback = sample.last - dt.timedelta(lookback_days - 1)
@@ -198,11 +198,6 @@ def probes(sample: Sample, lookback_days: int) -> tuple[Probe, ...]:
         Probe("daily update", klines, sample.last, sample.last),
         Probe("late arrivals", klines, lookback, sample.last, later=True),
     )
-
-
-def _by_kind(datasets: Sequence[Dataset]) -> list[tuple[Dataset, ...]]:
-    kinds = dict.fromkeys(dataset.kind for dataset in datasets)
-    return [tuple(d for d in datasets if d.kind == kind) for kind in kinds]
 
 
 def _show(console: Console, archive: SampleArchive, db: Path, clock: Clock) -> dt.date:

@@ -346,7 +346,7 @@ def availability_report(
     limits: dg.ResourceParam[Settings],
 ) -> dg.MaterializeResult[None]:
     """Read each dataset, let go of the record, draw."""
-    with one_line_failures(recorded.EmptyRecordError, draw.ReportError):
+    with one_line_failures(recorded.EmptyRecordError):
         drawn = draw.write_all(
             duckdb.get_reader,
             limits.report_path,

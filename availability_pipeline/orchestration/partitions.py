@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from availability_pipeline.archive.datasets import CATALOGUE, Dataset, Entry, configured
+from availability_pipeline.archive.datasets import CATALOGUE, Dataset, Entry, by_kind, configured
 from availability_pipeline.dates import span_text
 from availability_pipeline.settings import Settings
 
@@ -106,10 +106,7 @@ def kinds(settings: Settings) -> tuple[Kind, ...]:
 
 def grouped(datasets: Iterable[Dataset]) -> tuple[Kind, ...]:
     """Datasets by market, frequency and type, in their order."""
-    found: dict[tuple[str, str, str], list[Dataset]] = {}
-    for dataset in datasets:
-        found.setdefault(dataset.kind, []).append(dataset)
-    return tuple(Kind(tuple(several)) for several in found.values())
+    return tuple(map(Kind, by_kind(datasets)))
 
 
 def yesterday(now: dt.datetime) -> dt.date:

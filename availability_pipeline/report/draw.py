@@ -11,6 +11,7 @@ import duckdb
 
 from availability_pipeline import extras, files
 from availability_pipeline.archive.datasets import Dataset, select
+from availability_pipeline.errors import ReportError
 from availability_pipeline.record import outputs
 from availability_pipeline.record.status import recorded_datasets
 from availability_pipeline.report import data as recorded
@@ -24,10 +25,6 @@ PAGE = "availability.html"
 
 Open = Callable[[], contextlib.AbstractContextManager[duckdb.DuckDBPyConnection]]
 """Opens the record read-only."""
-
-
-class ReportError(RuntimeError):
-    """The report cannot be written; the text is one line with the remedy."""
 
 
 @dataclass(frozen=True)
