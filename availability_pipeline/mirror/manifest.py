@@ -106,6 +106,9 @@ def opened(store: Store) -> Iterator[Manifest]:
     """
     with scratch() as folder, duckdb.connect() as con:
         con.execute("SET TimeZone = 'UTC'")
+        # A million rows take 300 MB in memory, and are read once.
+        con.execute("SET memory_limit = '128MB'")
+        con.execute("SET temp_directory = $folder", {"folder": str(folder)})
         names, paths = _copied(store, folder)
         con.execute(f"CREATE TABLE held ({_DDL})")
         if paths:

@@ -29,6 +29,8 @@ BUCKET = archive_server.BUCKET
     [
         "listing",
         "listing --parts",
+        "mirror",
+        "mirror --clients",
         "store",
         "pipeline",
         "queries",
