@@ -485,12 +485,12 @@ def verify_command(
         raise click.UsageError("lists of keys have no CSV; give --json")
     dest, of = text_argument(dest), _selection(given)
     with one_line_errors(), interruptible():
-        from availability_pipeline.mirror import download
+        from availability_pipeline.mirror import manifest
 
         s = settings.load()
         place = _place(dest)
         chosen = [of] if of != Selection() else [
-            _from_dict(one) for one in download.selections(place)
+            _from_dict(one) for one in manifest.selections(place)
         ] or [of]  # fmt: skip
         with ExitStack() as stack:
             path, total, size = stack.enter_context(_union(chosen, plan_file, dest))
@@ -506,10 +506,13 @@ def verify_command(
 def _verify(
     path: Path, place: "Place", s: settings.Settings, total: int, size: int, *, checksums: bool
 ) -> "Verified":
-    from availability_pipeline.mirror.fetch import Fetcher
     from availability_pipeline.mirror.verify import verify
 
-    fetcher = Fetcher(s.download_base, s.downloads, s.s3_timeout_seconds) if checksums else None
+    fetcher = None
+    if checksums:
+        from availability_pipeline.mirror.fetch import Fetcher
+
+        fetcher = Fetcher(s.download_base, s.downloads, s.s3_timeout_seconds)
     try:
         with _bar("reading", total, size) as progress:
             return verify(path, place, fetcher=fetcher, progress=progress)
@@ -521,7 +524,7 @@ def _verify(
 def _repair(path: Path, place: "Place", s: settings.Settings, wrong: Sequence[str]) -> "Report":
     import duckdb
 
-    from availability_pipeline.mirror import download
+    from availability_pipeline.mirror import manifest
     from availability_pipeline.mirror.store import scratch
 
     with scratch() as folder, duckdb.connect() as con:
@@ -533,7 +536,7 @@ def _repair(path: Path, place: "Place", s: settings.Settings, wrong: Sequence[st
         )
         for key in wrong:
             if place.find(key) is not None:
-                place.move(key, f"{download.DAMAGED}/{key}")
+                place.move(key, f"{manifest.DAMAGED}/{key}")
         total, size = _totals(part)
         return _download(part, place, _options(s), total, size, force=set(wrong))
 

@@ -2,7 +2,8 @@
 
 `download` fetches the files of a plan into a folder or bucket, `manifest` says what was verified
 of them, by what and when, `verify` compares them with the record. `fetch` asks the archive, and
-`store` is the folder or bucket. Nothing unverified is ever under its final name.
+`store` is the folder or bucket, `sums` what content is verified by. Nothing unverified is ever
+under its final name.
 """
 
-__all__ = ["download", "fetch", "manifest", "store", "verify"]
+__all__ = ["download", "fetch", "manifest", "store", "sums", "verify"]

@@ -9,7 +9,6 @@ was killed) is read instead of fetched.
 
 import datetime as dt
 import hashlib
-import json
 import threading
 import time
 import uuid
@@ -27,15 +26,14 @@ from availability_pipeline.archive.datasets import Dataset
 from availability_pipeline.errors import MirrorError
 from availability_pipeline.mirror import manifest
 from availability_pipeline.mirror.fetch import (
-    MD5,
     Fetcher,
     FetchError,
     MismatchError,
     MissingError,
-    Sums,
 )
-from availability_pipeline.mirror.manifest import Entry, Manifest
-from availability_pipeline.mirror.store import MANIFEST, FolderStore, Store, disk_error
+from availability_pipeline.mirror.manifest import DAMAGED, REPLACED, Entry, Manifest
+from availability_pipeline.mirror.store import FolderStore, Store, disk_error
+from availability_pipeline.mirror.sums import MD5, Sums
 
 FLUSH_FILES = 10_000
 FLUSH_SECONDS = 60
@@ -47,10 +45,6 @@ HOPELESS = 50
 
 KEPT_PART = 2**20
 """A beginning of at least this size is kept for the next try."""
-
-DAMAGED = f"{MANIFEST}/damaged"
-REPLACED = f"{MANIFEST}/replaced"
-SELECTIONS = f"{MANIFEST}/selections/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +172,7 @@ def download(
     run_id = new_run_id(now())
     with store.locked(options.base_url) as parts:
         if selection:
-            remember(store, selection, parts)
+            manifest.remember(store, selection, parts)
         with manifest.opened(store) as held:
             jobs = jobs_of(plan, held, store, run_id, now, set(force))
             report = fetch_all(jobs, store, parts, options, run_id, now, progress)
@@ -187,34 +181,6 @@ def download(
             for part in parts.glob("*.part"):  # beginnings of versions that are no more
                 part.unlink(missing_ok=True)
     return report
-
-
-def remember(store: Store, selection: dict[str, Any], parts: Path) -> None:
-    """Write down what was asked for, each once: `verify` compares the mirror with all of it."""
-    text = json.dumps(selection, sort_keys=True)
-    name = f"{SELECTIONS}{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
-    if store.find(name) is None:
-        part = parts / "selection"
-        part.write_text(text, encoding="utf-8")
-        store.put(name, part)
-
-
-def selections(store: Store) -> list[dict[str, Any]]:
-    """All that was asked for of a mirror.
-
-    Raises:
-        MirrorError: one of them cannot be read.
-    """
-    found = []
-    for name, _ in sorted(store.names(SELECTIONS)):
-        try:
-            one = json.loads(store.read(name) or b"")
-        except ValueError:
-            one = None
-        if not isinstance(one, dict):
-            raise MirrorError(f"{store}/{name} is not a selection; remove it and download again")
-        found.append(one)
-    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,7 @@ urllib3, which botocore stands on, in threads. Measured against boto3's `get_obj
 aiohttp with `python -m benchmarks.mirror --clients`; docs/mirror.md has the numbers.
 """
 
-import hashlib
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -17,6 +15,7 @@ from urllib3.exceptions import HTTPError
 from availability_pipeline import PROGRAM, settings
 from availability_pipeline.archive import deadlines
 from availability_pipeline.masking import printable
+from availability_pipeline.mirror.sums import MD5, Sums
 
 CHUNK_BYTES = 2**18
 
@@ -30,8 +29,6 @@ SLOWEST = 50_000
 """Bytes a second below which a larger body counts as stalled, whatever it drips."""
 
 _CHECKSUM = re.compile(r"([0-9a-fA-F]{64})[ \t]+\*?(\S.*?)\s*")
-MD5 = re.compile(r"[0-9a-f]{32}")
-"""An ETag that is the content's MD5; one with a hyphen is that of an upload in parts."""
 
 
 class FetchError(Exception):
@@ -52,21 +49,6 @@ class MissingError(FetchError):
 
 class MismatchError(FetchError):
     """What came is not what the record or its CHECKSUM says."""
-
-
-@dataclass(slots=True)
-class Sums:
-    """A file's content in numbers, as it comes."""
-
-    size: int = 0
-    md5: Any = field(default_factory=lambda: hashlib.md5(usedforsecurity=False))
-    sha256: Any = field(default_factory=hashlib.sha256)
-
-    def add(self, chunk: bytes) -> None:
-        """One more piece."""
-        self.size += len(chunk)
-        self.md5.update(chunk)
-        self.sha256.update(chunk)
 
 
 class Fetcher:

@@ -6,11 +6,13 @@ merging them changes no answer. A row that is not there costs a reading of the f
 """
 
 import datetime as dt
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RUNS = f"{MANIFEST}/runs/"
+SELECTIONS = f"{MANIFEST}/selections/"
+DAMAGED = f"{MANIFEST}/damaged"
+REPLACED = f"{MANIFEST}/replaced"
 
 MOST_RUNS = 32
 """More files than this are merged into one: each costs a reader 1 ms, or in a bucket a request."""
@@ -193,3 +198,31 @@ def merge(store: Store, run_id: str, parts: Path) -> None:
 
 def _copy(con: duckdb.DuckDBPyConnection, table: str, path: Path) -> None:
     con.execute(f"COPY {table} TO $path (format parquet, compression zstd)", {"path": str(path)})
+
+
+def remember(store: Store, selection: dict[str, Any], parts: Path) -> None:
+    """Write down what was asked for, each once: `verify` compares the mirror with all of it."""
+    text = json.dumps(selection, sort_keys=True)
+    name = f"{SELECTIONS}{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    if store.find(name) is None:
+        part = parts / "selection"
+        part.write_text(text, encoding="utf-8")
+        store.put(name, part)
+
+
+def selections(store: Store) -> list[dict[str, Any]]:
+    """All that was asked for of a mirror.
+
+    Raises:
+        MirrorError: one of them cannot be read.
+    """
+    found = []
+    for name, _ in sorted(store.names(SELECTIONS)):
+        try:
+            one = json.loads(store.read(name) or b"")
+        except ValueError:
+            one = None
+        if not isinstance(one, dict):
+            raise MirrorError(f"{store}/{name} is not a selection; remove it and download again")
+        found.append(one)
+    return found

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from availability_pipeline.mirror import manifest
-from availability_pipeline.mirror.download import Progress
-from availability_pipeline.mirror.fetch import MD5, Fetcher, FetchError, MismatchError
 from availability_pipeline.mirror.store import Store
+from availability_pipeline.mirror.sums import MD5
 
 if TYPE_CHECKING:
     import duckdb
+
+    from availability_pipeline.mirror.download import Progress
+    from availability_pipeline.mirror.fetch import Fetcher
 
 _BATCH = 10_000
 
@@ -56,8 +58,8 @@ def verify(
     plan: Path,
     store: Store,
     *,
-    fetcher: Fetcher | None = None,
-    progress: Progress | None = None,
+    fetcher: "Fetcher | None" = None,
+    progress: "Progress | None" = None,
 ) -> Verified:
     """Compare a mirror with a plan.
 
@@ -139,12 +141,14 @@ def _batches(cursor: "duckdb.DuckDBPyConnection") -> Iterator[list[tuple[Any, ..
         yield rows
 
 
-def _judge(store: Store, fetcher: Fetcher | None, row: tuple[Any, ...]) -> str:
+def _judge(store: Store, fetcher: "Fetcher | None", row: tuple[Any, ...]) -> str:
     key, size, etag, there, stored_md5, held_etag, held_md5, held_sha256 = row
     known = etag if MD5.fullmatch(etag or "") else None
     current = held_etag == etag and held_sha256 is not None
     expected = None
     if fetcher is not None:
+        from availability_pipeline.mirror.fetch import FetchError, MismatchError
+
         try:
             expected = fetcher.checksum(key)
         except MismatchError:

@@ -467,7 +467,7 @@ class TestBuckets:
         fetch(db, host, bucket, keep_replaced=True, now=NOW + dt.timedelta(1))
         store = place(bucket)
         assert store.read(keys[0]) == host.files[keys[0]]
-        ((name, _),) = store.names(downloads.REPLACED)
+        ((name, _),) = store.names(manifest.REPLACED)
         assert store.read(name) == old
 
     def test_two_at_once_are_refused_and_a_lock_is_renewed(self, db, host, bucket, keys):

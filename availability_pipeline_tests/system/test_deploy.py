@@ -538,6 +538,8 @@ READ = [
     "backup backups",
     "backup backups --verify",
     "restore backups",
+    "files plan --daily-only",
+    "files verify mirror --daily-only --symbols AUSDT --start 2024-01-05 --end 2024-01-05",
 ]
 """Works, in this order."""
 
@@ -554,6 +556,7 @@ LACKING = {
     "alerts test": "[alerts]",
     "export s3://bucket/prefix": "botocore",
     "datasets discover": "botocore",
+    "files download mirror --daily-only": "urllib3",
 }
 """Says what it lacks."""
 
