@@ -378,7 +378,8 @@ class TestPlaces:
 
 
 PROGRAM = """
-import datetime as dt, sys
+import datetime as dt, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` has it ignored
 from pathlib import Path
 from availability_pipeline.mirror.download import Options, download
 from availability_pipeline.mirror.store import place
