@@ -145,12 +145,11 @@ def tables(con: Connection, dataset: DatasetLike | None = None, as_of: AsOf | No
         QueryError: the dataset is not recorded.
     """
     wanted = Dataset.parse(dataset) if isinstance(dataset, str) else dataset
-    if wanted is not None and wanted not in (recorded := recorded_datasets(con)):
-        names = ", ".join(map(str, recorded)) or "none"
+    t = scope(con, wanted)
+    if wanted is not None and t.id < 0:
+        names = ", ".join(map(str, recorded_datasets(con))) or "none"
         raise QueryError(f"{wanted} is not recorded; recorded are {names}")
-    if as_of is None:
-        return scope(con, wanted)
-    return derived.scope_at(con, wanted, as_moment(as_of))
+    return t if as_of is None else derived.scope_at(con, t.dataset, as_moment(as_of))
 
 
 def find_symbol(con: Connection, t: Scope, symbol: str) -> tuple[str, tuple[str, ...]]:
@@ -225,13 +224,14 @@ class Chosen:
 
 def require_any(con: Connection, t: Scope) -> None:
     """Raise NotProbedError when no date at all was probed."""
-    if t.as_of and not ask(con, f"SELECT 1 FROM {t.probes} LIMIT 1").rows:
+    if ask(con, f"SELECT 1 FROM {t.probes} LIMIT 1").rows:
+        return
+    if t.as_of:
         raise NotProbedError(f"no date of {t.dataset} had been probed by {t.as_of:%Y-%m-%d %H:%M}")
-    if not ask(con, f"SELECT 1 FROM {t.probes} LIMIT 1").rows:
-        raise NotProbedError(
-            "no date was probed yet, so nothing is known; "
-            f"{remedy(t, [t.first_period, today_utc() - dt.timedelta(1)])} first"
-        )
+    raise NotProbedError(
+        "no date was probed yet, so nothing is known; "
+        f"{remedy(t, [t.first_period, today_utc() - dt.timedelta(1)])} first"
+    )
 
 
 def require_probed(con: Connection, t: Scope, date: dt.date) -> None:

@@ -152,6 +152,9 @@ class Scope:
             WHERE {PROBED} AND {PROBED_AT} >= p.settled_at)"""
 
 
+_DEFAULT_FIRST = "id <> (SELECT value::SMALLINT FROM meta WHERE key = 'first_dataset'), id"
+
+
 def hexed(etag: str) -> str:
     """SQL: an ETag as S3 writes it, of a column."""
     return f"replace({etag}::VARCHAR, '-', '')"
@@ -164,14 +167,20 @@ def scope(con: duckdb.DuckDBPyConnection, dataset: Dataset | None = None) -> Sco
         con: an open record.
         dataset: which; the default one when left out.
     """
-    dataset = dataset or next(iter(recorded_datasets(con)), UM_KLINES_1M)
-    rows = con.execute(
-        """SELECT id, settle_days, ended_before FROM datasets
-        WHERE market = $market AND frequency = $frequency AND data_type = $data_type
-            AND interval IS NOT DISTINCT FROM $interval""",
-        parts(dataset),
+    named = "true"
+    if dataset:
+        named = """market = $market AND frequency = $frequency AND data_type = $data_type
+            AND interval IS NOT DISTINCT FROM $interval"""
+    found = con.execute(
+        f"""SELECT market, frequency, data_type, interval, id, settle_days, ended_before
+        FROM datasets WHERE {named} ORDER BY {_DEFAULT_FIRST} LIMIT 1""",
+        parts(dataset) if dataset else {},
     ).fetchall()
-    number, settle_days, ended_before = rows[0] if rows else (-1, 0, None)
+    number, settle_days, ended_before = -1, 0, None
+    if found:
+        *name, number, settle_days, ended_before = found[0]
+        dataset = Dataset(*name)
+    dataset = dataset or UM_KLINES_1M
 
     def of(table: str, columns: str) -> str:
         return f"(SELECT {columns} FROM main.{table} WHERE dataset = {number})"
@@ -218,7 +227,6 @@ def recorded_datasets(con: duckdb.DuckDBPyConnection) -> list[Dataset]:
     recorded.
     """
     rows = con.execute(
-        """SELECT market, frequency, data_type, interval FROM datasets
-        ORDER BY id <> (SELECT value::SMALLINT FROM meta WHERE key = 'first_dataset'), id"""
+        f"SELECT market, frequency, data_type, interval FROM datasets ORDER BY {_DEFAULT_FIRST}"
     ).fetchall()
     return [Dataset(*row) for row in rows]

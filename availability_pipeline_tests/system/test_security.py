@@ -245,6 +245,7 @@ OWN_WORDS = {
     "order": "in export: columns of our own tables",
     "quoted": "in _snapshot: a table's name from the catalog, quoted",
     "definitions": "in schema: the columns of our own tables",
+    "named": "in status: a condition of our own, values bound",
     "_name": "in connection: a database's name from DuckDB, quoted",
     "_text": "in connection: the path of a file of our own, quoted",
     "chosen_ones": "in revisions: of answers.Chosen, values bound",
