@@ -38,7 +38,9 @@ def shown(name: str, verdict: Verdict) -> dict[str, Any]:
     return {"name": name, "outcome": verdict.outcome, **asdict(verdict), "recovery": recovery}
 
 
-def print_status(answer: Mapping[str, Any], now: dt.datetime) -> None:
+def print_status(
+    answer: Mapping[str, Any], verdicts: Mapping[str, Verdict], now: dt.datetime
+) -> None:
     """The answer of `status` as people read it."""
     lines = [("Runs", _runs_text(answer, now))]
     several = answer.get("datasets", ())
@@ -56,9 +58,9 @@ def print_status(answer: Mapping[str, Any], now: dt.datetime) -> None:
         _section("Last runs", answer["runs"], _run_line)
     if answer["errors"]:
         _section("Last errors in the log, of seven days", answer["errors"], mask)
-    if answer["slo"]:
+    if verdicts:
         click.echo("\nService levels")
-        say_verdicts(answer["slo"])
+        say_verdicts(verdicts)
     click.echo()
     say(f"Next      {answer['next']}", 10)
 
@@ -135,23 +137,20 @@ def _run_line(row: dict[str, Any]) -> str:
     ).rstrip()
 
 
-def say_verdicts(rows: Sequence[dict[str, Any]], *, hints: bool = False) -> None:
+def say_verdicts(verdicts: Mapping[str, Verdict], *, hints: bool = False) -> None:
     """A line a verdict: outcome, name, what was found; with `hints` what to do below it."""
-    for row in rows:
-        named = "; ".join(row["sample"][:3])
-        if row["count"] > len(row["sample"][:3]):
-            named += f"; {row['count']} in all" if named else f"{row['count']} in all"
-        if row["passed"]:
-            named = ""
-        accepted = f"{row['acknowledged']} acknowledged" if row["acknowledged"] else ""
-        note = ", ".join(part for part in (row["note"], accepted) if part)
+    for name, verdict in verdicts.items():
+        some = [] if verdict.passed else list(verdict.sample[:3])
+        if not verdict.passed and verdict.count > len(some):
+            some.append(f"{verdict.count} in all")
+        named, note = "; ".join(some), verdict.remarks
         said = f"{named} ({note})" if named and note else named or note
-        about = rules.about_text(row["datasets"], row["outcome"])
+        about = rules.about_text(verdict.datasets, verdict.outcome)
         said = about + said if said else about.removesuffix(": ")
-        mark = {"warn": "warning", "breach": "BREACH"}.get(row["outcome"], row["outcome"])
-        say(f"  {mark:<8} {row['name']:<22} {said}".rstrip(), 34)
-        if hints and row["recovery"]:
-            say(f"{'':11}{row['recovery']}", 11)
+        mark = {"warn": "warning", "breach": "BREACH"}.get(verdict.outcome, verdict.outcome)
+        say(f"  {mark:<8} {name:<22} {said}".rstrip(), 34)
+        if hints and verdict.recovery and not verdict.passed:
+            say(f"{'':11}{verdict.recovery}", 11)
 
 
 START = "`make up` in the checkout, or your service"
@@ -205,7 +204,7 @@ def status(patterns: Sequence[str], as_json: bool) -> None:
     if as_json:
         print_json(answer)
     else:
-        print_status(answer, now)
+        print_status(answer, verdicts, now)
     if error:
         raise click.ClickException(str(error))
 
@@ -294,7 +293,7 @@ def slo_command(ctx: click.Context, patterns: Sequence[str], days: int, as_json:
         if not history:
             say(NEVER)
         click.echo()
-        say_verdicts(answer["slo"], hints=True)
+        say_verdicts(verdicts, hints=True)
         click.echo()
         say(f"Breached: {', '.join(broken)}" if broken else "No service level is breached.")
     if broken:

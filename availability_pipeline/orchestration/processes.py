@@ -67,8 +67,10 @@ def serving(log: Path, port: int) -> Iterator[str]:
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     with files.opened(log, flags) as out, running(port, out) as process:
-        _await(f"http://127.0.0.1:{port}/server_info", process, log)
-        yield f"http://127.0.0.1:{port}"
+        address = f"http://127.0.0.1:{port}"
+        if not _answered(f"{address}/server_info", process):
+            raise UIError(f"the Dagster UI did not start; its log is {log}")
+        yield address
 
 
 @contextmanager
@@ -76,7 +78,7 @@ def running(
     port: int,
     out: IO[bytes] | None,
     pass_fds: Sequence[int] = (),
-    module: str = services.DEFINITIONS,
+    module: str = settings.DEFINITIONS,
 ) -> "Iterator[subprocess.Popen[bytes]]":
     """UI and daemon in a process group of their own, ended with all they started.
 
@@ -130,13 +132,14 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _await(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def _answered(url: str, process: "subprocess.Popen[bytes]") -> bool:
+    """Wait until the server that a process starts answers; whether it does."""
     deadline = time.monotonic() + STARTS_WITHIN
     while time.monotonic() < deadline and process.poll() is None:
         if answers(url):
-            return
+            return True
         time.sleep(0.3)
-    raise UIError(f"the Dagster UI did not start; its log is {log}")
+    return False
 
 
 def _end_group(process: "subprocess.Popen[bytes]") -> None:
@@ -267,7 +270,7 @@ def up(
     port: int,
     log: Path | None = None,
     say: Callable[[str], None] | None = None,
-    module: str = services.DEFINITIONS,
+    module: str = settings.DEFINITIONS,
 ) -> None:
     """Run UI and daemon until SIGINT or SIGTERM comes; start them again when they end.
 
@@ -346,11 +349,8 @@ def start(home: Path, port: int) -> str:
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
         )
     address = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + STARTS_WITHIN
-    while keeper.poll() is None and time.monotonic() < deadline:
-        if answers(f"{address}/server_info"):
-            return f"started: {address}, output in {log}"
-        time.sleep(0.3)
+    if _answered(f"{address}/server_info", keeper):
+        return f"started: {address}, output in {log}"
     keeper.terminate()
     keeper.wait()
     raise BackgroundError(f"it did not start; its output is in {log}")
@@ -447,7 +447,7 @@ def main() -> int:
     )
     parser.add_argument("--port", type=int, required=True, help="loopback port of the UI")
     parser.add_argument("--log", type=Path, required=True, help="where our output goes")
-    parser.add_argument("--module", default=services.DEFINITIONS, help="the definitions")
+    parser.add_argument("--module", default=settings.DEFINITIONS, help="the definitions")
     given = parser.parse_args()
     files.keep_private()
     try:

@@ -13,7 +13,6 @@ is in a journal beside it (`alerts.journal`). A message can come twice if the pr
 is killed between the target's answer and its note in the journal; none is lost.
 """
 
-import datetime as dt
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +24,12 @@ from availability_pipeline import PROGRAM
 from availability_pipeline.alerts import delivery, journal, outbox, rules
 from availability_pipeline.alerts.outbox import Lost, State
 from availability_pipeline.alerts.rules import ALWAYS, Event, Message, Span
-from availability_pipeline.archive.datasets import Dataset, configured, has_intervals
+from availability_pipeline.archive.datasets import (
+    UM_KLINES_1M,
+    Dataset,
+    configured,
+    has_intervals,
+)
 from availability_pipeline.masking import mask_target
 from availability_pipeline.orchestration.instance.run_log import failure_reason, job_label
 from availability_pipeline.orchestration.partitions import KINDS_TAG, span_of
@@ -340,13 +344,7 @@ def _leading_dates(text: object) -> Span | None:
 
 def _days(text: object) -> Span | None:
     """One date or month as a span; None where it is neither."""
-    if not isinstance(text, str):
-        return None
-    try:
-        if len(text) == len("2024-01"):
-            first = dt.date.fromisoformat(f"{text}-01")
-            return Span(start=first, end=MONTHS.last_day(first))
-        date = dt.date.fromisoformat(text)
-    except ValueError:
-        return None
-    return Span(start=date, end=date)
+    for of in (UM_KLINES_1M, MONTHS):
+        if first := of.parse_period(str(text)):
+            return Span(start=first, end=of.last_day(first))
+    return None

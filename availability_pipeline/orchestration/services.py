@@ -22,9 +22,6 @@ from availability_pipeline import files, settings
 QUIET_WEBSERVER = ("--dagster-log-level", "warning", "--code-server-log-level", "warning")
 QUIET_DAEMON = ("--log-level", "warning", "--code-server-log-level", "warning")
 
-DEFINITIONS = settings.DEFINITIONS
-"""The module that webserver and daemon load; the soak (benchmarks/) has one with other times."""
-
 EVERY = 0.5
 """Seconds between two checks that the processes live."""
 
@@ -108,7 +105,7 @@ def python(module: str, *words: str) -> list[str]:
     return [sys.executable, "-P", "-m", module, *words]
 
 
-def commands(port: int, module: str = DEFINITIONS) -> dict[str, list[str]]:
+def commands(port: int, module: str = settings.DEFINITIONS) -> dict[str, list[str]]:
     """The command of each process, by its name."""
     where = ["-m", module, "-d", str(settings.CHECKOUT)]
     web = python(
@@ -159,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -P -m availability_pipeline.orchestration.services"
     )
     parser.add_argument("--port", type=int, required=True, help="loopback port of the UI")
-    parser.add_argument("--module", default=DEFINITIONS, help="the definitions")
+    parser.add_argument("--module", default=settings.DEFINITIONS, help="the definitions")
     parser.add_argument("--keep", type=int, nargs="*", default=[], help="open files of all of it")
     said = parser.parse_args(given)
     found = commands(said.port, said.module)

@@ -69,9 +69,6 @@ HOST_TAG, PID_TAG = ".dagster/availability_host", ".dagster/availability_pid"
 OLDER = {HOST_TAG: "availability/host", PID_TAG: "availability/pid"}
 """What they were called in 0.1."""
 
-LOCATION = settings.DEFINITIONS
-"""What `workspace.yaml` loads, which is also the code location's name."""
-
 SWEEP_SECONDS = 5
 """How often a waiting CLI command looks whether the one before it is dead."""
 
@@ -279,8 +276,9 @@ class WatchfulInstance(dg.DagsterInstance):
 
 def _origin(job: str) -> RemoteJobOrigin:
     """Where daemon and UI find a job of ours: the names that `workspace.yaml` leads to."""
-    module = LoadableTargetOrigin(executable_path=sys.executable, module_name=LOCATION)
-    location = ManagedGrpcPythonEnvCodeLocationOrigin(module, LOCATION)
+    name = settings.DEFINITIONS
+    module = LoadableTargetOrigin(executable_path=sys.executable, module_name=name)
+    location = ManagedGrpcPythonEnvCodeLocationOrigin(module, name)
     return RemoteJobOrigin(RemoteRepositoryOrigin(location, SINGLETON_REPOSITORY_NAME), job)
 
 

@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-DEFINITIONS = settings.DEFINITIONS
-
 REMEDY = "open the UI under a loopback name, or name this host in AVAILABILITY_UI_HOSTS"
 
 _LOCATION = re.compile(
@@ -216,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not any(_LOCATION.fullmatch(word) for word in words):
-        words += ["-m", DEFINITIONS, "-d", str(settings.CHECKOUT)]
+        words += ["-m", settings.DEFINITIONS, "-d", str(settings.CHECKOUT)]
     settings.never_import_from_current_directory()
     files.keep_private()
     try:
