@@ -13,6 +13,8 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "report": ("matplotlib", "plotly"),
     "alerts": ("apprise",),
     "demo": ("moto",),
+    "celery": ("dagster_celery", "redis"),
+    "k8s": ("dagster_k8s",),
 }
 """What each extra brings that is imported only where it is used."""
 

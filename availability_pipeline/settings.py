@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -122,6 +122,16 @@ class Settings(BaseSettings):
 
     publish_url: str | None = None
     """Folder, file:// or s3:// URL that each update is published to, as Parquet."""
+    mirror_url: str | None = None
+    """Folder, file:// or s3:// URL that the files themselves are mirrored to after each update."""
+    mirror: str | None = None
+    """Which files: words like `symbols=A,B start=2024-01-01`; else all of the first dataset."""
+    executor: Literal["in_process", "multiprocess", "celery", "k8s"] = "in_process"
+    """Where the parts of a mirror run are executed; see docs/scale.md."""
+    celery_broker: SecretStr | None = None
+    """Of AVAILABILITY_EXECUTOR=celery: the broker, as redis://host:6379/0."""
+    celery_backend: SecretStr | None = None
+    """Of AVAILABILITY_EXECUTOR=celery: where workers leave results, as redis://host:6379/1."""
     report_dir: str | None = None
     """Folder of the report; `report` beside the database when left out."""
 
@@ -160,7 +170,7 @@ class Settings(BaseSettings):
             raise ValueError("give the name of a bucket: letters, digits, dots and hyphens")
         return value
 
-    @field_validator("publish_url")
+    @field_validator("publish_url", "mirror_url")
     @classmethod
     def _destination_is_known(cls, value: str | None) -> str | None:
         if value and "://" in value and not value.startswith(("s3://", "file://")):

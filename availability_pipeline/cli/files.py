@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, get_args
 
@@ -35,6 +34,7 @@ from availability_pipeline.cli._output import (
 )
 from availability_pipeline.cli.probe import end_at_once, interruptible
 from availability_pipeline.masking import printable
+from availability_pipeline.mirror.selection import as_dict, from_dict
 from availability_pipeline.queries.plan import COLUMNS, Planned, Selection, planned
 from availability_pipeline.record import outputs
 from availability_pipeline.record.schema import where
@@ -307,7 +307,7 @@ def _fetch(
         if not as_json:
             say(f"{count(files_there, 'file')}, {decimal(size)}, to {place}")
         report = _download(path, place, _options(s, **options), files_there, size,
-                           selection=None if plan_file else _as_dict(of))  # fmt: skip
+                           selection=None if plan_file else as_dict(of))  # fmt: skip
     _print_report(report, place, as_json)
 
 
@@ -382,17 +382,6 @@ def _totals(plan_file: Path) -> tuple[int, int]:
                 "writes one"
             ) from None
     return total, int(size)
-
-
-def _as_dict(of: Selection) -> dict[str, Any]:
-    """A selection as JSON keeps it; dates that were left out stay so: they move on."""
-    return json.loads(json.dumps(asdict(of), default=plain))  # type: ignore[no-any-return]
-
-
-def _from_dict(found: dict[str, Any]) -> Selection:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(Selection).validate_python(found)
 
 
 @contextmanager
@@ -490,7 +479,7 @@ def verify_command(
         s = settings.load()
         place = _place(dest)
         chosen = [of] if of != Selection() else [
-            _from_dict(one) for one in manifest.selections(place)
+            from_dict(one) for one in manifest.selections(place)
         ] or [of]  # fmt: skip
         with ExitStack() as stack:
             path, total, size = stack.enter_context(_union(chosen, plan_file, dest))

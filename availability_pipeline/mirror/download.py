@@ -24,7 +24,7 @@ import duckdb
 
 from availability_pipeline.archive.datasets import Dataset
 from availability_pipeline.errors import MirrorError
-from availability_pipeline.mirror import manifest
+from availability_pipeline.mirror import manifest, running
 from availability_pipeline.mirror.fetch import (
     Fetcher,
     FetchError,
@@ -171,6 +171,7 @@ def download(
     """
     run_id = new_run_id(now())
     with store.locked(options.base_url) as parts:
+        running.refuse_other(store, run_id, now())
         if selection:
             manifest.remember(store, selection, parts)
         with manifest.opened(store) as held:
@@ -220,7 +221,7 @@ def jobs_of(
     for row in _rows(cursor):
         gone, state, etag, size, modified, *sums = row[7:]
         whole = state == "whole"
-        job = _checked(Job(*row[:7]))
+        job = checked(Job(*row[:7]))
         job = replace(job, held=whole, held_etag=etag)
         if gone:
             left = (*row[:4], "vanished", size, modified, etag, *sums, now(), run_id)
@@ -240,7 +241,7 @@ def _rows(cursor: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
         yield from rows
 
 
-def _checked(job: Job) -> Job:
+def checked(job: Job) -> Job:
     """See that a plan, which may come from anywhere, names nothing but files of the archive."""
     with suppress(ValueError):
         dataset = Dataset.parse(job.dataset)
@@ -260,13 +261,16 @@ def fetch_all(
     run_id: str,
     now: Callable[[], dt.datetime],
     progress: Progress | None = None,
+    renew: Callable[[], None] | None = None,
 ) -> Report:
     """Fetch jobs, write down what was verified, try once more what failed.
+
+    `renew` is called each minute, to say that this is still at work; the store's when left out.
 
     Raises:
         MirrorError: as `download`.
     """
-    run = _Run(store, parts, options, run_id, now, progress)
+    run = _Run(store, parts, options, run_id, now, progress, renew or store.renew)
     try:
         run.go(jobs)
         again = run.again
@@ -290,9 +294,10 @@ class _Run:
         run_id: str,
         now: Callable[[], dt.datetime],
         progress: Progress | None,
+        renew: Callable[[], None],
     ) -> None:
         self.store, self.parts, self.options, self.run_id = store, parts, options, run_id
-        self.now, self._progress = now, progress
+        self.now, self._progress, self._renew = now, progress, renew
         self.report = Report()
         self.again: list[tuple[Job, FetchError]] = []
         self._fetcher = Fetcher(options.base_url, options.in_flight, options.timeout_seconds)
@@ -424,7 +429,7 @@ class _Run:
         late = time.monotonic() - self._flushed > FLUSH_SECONDS
         if late or len(self._entries) >= FLUSH_FILES:
             self._flush()
-            self.store.renew()
+            self._renew()
 
     def _flush(self) -> None:
         self._flushed = time.monotonic()
@@ -435,7 +440,8 @@ class _Run:
 
     def _one(self, job: Job) -> tuple[Entry, str] | FetchError:
         try:
-            if not job.held and (entry := self._adopted(job)):
+            # Of a file with a row, too: a run that was killed may have replaced it already.
+            if entry := self._adopted(job):
                 return entry, "adopted"
             return self._fetched(job)
         except FetchError as error:

@@ -103,8 +103,12 @@ class Manifest:
 
 
 @contextmanager
-def opened(store: Store) -> Iterator[Manifest]:
+def opened(store: Store, of: str = "") -> Iterator[Manifest]:
     """The manifest of a mirror; of a new one it is empty.
+
+    Args:
+        store: the mirror.
+        of: only the files whose names begin so, which are those of a run or of a part of it.
 
     Raises:
         MirrorError: a file of it is damaged.
@@ -114,7 +118,7 @@ def opened(store: Store) -> Iterator[Manifest]:
         # A million rows take 300 MB in memory, and are read once.
         con.execute("SET memory_limit = '128MB'")
         con.execute("SET temp_directory = $folder", {"folder": str(folder)})
-        names, paths = _copied(store, folder)
+        names, paths = _copied(store, folder, of)
         con.execute(f"CREATE TABLE held ({_DDL})")
         if paths:
             # A view cannot have parameters; the paths are bound by the table that is made of them.
@@ -133,10 +137,14 @@ def opened(store: Store) -> Iterator[Manifest]:
         yield Manifest(con, names)
 
 
-def _copied(store: Store, folder: Path) -> tuple[list[str], list[Path]]:
+def _copied(store: Store, folder: Path, of: str) -> tuple[list[str], list[Path]]:
     """The manifest's files, here: one that was merged away in between is looked for again."""
     while True:
-        names = sorted(name for name, _ in store.names(RUNS) if name.endswith(".parquet"))
+        names = sorted(
+            name
+            for name, _ in store.names(RUNS)
+            if name.endswith(".parquet") and name.startswith(RUNS + of)
+        )
         paths = [folder / name.rpartition("/")[2] for name in names]
         try:
             for name, path in zip(names, paths, strict=True):
@@ -183,7 +191,9 @@ def merge(store: Store, run_id: str, parts: Path) -> None:
         chosen = list(manifest.runs) if every else ours
         if len(chosen) < 2:
             return
-        condition = "" if every else " WHERE run_id = $run"
+        # A part of a run has the run's id and a number.
+        of = " WHERE run_id = $run OR starts_with(run_id, $run || '-')"
+        condition = "" if every else of
         part = parts / "merged.parquet"
         manifest.con.execute(
             f"CREATE TABLE merged AS FROM held{condition} ORDER BY key",

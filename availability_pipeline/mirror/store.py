@@ -8,6 +8,7 @@ locked with `flock`, a bucket with an object, as an export's destination is.
 import errno
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 MANIFEST = ".manifest"
 _MARK = f"{MANIFEST}/mirror.json"
 _FORMAT = 1
+_WORKER = "worker-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,17 @@ class Store(Protocol):
         Raises:
             MirrorError: another download is at work, or it is another's mirror, or no place.
         """
+
+    @contextmanager
+    def working(self, name: str) -> Iterator[Path]:
+        """A folder for one worker's files that are being made, beside other workers of a run.
+
+        Args:
+            name: of the run.
+        """
+
+    def sweep(self) -> None:
+        """Remove what workers that were killed left in such folders; hold the lock."""
 
     def find(self, name: str) -> Found | None:
         """A file, if it is there."""
@@ -149,6 +162,24 @@ class FolderStore:
                     self.put(_MARK, parts / "mark")
                 files.public_folder(self.path / MANIFEST / "parts")
             yield self.path / MANIFEST / "parts"
+
+    @contextmanager
+    def working(self, name: str) -> Iterator[Path]:
+        """As `Store`."""
+        parts = self.path / MANIFEST / "parts"
+        with self._refusals():
+            files.refuse_links(self.path, f"{MANIFEST}/parts")
+            files.public_folder(parts)
+            folder = tempfile.mkdtemp(prefix=f"{_WORKER}{name}-", dir=parts)
+        try:
+            yield Path(folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """As `Store`."""
+        with self._refusals():
+            files.remove_left(self.path / MANIFEST / "parts", _WORKER)
 
     def find(self, name: str) -> Found | None:
         """As `Store`."""
@@ -254,6 +285,15 @@ class BucketStore:
                 (parts / "mark").write_bytes(mark)
                 self.put(_MARK, parts / "mark")
             yield parts
+
+    @contextmanager
+    def working(self, name: str) -> Iterator[Path]:  # noqa: ARG002
+        """As `Store`: on this machine, where temporary files go (TMPDIR)."""
+        with scratch() as folder:
+            yield folder
+
+    def sweep(self) -> None:
+        """As `Store`: nothing of them is in the bucket."""
 
     def find(self, name: str) -> Found | None:
         """As `Store`."""

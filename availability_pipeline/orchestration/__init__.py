@@ -1,8 +1,9 @@
 """Dagster: the only package that imports it.
 
 Assets, checks, schedules and sensors hand over to the other packages; `code_location` assembles
-them, `launch` runs a probe from this process, `processes` keeps UI and daemon running. What needs
-Dagster's private parts is in `instance`.
+them. `mirrored` is the mirror's graph and `executors` where it runs, `launch` runs a probe from
+this process, `processes` keeps UI and daemon running. What needs Dagster's private parts is in
+`instance`.
 """
 
 __all__ = [
@@ -10,8 +11,10 @@ __all__ = [
     "beta",
     "checks",
     "code_location",
+    "executors",
     "instance",
     "launch",
+    "mirrored",
     "outcomes",
     "partitions",
     "probes",

@@ -15,7 +15,8 @@ import dagster as dg
 from availability_pipeline import extras, settings
 from availability_pipeline.alerts import delivery
 from availability_pipeline.archive import datasets
-from availability_pipeline.orchestration import assets, checks, schedules
+from availability_pipeline.mirror.selection import mirrored as mirrored_selection
+from availability_pipeline.orchestration import assets, checks, mirrored, schedules
 from availability_pipeline.orchestration import sensors as alerts
 from availability_pipeline.orchestration.partitions import kinds
 from availability_pipeline.orchestration.resources import resources as real
@@ -36,13 +37,16 @@ def build_defs(*, resources: Mapping[str, object] | None = None) -> dg.Definitio
     sensors = schedules.sensors(configured)
     if delivery.addresses(configured):
         sensors.append(alerts.alert_sensor)
+    every = {**real(configured), **(resources or {})}
+    if configured.mirror_url:
+        every[mirrored.NAMES] = mirrored.names()
     return dg.Definitions(
         assets=_shown(_assets(configured), configured),
         asset_checks=checks.standing_checks(configured),
         jobs=schedules.jobs(configured),
         schedules=schedules.schedules(configured),
         sensors=sensors,
-        resources={**real(configured), **(resources or {})},
+        resources=every,
         # One step at a time is all there is to run: a process for each costs 2.8 s more a run.
         executor=dg.in_process_executor,
     )
@@ -60,6 +64,9 @@ def _assets(configured: settings.Settings) -> list[Asset]:
         found.append(assets.published_availability)
     if configured.backup_dir:
         found.append(assets.record_backup)
+    if configured.mirror_url:
+        mirrored_selection(configured)  # a bad one is the code location's error, not a run's
+        found.append(mirrored.mirrored_files)
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 
 from availability_pipeline import extras, settings
-from availability_pipeline.orchestration import assets
+from availability_pipeline.orchestration import assets, executors, mirrored
 from availability_pipeline.orchestration.instance.retention import history_retention
 from availability_pipeline.orchestration.partitions import (
     DATES_TAG,
@@ -85,6 +85,27 @@ backup = dg.define_asset_job(
     dg.AssetSelection.assets("record_backup"),
     description="Copy the record into AVAILABILITY_BACKUP_DIR and verify the copy.",
 )
+
+MIRROR = "mirror"
+"""The job that mirrors the files; its executor is a setting, so it is made for each."""
+
+MIRROR_SECONDS = 30 * 86_400
+"""All of a large dataset may take days, where `dagster.yaml` ends what runs longer than an hour."""
+
+
+def mirror(configured: Settings) -> Any:
+    """The mirror's job, with its executor.
+
+    Raises:
+        SettingsError: see `executors.of_mirror`.
+    """
+    return dg.define_asset_job(
+        MIRROR,
+        dg.AssetSelection.assets(mirrored.KEY).without_checks(),
+        description="Fetch the files that AVAILABILITY_MIRROR selects and the mirror has not.",
+        executor_def=executors.of_mirror(configured),
+        tags={"dagster/max_runtime": str(MIRROR_SECONDS)},
+    )
 
 
 # A scheduled update goes before the runs that somebody launched by hand: 500 may be waiting for the
@@ -215,7 +236,7 @@ backup_schedule = _schedule("backup_schedule", "45 4 * * *", backup, "A backup o
 SUMMARY = dg.AssetKey("daily_summary")
 
 PUBLISH_WITHIN_SECONDS = 3600
-"""So long after an update it is published, whatever else is under way."""
+"""So long after an update it is published or mirrored, whatever else is under way."""
 
 _UNFINISHED = dg.RunsFilter(
     statuses=[
@@ -247,6 +268,31 @@ def publish_sensor(
 
     While updates follow each other without a pause, once an hour.
     """
+    return _after_updates(context, clock, publish.name)
+
+
+@_described(
+    dg.sensor,
+    job_name=MIRROR,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=30,
+)
+def mirror_sensor(
+    context: dg.SensorEvaluationContext, clock: dg.ResourceParam[Clock]
+) -> dg.RunRequest | dg.SkipReason:
+    """Mirror to AVAILABILITY_MIRROR_URL after each update; once, when several end together.
+
+    What changed while a mirror run is under way is for the next one.
+    """
+    of_mirror = dg.RunsFilter(job_name=MIRROR, statuses=_UNFINISHED.statuses)
+    if context.instance.get_runs(of_mirror, limit=1):
+        return dg.SkipReason("a mirror run is under way or queued")
+    return _after_updates(context, clock, MIRROR)
+
+
+def _after_updates(
+    context: dg.SensorEvaluationContext, clock: Clock, job: str
+) -> dg.RunRequest | dg.SkipReason:
     after = int(context.cursor) if context.cursor else None
     events, latest = (
         context.instance.fetch_materializations(
@@ -257,20 +303,24 @@ def publish_sensor(
         for ascending in (True, False)
     )
     if not events:
-        return dg.SkipReason("nothing was updated since the last publication")
+        return dg.SkipReason(f"nothing was updated since the last {_CALLED[job]}")
     waits = clock.now().timestamp() - events[0].timestamp < PUBLISH_WITHIN_SECONDS
-    if waits and any(_updates_or_publishes(run) for run in context.instance.get_runs(_UNFINISHED)):
-        return dg.SkipReason("an update or a publication is under way or queued")
+    under_way = context.instance.get_runs(_UNFINISHED)
+    if waits and any(run.job_name == job or _updates_record(run) for run in under_way):
+        return dg.SkipReason(f"an update or a {_CALLED[job]} is under way or queued")
     # Of the cursor of before: launched once, even if the daemon dies before the new one is stored.
     found = dg.RunRequest(run_key=context.cursor)
     context.update_cursor(str(latest[0].storage_id))
     return found
 
 
-def _updates_or_publishes(run: dg.DagsterRun) -> bool:
+_CALLED = {publish.name: "publication", MIRROR: "mirror run"}
+
+
+def _updates_record(run: dg.DagsterRun) -> bool:
     if run.job_name == ASSET_JOB:
         return SUMMARY in (run.asset_selection or {SUMMARY})
-    return run.job_name in (late_arrivals.name, full_reconcile.name, publish.name)
+    return run.job_name in (late_arrivals.name, full_reconcile.name)
 
 
 # Launches what has an automation condition, in a run of its own: a picture that cannot be drawn
@@ -300,6 +350,8 @@ def jobs(configured: Settings) -> list[Any]:
         found.append(publish)
     if configured.backup_dir:
         found.append(backup)
+    if configured.mirror_url:
+        found.append(mirror(configured))
     return found
 
 
@@ -317,4 +369,6 @@ def schedules(configured: Settings) -> list[dg.ScheduleDefinition]:
 def sensors(configured: Settings) -> list[dg.SensorDefinition]:
     """The sensors of what is configured, but for the alerts'."""
     found: list[dg.SensorDefinition] = [publish_sensor] if configured.publish_url else []
+    if configured.mirror_url:
+        found.append(mirror_sensor)
     return found if extras.missing("report") else [*found, report_sensor]

@@ -181,6 +181,7 @@ def test_the_architecture_page_names_what_runs_and_what_is_stored(
 
     monkeypatch.setenv("AVAILABILITY_BACKUP_DIR", "/backups")
     monkeypatch.setenv("AVAILABILITY_PUBLISH_URL", "/published")
+    monkeypatch.setenv("AVAILABILITY_MIRROR_URL", "/mirror")
     monkeypatch.setenv("AVAILABILITY_ALERT_URLS", "json://127.0.0.1:9")
     defs = build_defs()
     running = [item.name for item in (*(defs.schedules or ()), *(defs.sensors or ()))]

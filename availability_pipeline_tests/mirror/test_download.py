@@ -499,4 +499,4 @@ def test_a_fetched_file_may_be_read_by_all(db, host, dest, keys):
 def test_the_key_of_a_job_is_of_its_dataset():
     key = UM_KLINES_1M.key("AUSDT", START)
     job = downloads.Job(key, str(UM_KLINES_1M), "AUSDT", START, 1, None, None)
-    assert downloads._checked(job) is job
+    assert downloads.checked(job) is job

@@ -42,7 +42,8 @@ SENSORS = {"report_sensor"}
 BACKUP = "AVAILABILITY_BACKUP_DIR", "/var/backups/availability"
 PUBLISH = "AVAILABILITY_PUBLISH_URL", "s3://my-bucket/availability"
 ALERTS = "AVAILABILITY_ALERT_URLS", "json://127.0.0.1:9"
-OPTIONAL = {"AVAILABILITY_EXCHANGE_INFO_URL", BACKUP[0], PUBLISH[0], ALERTS[0]}
+MIRROR = "AVAILABILITY_MIRROR_URL", "s3://my-bucket/mirror"
+OPTIONAL = {"AVAILABILITY_EXCHANGE_INFO_URL", BACKUP[0], PUBLISH[0], ALERTS[0], MIRROR[0]}
 
 
 @pytest.fixture(autouse=True)
@@ -76,9 +77,10 @@ def test_a_default_installation_defines_exactly_what_can_run():
     [
         (BACKUP, {"record_backup"}, {"backup"}, {"backup_schedule": "45 4 * * *"}, set()),
         (PUBLISH, {"published_availability"}, {"publish"}, {}, {"publish_sensor"}),
+        (MIRROR, {"mirrored_files"}, {"mirror"}, {}, {"mirror_sensor"}),
         (ALERTS, set(), set(), {}, {"alert_sensor"}),
     ],
-    ids=["backup", "publish", "alerts"],
+    ids=["backup", "publish", "mirror", "alerts"],
 )
 def test_a_setting_adds_exactly_its_own(monkeypatch, setting, tables, jobs, schedules, sensors):
     monkeypatch.setenv(*setting)
@@ -231,7 +233,7 @@ def test_each_example_in_a_description_can_be_run(tmp_path):
 
 
 def test_everything_that_starts_something_says_what_it_does(monkeypatch):
-    for setting in (BACKUP, PUBLISH, ALERTS):
+    for setting in (BACKUP, PUBLISH, MIRROR, ALERTS):
         monkeypatch.setenv(*setting)
     found = build_defs()
     running = [*found.schedules, *found.sensors]
@@ -265,3 +267,36 @@ def test_an_update_that_was_launched_without_dates_says_how_to_give_them(tmp_pat
     text = failed.step_failure_data.user_failure_data.description
     assert text.startswith("this run has no dates: choose partitions")
     assert not list(tmp_path.glob("*.duckdb"))
+
+
+def test_the_mirrors_executor_is_the_one_of_the_setting(monkeypatch):
+    monkeypatch.setenv(*MIRROR)
+    monkeypatch.setenv("AVAILABILITY_CELERY_BROKER", "redis://:secret@127.0.0.1:1/0")
+    monkeypatch.setenv("AVAILABILITY_CELERY_BACKEND", "redis://127.0.0.1:1/1")
+    for name in ("in_process", "multiprocess", "celery", "k8s"):
+        monkeypatch.setenv("AVAILABILITY_EXECUTOR", name)
+        found = build_defs()
+        assert found.resolve_job_def("mirror").executor_def.name == name
+        assert found.resolve_job_def("slo_checks").executor_def.name == "in_process"
+
+
+@pytest.mark.parametrize("name", ["CELERY_BROKER", "CELERY_BACKEND"])
+def test_celery_without_a_broker_or_backend_is_an_error_of_the_code_location(monkeypatch, name):
+    monkeypatch.setenv(*MIRROR)
+    monkeypatch.setenv("AVAILABILITY_EXECUTOR", "celery")
+    for one in ("CELERY_BROKER", "CELERY_BACKEND"):
+        monkeypatch.setenv(f"AVAILABILITY_{one}", "redis://127.0.0.1:1/0")
+    monkeypatch.delenv(f"AVAILABILITY_{name}")
+    with pytest.raises(SettingsError, match=f"'celery': needs AVAILABILITY_{name}, as redis://"):
+        build_defs()
+
+
+@pytest.mark.parametrize(
+    ("name", "module"), [("celery", "dagster_celery"), ("celery", "redis"), ("k8s", "dagster_k8s")]
+)
+def test_an_executor_without_its_extra_is_one_line(monkeypatch, name, module):
+    monkeypatch.setenv(*MIRROR)
+    monkeypatch.setenv("AVAILABILITY_EXECUTOR", name)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(SettingsError, match=rf"pip install 'binance-availability\[{name}\]'"):
+        build_defs()
