@@ -193,6 +193,8 @@ def status(patterns: Sequence[str], as_json: bool) -> None:
             answer |= _running(instance, now, s)
             if "dates" in answer:
                 verdicts |= _judge_runs(instance, stored, now, s, chosen)
+        if "dates" in answer:
+            verdicts |= _judge_mirror(instance, s)
     # Older ones are history; three are enough to see a pattern.
     errors = logs.tail_errors(settings.log_path(s), 3)
     week_ago = f"{now - dt.timedelta(7):%Y-%m-%d}"
@@ -270,7 +272,7 @@ def slo_command(ctx: click.Context, patterns: Sequence[str], days: int, as_json:
             else:
                 rate = rules.update_success_rate([], now, s.slo_success_rate, days)
                 runs = {"update_success_rate": rate}
-            verdicts = runs | verdicts
+            verdicts = runs | verdicts | _judge_mirror(instance, s)
             history = instance is not None
         if s.exchange_info_url and checks.exchange_dataset(s) in (None, *chosen):
             verdicts["exchange_coverage"] = checks.exchange_coverage(*settled, s)
@@ -361,6 +363,25 @@ def _judge_runs(
 
     found = health.judge(instance, stored, now, s, days, chosen)
     return {name: checks.naming_the_file(name, each, s.db_path) for name, each in found.items()}
+
+
+def _judge_mirror(instance: "History | None", s: settings.Settings) -> dict[str, Verdict]:
+    """Whether the mirror is complete, where there is to be one."""
+    if s.mirror_url is None:
+        return {}
+    from availability_pipeline.mirror import standing
+
+    busy = False
+    if instance:
+        from availability_pipeline.orchestration import mirrored
+
+        busy = mirrored.under_way(instance)
+    try:
+        with connection.reader(s.db, s.db_wait_seconds) as con:
+            found = standing.complete(con, s, busy=busy)
+    except (StoreError, queries.QueryError, settings.SettingsError) as error:
+        found = rules.mirror_unknown(str(error))
+    return {checks.COMPLETE_CHECK: found}
 
 
 def _running(instance: "History", now: dt.datetime, s: settings.Settings) -> dict[str, Any]:

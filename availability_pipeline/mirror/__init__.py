@@ -3,10 +3,12 @@
 `download` fetches the files of a plan into a folder or bucket, `manifest` says what was verified
 of them, by what and when, `verify` compares them with the record. `fetch` asks the archive, and
 `store` is the folder or bucket, `sums` what content is verified by. `chunks` is a download in
-parts that may run on several machines, `running` the mark that keeps others out meanwhile, and
-`selection` what AVAILABILITY_MIRROR says. Nothing unverified is ever under its final name.
+parts that may run on several machines, `running` the mark that keeps others out meanwhile,
+`selection` what AVAILABILITY_MIRROR says, and `standing` judges the whole. Nothing unverified is
+ever under its final name.
 """
 
 __all__ = [
-    "chunks", "download", "fetch", "manifest", "running", "selection", "store", "sums", "verify",
+    "chunks", "download", "fetch", "manifest", "running", "selection", "standing", "store", "sums",
+    "verify",
 ]  # fmt: skip

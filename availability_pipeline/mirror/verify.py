@@ -104,6 +104,69 @@ def verify(
     return found
 
 
+@dataclass(frozen=True)
+class Lacking:
+    """What a mirror does not have of a plan, by its manifest: keys, in order.
+
+    Attributes:
+        files: of the plan.
+        missing: without a row.
+        stale: with a row of another version.
+    """
+
+    files: int
+    missing: list[str]
+    stale: list[str]
+
+
+_JOINED = """FROM read_parquet($plan) p LEFT JOIN held h ON h.key = p.key AND h.state = 'whole'
+    WHERE NOT p.gone"""
+_CURRENT = """(CASE WHEN p.etag IS NULL
+    THEN (h.file_size_bytes, h.last_modified) = (p.file_size_bytes, p.last_modified)
+    ELSE coalesce(h.etag, '') = p.etag END)"""
+
+
+def lacking(plan: Path, store: Store) -> Lacking:
+    """What a mirror does not have of a plan; nothing of it is read but the manifest.
+
+    Raises:
+        MirrorError: the manifest cannot be read.
+    """
+    with manifest.opened(store) as held:
+        given = {"plan": str(plan)}
+        [(files,)] = held.con.execute(f"SELECT count(*) {_JOINED}", given).fetchall()
+        rows = held.con.execute(
+            f"""SELECT p.key, h.key IS NULL {_JOINED}
+            AND (h.key IS NULL OR NOT {_CURRENT}) ORDER BY p.key""",
+            given,
+        ).fetchall()
+    return Lacking(
+        files, [key for key, gone in rows if gone], [key for key, gone in rows if not gone]
+    )
+
+
+SAMPLE_FILES = 1_000
+SAMPLE_BYTES = 2**31
+
+
+def sample(plan: Path, store: Store, seed: str, to: Path) -> None:
+    """Write a plan of some files of a plan that the manifest calls whole, others for each seed.
+
+    At most SAMPLE_FILES, and about SAMPLE_BYTES.
+    """
+    with manifest.opened(store) as held:
+        held.con.execute(
+            f"""COPY (SELECT * EXCLUDE (n, before) FROM (
+                SELECT p.*, row_number() OVER w AS n,
+                    sum(p.file_size_bytes) OVER w - p.file_size_bytes AS before
+                {_JOINED} AND h.key IS NOT NULL AND {_CURRENT}
+                WINDOW w AS (ORDER BY hash(p.key || $seed), p.key))
+            WHERE n <= {SAMPLE_FILES} AND before < {SAMPLE_BYTES})
+            TO $to (format parquet)""",
+            {"plan": str(plan), "seed": seed, "to": str(to)},
+        )
+
+
 _LISTS = {
     "missing": "SELECT key FROM plan p WHERE NOT gone AND key NOT IN (SELECT name FROM disk)",
     "foreign": """SELECT name FROM disk d WHERE NOT EXISTS (FROM plan p WHERE p.key = d.name)

@@ -1,10 +1,11 @@
 """The standing checks as Dagster's: fetched through resources, judged by `quality`, translated.
 
 `quality.checks` says which there are and asks the record, `runs` asks Dagster, `discovery` the
-archive; here they become checks. All are on the asset `record` (`assets` says why). They block
-nothing and take no place in a pool: they read, and wait for a writer. A check that cannot judge
-says why in its own history, as a warning that starts with "Not judged", and fails its run, which is
-alerted once. A query that fails for another reason only raises; neither is a verdict on the data.
+archive; here they become checks. All but the mirror's weekly one are on the asset `record`
+(`assets` says why). They block nothing and take no place in a pool: they read, and wait for a
+writer. A check that cannot judge says why in its own history, as a warning that starts with "Not
+judged", and fails its run, which is alerted once. A query that fails for another reason only
+raises; neither is a verdict on the data.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,12 +16,14 @@ from availability_pipeline.archive import datasets
 from availability_pipeline.archive.discovery import discover
 from availability_pipeline.archive.listing import ArchiveError, S3Archive
 from availability_pipeline.errors import StoreError
-from availability_pipeline.orchestration import runs
+from availability_pipeline.mirror import standing
+from availability_pipeline.orchestration import mirrored, runs
 from availability_pipeline.orchestration.outcomes import check_result
 from availability_pipeline.orchestration.probes import DATABASE
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB, Clock
 from availability_pipeline.quality import checks, rules
 from availability_pipeline.quality.rules import Verdict
+from availability_pipeline.queries.answers import QueryError
 from availability_pipeline.settings import Settings
 
 Result = Iterator[dg.AssetCheckResult]
@@ -42,7 +45,7 @@ def _judged(name: str, duckdb: AvailabilityDuckDB | None, judge: Callable[[], Ve
     where = {DATABASE: dg.MetadataValue.path(path)} if path else {}
     try:
         verdict = judge()
-    except (ArchiveError, StoreError) as error:
+    except (ArchiveError, StoreError, QueryError) as error:
         yield dg.AssetCheckResult(
             passed=False,
             severity=dg.AssetCheckSeverity.WARN,
@@ -136,6 +139,36 @@ def catalogue_matches_archive(
     yield from _judged(checks.CATALOGUE_CHECK, None, judge)
 
 
+@_standing(checks.COMPLETE_CHECK)
+def mirror_is_complete(
+    context: dg.AssetCheckExecutionContext,
+    duckdb: dg.ResourceParam[AvailabilityDuckDB],
+    limits: dg.ResourceParam[Settings],
+) -> Result:
+    """The plan beside the manifest; no file is read."""
+
+    def judge() -> Verdict:
+        busy = mirrored.under_way(context.instance)
+        with duckdb.get_reader() as con:
+            return standing.complete(con, limits, busy=busy)
+
+    yield from _judged(checks.COMPLETE_CHECK, duckdb, judge)
+
+
+@_standing(checks.VERIFIED_CHECK)
+def mirror_is_verified(
+    duckdb: dg.ResourceParam[AvailabilityDuckDB],
+    clock: dg.ResourceParam[Clock],
+    limits: dg.ResourceParam[Settings],
+) -> Result:
+    """Files are read: the record is closed before."""
+
+    def judge() -> Verdict:
+        return standing.verified(duckdb.get_reader, limits, clock.now())
+
+    yield from _judged(checks.VERIFIED_CHECK, duckdb, judge)
+
+
 _ALWAYS = (
     *(_of_the_record(name) for name in checks.ALL),
     update_success_rate,
@@ -144,10 +177,17 @@ _ALWAYS = (
     catalogue_matches_archive,
 )
 
-STANDING = (*_ALWAYS, exchange_coverage)
+_OF_MIRROR = (mirror_is_complete, mirror_is_verified)
+
+STANDING = (*_ALWAYS, exchange_coverage, *_OF_MIRROR)
 """All there are."""
 
 
 def standing_checks(configured: Settings) -> Sequence[dg.AssetChecksDefinition]:
-    """Those of what is configured: without an exchange to ask there is nothing to compare with."""
-    return STANDING if configured.exchange_info_url else _ALWAYS
+    """Those of what is configured: the exchange and the mirror may not be."""
+    found = list(_ALWAYS)
+    if configured.exchange_info_url:
+        found.append(exchange_coverage)
+    if configured.mirror_url:
+        found += _OF_MIRROR
+    return found

@@ -26,6 +26,16 @@ from availability_pipeline.settings import Settings, SettingsError
 
 KEY = dg.AssetKey("mirrored_files")
 
+JOB = "mirror"
+
+UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
 NAMED = 5
 """So many files that could not be had are named in a run's failure."""
 
@@ -72,6 +82,11 @@ def _mirror(limits: Settings) -> Iterator[BucketStore | FolderStore]:
         )
     with one_line_failures(QueryError, SettingsError):
         yield place(limits.mirror_url)
+
+
+def under_way(instance: dg.DagsterInstance) -> bool:
+    """Whether a mirror run is queued, or has begun and not ended."""
+    return bool(instance.get_runs(dg.RunsFilter(job_name=JOB, statuses=UNFINISHED), limit=1))
 
 
 @dg.op(

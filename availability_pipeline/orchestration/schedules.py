@@ -32,7 +32,7 @@ from availability_pipeline.orchestration.probes import (
     probe_again,
 )
 from availability_pipeline.orchestration.resources import Clock
-from availability_pipeline.quality.checks import CATALOGUE_CHECK
+from availability_pipeline.quality.checks import CATALOGUE_CHECK, VERIFIED_CHECK
 from availability_pipeline.settings import Settings
 
 _ON: dict[str, Any] = {
@@ -61,10 +61,14 @@ its own; a test compares the name with Dagster's.
 """
 
 OF_ARCHIVE = dg.AssetSelection.checks(dg.AssetCheckKey(assets.record.key, CATALOGUE_CHECK))
+OF_MIRROR = dg.AssetSelection.checks(dg.AssetCheckKey(mirrored.KEY, VERIFIED_CHECK))
 STANDING = dg.AssetSelection.checks_for_assets(assets.record.key) - OF_ARCHIVE
 
 slo_checks = dg.define_asset_job(
     "slo_checks", STANDING, description="Judge the whole record; reads only."
+)
+mirror_check = dg.define_asset_job(
+    "mirror_check", OF_MIRROR, description="Read a thousand files of the mirror, and verify them."
 )
 catalogue_check = dg.define_asset_job(
     "catalogue_check",
@@ -86,9 +90,6 @@ backup = dg.define_asset_job(
     description="Copy the record into AVAILABILITY_BACKUP_DIR and verify the copy.",
 )
 
-MIRROR = "mirror"
-"""The job that mirrors the files; its executor is a setting, so it is made for each."""
-
 MIRROR_SECONDS = 30 * 86_400
 """All of a large dataset may take days, where `dagster.yaml` ends what runs longer than an hour."""
 
@@ -100,7 +101,7 @@ def mirror(configured: Settings) -> Any:
         SettingsError: see `executors.of_mirror`.
     """
     return dg.define_asset_job(
-        MIRROR,
+        mirrored.JOB,
         dg.AssetSelection.assets(mirrored.KEY).without_checks(),
         description="Fetch the files that AVAILABILITY_MIRROR selects and the mirror has not.",
         executor_def=executors.of_mirror(configured),
@@ -217,6 +218,14 @@ catalogue_schedule = _schedule(
     "Whether the archive has datasets that are not known, or lacks some that are.",
 )
 
+# Sunday, when the reconcile at 05:00 and the mirror run after it have ended.
+mirror_check_schedule = _schedule(
+    "mirror_check_schedule",
+    "30 8 * * 0",
+    mirror_check,
+    "A thousand files of the mirror are read and verified, others each week.",
+)
+
 # Sunday, two hours after the reconcile. Runs that hold the latest materialisation of a partition
 # are kept.
 history_retention_schedule = _schedule(
@@ -238,15 +247,7 @@ SUMMARY = dg.AssetKey("daily_summary")
 PUBLISH_WITHIN_SECONDS = 3600
 """So long after an update it is published or mirrored, whatever else is under way."""
 
-_UNFINISHED = dg.RunsFilter(
-    statuses=[
-        dg.DagsterRunStatus.QUEUED,
-        dg.DagsterRunStatus.NOT_STARTED,
-        dg.DagsterRunStatus.STARTING,
-        dg.DagsterRunStatus.STARTED,
-        dg.DagsterRunStatus.CANCELING,
-    ]
-)
+_UNFINISHED = dg.RunsFilter(statuses=mirrored.UNFINISHED)
 
 
 # A run of its own and no step of the updates: when the destination refuses, the record is written
@@ -273,7 +274,7 @@ def publish_sensor(
 
 @_described(
     dg.sensor,
-    job_name=MIRROR,
+    job_name=mirrored.JOB,
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=30,
 )
@@ -284,10 +285,9 @@ def mirror_sensor(
 
     What changed while a mirror run is under way is for the next one.
     """
-    of_mirror = dg.RunsFilter(job_name=MIRROR, statuses=_UNFINISHED.statuses)
-    if context.instance.get_runs(of_mirror, limit=1):
+    if mirrored.under_way(context.instance):
         return dg.SkipReason("a mirror run is under way or queued")
-    return _after_updates(context, clock, MIRROR)
+    return _after_updates(context, clock, mirrored.JOB)
 
 
 def _after_updates(
@@ -314,7 +314,7 @@ def _after_updates(
     return found
 
 
-_CALLED = {publish.name: "publication", MIRROR: "mirror run"}
+_CALLED = {publish.name: "publication", mirrored.JOB: "mirror run"}
 
 
 def _updates_record(run: dg.DagsterRun) -> bool:
@@ -351,7 +351,7 @@ def jobs(configured: Settings) -> list[Any]:
     if configured.backup_dir:
         found.append(backup)
     if configured.mirror_url:
-        found.append(mirror(configured))
+        found += [mirror(configured), mirror_check]
     return found
 
 
@@ -363,6 +363,8 @@ def schedules(configured: Settings) -> list[dg.ScheduleDefinition]:
     found += [slo_schedule, catalogue_schedule, history_retention_schedule]
     if configured.backup_dir:
         found.append(backup_schedule)
+    if configured.mirror_url:
+        found.append(mirror_check_schedule)
     return found
 
 

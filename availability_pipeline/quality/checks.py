@@ -393,6 +393,11 @@ class Check:
 CATALOGUE_CHECK = "catalogue_matches_archive"
 """The check that asks the archive: once a week, in a run of its own."""
 
+COMPLETE_CHECK = "mirror_is_complete"
+
+VERIFIED_CHECK = "mirror_is_verified"
+"""The check that reads files of the mirror: once a week, in a run of its own."""
+
 TABLE: dict[str, Check] = {
     check.name: check
     for check in (
@@ -451,6 +456,19 @@ TABLE: dict[str, Check] = {
             CATALOGUE_CHECK,
             "The archive has the datasets that are known and those of AVAILABILITY_DATASETS, and "
             "no others; a difference is a warning. Folders are listed, no files, on Mondays.",
+        ),
+        Check(
+            COMPLETE_CHECK,
+            "The mirror (AVAILABILITY_MIRROR_URL) has each file that AVAILABILITY_MIRROR selects, "
+            "in the record's version, by its manifest; a warning while a mirror run is under way. "
+            "No file is read.",
+        ),
+        Check(
+            VERIFIED_CHECK,
+            "A thousand files of the mirror, others each week, have the content that was verified. "
+            "They are read, on Sundays.",
+            # Of its own, as no selection may take out a check that is not defined.
+            asset="mirrored_files",
         ),
     )
 }

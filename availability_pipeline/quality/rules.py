@@ -635,6 +635,68 @@ def catalogue(findings: Sequence[tuple[str, str]], there: int) -> Verdict:
     )
 
 
+def mirror_complete(
+    missing: Sequence[str], stale: Sequence[str], files: int, *, under_way: bool
+) -> Verdict:
+    """The mirror has each selected file in the record's version, by its manifest.
+
+    Args:
+        missing: keys that it does not have.
+        stale: keys of which it has an earlier version.
+        files: how many are selected.
+        under_way: a mirror run has not ended, so that it is a warning at most.
+    """
+    found = [("missing", key) for key in missing] + [("stale", key) for key in stale]
+    return verdict_on(
+        [f"{key}: {state}" for state, key in found[: SAMPLE + 1]],
+        offenders=[{"key": key, "state": state} for state, key in found[:SAMPLE]],
+        count=len(found),
+        observed=len(found),
+        threshold=0,
+        recovery="A mirror run is under way or queued."
+        if under_way
+        else "Launch the job mirror: it fetches these and nothing else. If it fails, it says why.",
+        severity="warn" if under_way else "error",
+        note=f"{files - len(found)} of {files} files",
+    )
+
+
+def mirror_unknown(why: str) -> Verdict:
+    """The mirror, or what is selected of it, cannot be read now."""
+    return Verdict(
+        passed=False,
+        observed=None,
+        threshold=0,
+        severity="warn",
+        note=f"Not judged: {why}",
+        recovery="The line says what to do.",
+    )
+
+
+def mirror_verified(
+    missing: Sequence[str], damaged: Sequence[str], verified: int, where: str
+) -> Verdict:
+    """A sample of what the manifest calls whole is there, with the content that was verified.
+
+    Args:
+        missing: keys that are not there.
+        damaged: keys with another content.
+        verified: files that are what they should be.
+        where: the mirror.
+    """
+    found = [("damaged", key) for key in damaged] + [("missing", key) for key in missing]
+    judged = verified + len(found)
+    return verdict_on(
+        [f"{key}: {state}" for state, key in found],
+        offenders=[{"key": key, "state": state} for state, key in found],
+        observed=len(found) if judged else None,
+        threshold=0,
+        recovery=f"`{PROGRAM} files verify {where} --repair` reads all of it, fetches what is "
+        "wrong, and keeps it apart. Then look for the cause: a disk, or another program.",
+        note=f"{judged} files were read" if judged else "nothing is mirrored yet",
+    )
+
+
 SUCCESS_DAYS = 30
 """Days over which `update_success_rate` looks back when not told otherwise."""
 

@@ -98,9 +98,9 @@ def test_the_standing_checks_are_exactly_these_and_block_nothing():
     assert set(ASSETS) == {
         "rows_are_unique", "continuity", "completeness_slo", "symbol_holes", "publication_lag",
         "update_success_rate", "freshness", "store_matches_dagster", "exchange_coverage",
-        "catalogue_matches_archive",
+        "catalogue_matches_archive", "mirror_is_complete", "mirror_is_verified",
     }  # fmt: skip
-    assert set(ASSETS.values()) == {"record"}
+    assert {name for name in ASSETS if ASSETS[name] != "record"} == {"mirror_is_verified"}
     assert set(standing.ALL) < set(standing.TABLE) == set(ASSETS)
     specs = [spec for one in checks.STANDING for spec in one.check_specs]
     assert all(spec.description and not spec.blocking for spec in specs)
@@ -111,17 +111,24 @@ def test_the_standing_checks_are_exactly_these_and_block_nothing():
 @pytest.mark.parametrize("url", [None, "http://127.0.0.1:9"])
 def test_slo_checks_runs_all_but_the_weekly_one_and_no_other_job_runs_any(monkeypatch, url):
     monkeypatch.delenv("AVAILABILITY_EXCHANGE_INFO_URL", raising=False)
+    monkeypatch.delenv("AVAILABILITY_MIRROR_URL", raising=False)
     if url:
         monkeypatch.setenv("AVAILABILITY_EXCHANGE_INFO_URL", url)
+        monkeypatch.setenv("AVAILABILITY_MIRROR_URL", "/mirror")
     found = build_defs()
     graph = found.resolve_asset_graph()
     everything = {key.name for key in graph.asset_check_keys}
-    assert everything == set(ASSETS) - (set() if url else {"exchange_coverage"})
+    of_mirror = {"mirror_is_complete", "mirror_is_verified"}
+    missing = of_mirror if not url else set()
+    assert everything == set(ASSETS) - missing - (set() if url else {"exchange_coverage"})
     for job in schedules.jobs(settings.load()):
         if isinstance(job, UnresolvedAssetJobDefinition):
             selected = {key.name for key in job.selection.resolve_checks(graph)}
-            weekly = {"catalogue_matches_archive"}
-            expected = {"slo_checks": everything - weekly, "catalogue_check": weekly}
+            expected = {
+                "slo_checks": everything - {"catalogue_matches_archive", "mirror_is_verified"},
+                "catalogue_check": {"catalogue_matches_archive"},
+                "mirror_check": {"mirror_is_verified"},
+            }
             assert selected == expected.get(job.name, set()), job.name
 
 
@@ -227,7 +234,7 @@ def test_remedies_that_a_wrong_file_would_need_name_the_file(world):
         )
         assert str(world.path) in found.description
     elsewhere = {"exchange_coverage", "freshness", "update_success_rate", standing.CATALOGUE_CHECK}
-    for name in set(ASSETS) - elsewhere:
+    for name in set(ASSETS) - elsewhere - {"mirror_is_complete", "mirror_is_verified"}:
         assert world.verdict(name).metadata["database"].value == str(world.path)
 
 

@@ -77,7 +77,13 @@ def test_a_default_installation_defines_exactly_what_can_run():
     [
         (BACKUP, {"record_backup"}, {"backup"}, {"backup_schedule": "45 4 * * *"}, set()),
         (PUBLISH, {"published_availability"}, {"publish"}, {}, {"publish_sensor"}),
-        (MIRROR, {"mirrored_files"}, {"mirror"}, {}, {"mirror_sensor"}),
+        (
+            MIRROR,
+            {"mirrored_files"},
+            {"mirror", "mirror_check"},
+            {"mirror_check_schedule": "30 8 * * 0"},
+            {"mirror_sensor"},
+        ),
         (ALERTS, set(), set(), {}, {"alert_sensor"}),
     ],
     ids=["backup", "publish", "mirror", "alerts"],

@@ -15,12 +15,17 @@ from collections import Counter
 import dagster as dg
 import duckdb
 import pytest
+from click.testing import CliRunner
 
+from availability_pipeline.archive.datasets import UM_KLINES_1M
+from availability_pipeline.cli.main import cli
 from availability_pipeline.errors import MirrorError
-from availability_pipeline.mirror import chunks, manifest, running
+from availability_pipeline.mirror import chunks, manifest, running, verify
 from availability_pipeline.mirror.download import Options, download
 from availability_pipeline.mirror.store import place
 from availability_pipeline.orchestration.code_location import build_defs
+from availability_pipeline.orchestration.resources import Clock
+from availability_pipeline.orchestration.schedules import mirror_sensor
 from availability_pipeline.queries.plan import Selection, planned
 from availability_pipeline.record.connection import reader
 from availability_pipeline_tests.support.download_host import Fault, download_host
@@ -321,6 +326,124 @@ class Refusing:
 
         store.chunks = refusing
         return store
+
+
+class TestAfterAnUpdate:
+    def tick(self, instance, cursor=None):
+        found = build_defs()
+        with dg.build_sensor_context(
+            instance=instance, cursor=cursor, repository_def=found.get_repository_def(),
+            resources={"clock": Clock(stopped_at=dt.datetime.now(dt.UTC))},
+        ) as context:  # fmt: skip
+            return mirror_sensor.evaluate_tick(context)
+
+    def updated(self, instance):
+        instance.report_runless_asset_event(dg.AssetMaterialization("daily_summary"))
+
+    def test_a_run_is_launched_once(self, instance):
+        assert "nothing was updated" in self.tick(instance).skip_message
+        self.updated(instance)
+        self.updated(instance)
+        first = self.tick(instance)
+        assert len(first.run_requests) == 1
+        assert self.tick(instance, first.cursor).run_requests == []
+        self.updated(instance)
+        [second] = self.tick(instance, first.cursor).run_requests
+        assert second.run_key != first.run_requests[0].run_key
+
+    @pytest.mark.parametrize(
+        ("job", "waits"),
+        [("mirror", True), ("late_arrivals", True), ("full_reconcile", True), ("publish", False)],
+    )
+    def test_it_waits_for_updates_and_for_the_mirror_run_before_it(self, instance, job, waits):
+        self.updated(instance)
+        instance.add_run(dg.DagsterRun(job, status=dg.DagsterRunStatus.STARTED))
+        assert bool(self.tick(instance).run_requests) is not waits
+
+
+class TestChecks:
+    def verdict(self, instance, job, name):
+        done = (
+            build_defs()
+            .resolve_job_def(job)
+            .execute_in_process(instance=instance, raise_on_error=False)
+        )
+        [found] = [e for e in done.get_asset_check_evaluations() if e.check_name == name]
+        return found
+
+    def complete(self, instance):
+        return self.verdict(instance, "slo_checks", "mirror_is_complete")
+
+    def verified(self, instance):
+        return self.verdict(instance, "mirror_check", "mirror_is_verified")
+
+    def test_what_the_record_has_and_the_manifest_has_not_is_named(
+        self, instance, db, host, dest, keys
+    ):
+        found = self.complete(instance)
+        assert (found.passed, found.metadata["count"].value) == (False, 30)
+        assert found.severity == dg.AssetCheckSeverity.ERROR
+        assert "Launch the job mirror" in found.metadata["recovery"].value
+        assert mirror(instance).success
+        assert self.complete(instance).passed
+        host.files[keys[3]] = content(keys[3], 4000, 2)
+        publish(host, "DUSDT", LAST, LAST)
+        record(db, host, end=LAST, at=SETTLED + dt.timedelta(1), modified={keys[3]: SETTLED})
+        new = UM_KLINES_1M.key("DUSDT", LAST)
+        found = self.complete(instance)
+        assert found.metadata["sample"].value == [f"{new}: missing", f"{keys[3]}: stale"]
+        # Nobody has to do anything while a run is at work.
+        instance.add_run(dg.DagsterRun("mirror", status=dg.DagsterRunStatus.STARTED))
+        assert self.complete(instance).severity == dg.AssetCheckSeverity.WARN
+
+    def test_what_is_not_as_it_was_verified_is_named(self, instance, db, host, dest, keys):
+        nothing = self.verified(instance)
+        assert (nothing.passed, nothing.description) == (True, "nothing is mirrored yet")
+        assert mirror(instance).success
+        good = self.verified(instance)
+        assert (good.passed, good.description) == (True, "30 files were read")
+        (dest / keys[4]).write_bytes(b"x" * 3000)
+        (dest / keys[6]).unlink()
+        found = self.verified(instance)
+        assert found.metadata["sample"].value == [f"{keys[4]}: damaged", f"{keys[6]}: missing"]
+        assert f"files verify {dest} --repair" in found.metadata["recovery"].value
+
+    def test_a_week_reads_others_than_the_last_one(self, instance, db, dest, keys, monkeypatch):
+        monkeypatch.setattr(verify, "SAMPLE_FILES", 5)
+        assert mirror(instance).success
+        plan, some = dest.with_suffix(".plan"), dest.with_suffix(".some")
+        with reader(db) as con, planned(con, Selection()) as found:
+            found.write(plan)
+        chosen = set()
+        for week in range(4):
+            verify.sample(plan, place(str(dest)), f"2024-{week}", some)
+            with duckdb.connect() as con:
+                rows = con.execute("SELECT key FROM read_parquet($p)", {"p": str(some)}).fetchall()
+            assert len(rows) == 5
+            chosen |= set(rows)
+        assert len(chosen) > 10
+
+    def test_a_mirror_that_cannot_be_read_is_not_judged(self, instance, db, dest):
+        (dest / ".manifest/runs").mkdir(parents=True)
+        (dest / ".manifest/runs/x.parquet").write_bytes(b"PAR1")
+        for found in (self.complete(instance), self.verified(instance)):
+            assert found.description.startswith("Not judged: the manifest of")
+            assert found.severity == dg.AssetCheckSeverity.WARN
+
+    def test_status_and_slo_say_the_same(self, instance, db, dest, keys, tmp_path, monkeypatch):
+        monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+
+        def said(command):
+            done = CliRunner().invoke(cli, [command, "--json"])
+            answer = json.loads(done.stdout)
+            [one] = [each for each in answer["slo"] if each["name"] == "mirror_is_complete"]
+            return one["outcome"], one["count"]
+
+        assert said("status") == said("slo") == ("breach", 30)
+        assert mirror(instance).success
+        assert said("status") == said("slo") == ("ok", 0)
+        (dest / ".manifest/runs/x.parquet").write_bytes(b"PAR1")
+        assert said("status") == said("slo") == ("warn", 0)
 
 
 KILLED = """
