@@ -1,4 +1,4 @@
-"""Availability of Binance futures files in the public archive, kept by a Dagster pipeline.
+"""Which files exist in Binance's public archive, kept by a Dagster pipeline.
 
 Nothing is imported here, so that `import availability_pipeline.queries` costs no Dagster.
 """

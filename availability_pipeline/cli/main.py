@@ -48,7 +48,7 @@ class Program(click.Group):
     help="Print long tables as they are; else PAGER shows them, less by default.",
 )
 def cli() -> None:
-    """Which Binance USD-M futures files exist in the public archive, for each UTC date.
+    """Which files exist in Binance's public archive, of each dataset, symbol and UTC date.
 
     A date is given as YYYY-MM-DD, yesterday or today-7, and is a UTC date.
 
