@@ -6,4 +6,4 @@ Nothing is imported here, so that `import availability_pipeline.queries` costs n
 PROGRAM = "binance-availability"
 """The program, and the distribution that brings it, as every message calls them."""
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.2.0"
