@@ -34,6 +34,7 @@ SLOW = (
     "demo/test_demo.py",
     "system/test_browser.py",
     "system/test_daemon.py",
+    "system/test_celery.py",
     "orchestration/test_launcher.py",
     "orchestration/test_interrupts.py",
     "orchestration/test_processes.py",

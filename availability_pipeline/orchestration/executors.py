@@ -37,6 +37,21 @@ CELERY: dict[str, Any] = {
 }
 """The configuration of Dagster's Celery executor; deploy/celery/worker.yaml has the same."""
 
+_WITHOUT_RECORD = {
+    "container_config": {"volume_mounts": []},
+    "pod_spec_config": {"volumes": []},
+    "merge_behavior": "SHALLOW",
+}
+
+K8S: dict[str, Any] = {
+    # Image, environment and volumes of a step's pod are those of its run's pod, but for the volume
+    # of the record, which may be on one node only.
+    "per_step_k8s_config": {"fetch_chunk": _WITHOUT_RECORD, "collect_chunks": _WITHOUT_RECORD},
+    # All 500 pods at once otherwise.
+    "max_concurrent": 10,
+}
+"""The configuration of Dagster's Kubernetes executor; deploy/k8s/values.yaml has the rest."""
+
 
 def of_mirror(configured: settings.Settings) -> dg.ExecutorDefinition:
     """The executor of the mirror's job.
@@ -54,8 +69,7 @@ def of_mirror(configured: settings.Settings) -> dg.ExecutorDefinition:
     if name == "k8s":
         from dagster_k8s import k8s_job_executor
 
-        # The image, environment and volumes of a step's pod are those of its run's pod.
-        return k8s_job_executor
+        return k8s_job_executor.configured(K8S, name="k8s")
     for missing in ("celery_broker", "celery_backend"):
         if getattr(configured, missing) is None:
             raise settings.bad(

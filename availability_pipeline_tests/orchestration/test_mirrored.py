@@ -25,6 +25,7 @@ from availability_pipeline.mirror.download import Options, download
 from availability_pipeline.mirror.store import place
 from availability_pipeline.orchestration.code_location import build_defs
 from availability_pipeline.orchestration.resources import Clock
+from availability_pipeline.orchestration.runs import others_running
 from availability_pipeline.orchestration.schedules import mirror_sensor
 from availability_pipeline.queries.plan import Selection, planned
 from availability_pipeline.record.connection import reader
@@ -187,6 +188,14 @@ class TestARun:
         # What it had taken is given back at once: the run is over.
         monkeypatch.setenv("AVAILABILITY_MIRROR", "")
         assert mirror(instance).success
+
+
+def test_a_mirror_run_that_takes_days_is_no_writer_of_the_record(instance):
+    run = instance.add_run(dg.DagsterRun("mirror", status=dg.DagsterRunStatus.STARTED))
+    assert not others_running(instance, "")
+    instance.add_run(dg.DagsterRun("late_arrivals", status=dg.DagsterRunStatus.STARTED))
+    assert others_running(instance, "")
+    assert others_running(instance, run.run_id)
 
 
 class TestTwoAtOnce:

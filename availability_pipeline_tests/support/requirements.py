@@ -112,6 +112,11 @@ REQUIREMENTS = {
         "Debian: apt-get install postgresql; macOS: brew install postgresql@17",
         _postgresql,
     ),
+    "redis": Requirement(
+        "redis-server",
+        "Debian: apt-get install redis-server; macOS: brew install redis",
+        lambda: shutil.which("redis-server"),
+    ),
     "systemd": Requirement(
         "systemd-analyze",
         "Debian: apt-get install systemd",

@@ -430,6 +430,8 @@ def test_an_installation_brings_what_a_home_needs(installed):
         "dagster.yaml": ROOT / "dagster.yaml",
         "reader.txt": READER,
         "postgres/dagster.yaml": DEPLOY / "postgres" / "dagster.yaml",
+        "celery/worker.yaml": DEPLOY / "celery" / "worker.yaml",
+        "k8s/values.yaml": DEPLOY / "k8s" / "values.yaml",
         **{f"systemd/{p.name}": p for p in (DEPLOY / "systemd").iterdir()},
         **{f"launchd/{p.name}": p for p in PLISTS},
     }.items():
