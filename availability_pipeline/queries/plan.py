@@ -46,7 +46,7 @@ from availability_pipeline.queries.answers import (
     unknown_dates,
     with_remedy,
 )
-from availability_pipeline.record.status import Scope, hexed, parts, recorded_datasets
+from availability_pipeline.record.status import Scope, hexed, recorded_datasets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -175,8 +175,17 @@ class Planned:
         base_url: what a key is put after to make its address.
     """
 
-    def __init__(self, con: Connection, notes: Sequence[str], base_url: str) -> None:
+    def __init__(
+        self, con: Connection, datasets: Sequence[Dataset], notes: Sequence[str], base_url: str
+    ) -> None:
         self._con, self.base_url = con, base_url
+        self._names = {
+            "names": [str(one) for one in datasets],
+            "markets": [one.market for one in datasets],
+            "frequencies": [one.frequency for one in datasets],
+            "types": [one.data_type for one in datasets],
+            "intervals": [one.interval for one in datasets],
+        }
         self.gaps = ask(
             con,
             """SELECT d.name AS dataset, symbol, status, periods, first, last
@@ -201,14 +210,16 @@ class Planned:
         self.bytes = sum(self.totals.column("bytes"))
 
     def batches(self, size: int = 10_000) -> Iterator[list[tuple[Any, ...]]]:
-        """The rows of `COLUMNS`, so many at a time, by dataset, symbol and period."""
-        cursor = self._con.execute(
-            f"""SELECT dataset, symbol, period, key, $base || encoded AS url,
-                file_size_bytes, etag FROM ({_ROWS}) WHERE NOT gone ORDER BY n, symbol, period""",
-            {"base": self.base_url},
-        )
-        while rows := cursor.fetchmany(size):
-            yield rows
+        """The rows of `COLUMNS`, about so many at a time, by dataset, symbol and period."""
+        # DuckDB makes the whole of an answer before its first row; a range of rows is an answer.
+        [(last,)] = self._con.execute("SELECT max(rowid) FROM plan_files").fetchall()
+        for first in range(0, (last or 0) + 1, size):
+            yield self._con.execute(
+                f"""SELECT {_DATASET} AS dataset, symbol, period, {_KEY} AS key,
+                    $base || {_ENCODED} AS url, file_size_bytes, {_ETAG} AS etag
+                FROM plan_files WHERE NOT gone AND rowid BETWEEN $first AND $last""",
+                {"base": self.base_url, "first": first, "last": first + size - 1, **self._names},
+            ).fetchall()
 
     def plan(self) -> Plan:
         """All of it as rows."""
@@ -221,20 +232,19 @@ class Planned:
         `gone` is true of files that vanished from the archive: a mirror keeps and marks them.
         """
         self._con.execute(
-            f"""COPY (SELECT dataset, symbol, period, key, file_size_bytes, etag, last_modified,
-                gone FROM ({_ROWS}) ORDER BY n, symbol, period)
+            f"""COPY (SELECT {_DATASET} AS dataset, symbol, period, {_KEY} AS key, file_size_bytes,
+                    {_ETAG} AS etag, last_modified, gone FROM plan_files)
             TO $path (format parquet, compression zstd)""",
-            {"path": str(path)},
+            {"path": str(path), **self._names},
         )
 
 
-_OF = ("d.market", "d.frequency", "d.data_type", "d.interval")
-_KEY = key_sql(*_OF, symbol="f.symbol", period="f.period")
-_ENCODED = key_sql(*_OF, symbol="url_encode(f.symbol)", period="f.period")
-_ROWS = f"""SELECT n, d.name AS dataset, f.symbol, f.period, {_KEY} AS key,
-        {_ENCODED} AS encoded,
-        f.file_size_bytes, {hexed("f.etag")} AS etag, f.last_modified, f.gone
-    FROM plan_files f JOIN plan_datasets d USING (n)"""
+# The rows keep their order and need no memory for a join: a dataset's parts come from lists.
+_DATASET = "$names[n + 1]"
+_OF = ("$markets[n + 1]", "$frequencies[n + 1]", "$types[n + 1]", "$intervals[n + 1]")
+_KEY = key_sql(*_OF, symbol="symbol", period="period")
+_ENCODED = key_sql(*_OF, symbol="url_encode(symbol)", period="period")
+_ETAG = hexed("etag")
 
 
 @contextmanager
@@ -281,7 +291,7 @@ def planned(
                 refused.append(error)
         if len(refused) == len(pairs):
             raise refused[0] if refused else QueryError("no dataset is recorded")
-        yield Planned(con, notes, base)
+        yield Planned(con, [one.dataset for one in scopes], notes, base)
     finally:
         for table in ("files", "gaps", "datasets", "held", "days", "months"):
             con.execute(f"DROP TABLE IF EXISTS temp.plan_{table}")
@@ -367,13 +377,10 @@ def _make_tables(con: Connection, scopes: Sequence[Scope], held: "pd.DataFrame |
         """CREATE OR REPLACE TEMP TABLE plan_gaps (n SMALLINT, symbol VARCHAR, status VARCHAR,
         periods BIGINT, first DATE, last DATE)"""
     )
-    con.execute(
-        """CREATE OR REPLACE TEMP TABLE plan_datasets (n SMALLINT, name VARCHAR, market VARCHAR,
-        frequency VARCHAR, data_type VARCHAR, interval VARCHAR)"""
-    )
+    con.execute("CREATE OR REPLACE TEMP TABLE plan_datasets (n SMALLINT, name VARCHAR)")
     con.executemany(
-        "INSERT INTO plan_datasets VALUES (?, ?, ?, ?, ?, ?)",
-        [[n, str(s.dataset), *parts(s.dataset).values()] for n, s in enumerate(scopes)],
+        "INSERT INTO plan_datasets VALUES (?, ?)",
+        [[n, str(s.dataset)] for n, s in enumerate(scopes)],
     )
     con.execute(
         "CREATE OR REPLACE TEMP TABLE plan_held (dataset VARCHAR, symbol VARCHAR, month DATE)"
