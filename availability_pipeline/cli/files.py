@@ -162,9 +162,10 @@ def _symbols(text: str | None, path: Path | None) -> tuple[str, ...] | None:
 def plan_command(
     form: str | None, out: Path | None, as_of: dt.datetime | None, **given: Unpack[Selected]
 ) -> None:
-    """Which files to fetch: monthly ones where the month is out and whole, else daily ones.
+    """Which files to fetch, and how much that is.
 
-    Says how much that is, and what of the dates is pending, absent or unknown. `aria2` is an input
+    Monthly ones where the month is out and whole, else daily ones. Says how much that is, and
+    what of the dates is pending, absent or unknown. `aria2` is an input
     file for aria2c, with the MD5 of each file and the archive's layout.
 
     Example: binance-availability files plan --quote USDT --start 2024-01-01 --format aria2
@@ -285,9 +286,10 @@ def download_command(
     as_json: bool,
     **given: Unpack[Selected],
 ) -> None:
-    """Have the files in DEST, a folder or s3://bucket/prefix, each verified and fetched once.
+    """Have the files in a folder or bucket, verified.
 
-    A file gets its name only when its size, its MD5 (the archive's ETag) and its CHECKSUM's SHA-256
+    DEST is a folder or s3://bucket/prefix; each file is fetched once. A file gets its name only
+    when its size, its MD5 (the archive's ETag) and its CHECKSUM's SHA-256
     are right. What is whole already stays; what was replaced is fetched again. Exit 1 if a file
     is not there in the end.
 
@@ -464,9 +466,10 @@ def verify_command(
     form: str | None,
     **given: Unpack[Selected],
 ) -> None:
-    """Compare the mirror DEST with the record: each file is read; exit 1 if one is not right.
+    """Compare a mirror with the record, file by file.
 
-    Without a selection, against all that was downloaded into it. `missing` is not there; `stale` an
+    Exit 1 if a file is missing or not right. Without a selection, against all that was
+    downloaded into it. `missing` is not there; `stale` an
     earlier version; `damaged` neither; `foreign` not of the archive. Needs no network, unless
     --checksums or --repair is given.
 

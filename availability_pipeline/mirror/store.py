@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from availability_pipeline import files
+from availability_pipeline import PROGRAM, files
 from availability_pipeline.copies.destinations import Bucket as _Bucket
 from availability_pipeline.copies.destinations import Folder as _Folder
 from availability_pipeline.copies.destinations import destination
@@ -113,7 +113,7 @@ def place(text: str) -> "FolderStore | BucketStore":
 def _check_mark(content: bytes | None, source: str, where: object) -> bytes | None:
     """The mark to write, None where it is there; refuses what is not ours to write to."""
     if content is None:
-        mark = {"format": _FORMAT, "source": source, "made_by": "binance-availability"}
+        mark = {"format": _FORMAT, "source": source, "made_by": PROGRAM}
         return json.dumps(mark).encode()
     try:
         mark = json.loads(content)

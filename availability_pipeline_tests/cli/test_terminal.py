@@ -35,6 +35,8 @@ READING = {
     "query range": "query range 2026-11-01 2026-11-23",
     "query holes": "query holes",
     "query revisions": "query revisions",
+    "files plan": "files plan --daily-only",
+    "files verify": "files verify mirror --daily-only --symbols NMRUSDT --end 2026-10-20",
     "query listings": "query listings",
     "query coverage": "query coverage ETHUSDT_261225",
     "query universe": "query universe 2026-11-01 2026-11-23",
@@ -118,7 +120,7 @@ def test_every_command_that_reads_is_tried():
     doing = {
         "alerts test", "backfill", "backup", "datasets discover", "demo", "export", "report",
         "restore", "running", "slo acknowledge", "slo forget", "start", "stop", "up",
-        "update manual",
+        "update manual", "files download",
     }  # fmt: skip
     assert set(leaves(cli)) == set(READING) | doing
 
