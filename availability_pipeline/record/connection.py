@@ -559,7 +559,9 @@ def _is_full(path: Path, error: duckdb.Error) -> bool:
     # The path, because a body may write elsewhere too (an export), where that is another's error.
     text = str(error)
     full = ("No space left on device", "Disk quota exceeded", "File too large")
-    return str(path) in text and any(words in text for words in full)
+    # What DuckDB puts beside the file for want of memory; it keeps a tenth of the disk free.
+    memory = "'max_temp_directory_size'" in text
+    return memory or (str(path) in text and any(words in text for words in full))
 
 
 def _explained(path: Path, error: duckdb.Error) -> StoreError:

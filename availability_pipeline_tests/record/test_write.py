@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -24,6 +25,7 @@ from availability_pipeline.errors import (
     ClockWentBackError,
     DamagedDatabaseError,
     ForeignDatabaseError,
+    FullDiskError,
     LostRecordError,
     MissingDatabaseError,
     NewerSchemaError,
@@ -47,7 +49,7 @@ from availability_pipeline_tests.support.helpers import (
 
 START, END = D(2024, 1, 1), D(2024, 1, 10)
 NOW = dt.datetime(2024, 3, 1, 2, tzinfo=dt.UTC)
-HOUR = dt.timedelta(hours=1)
+HOUR, DAY = dt.timedelta(hours=1), dt.timedelta(1)
 ROOT = Path(__file__).parents[2]
 
 
@@ -756,6 +758,86 @@ def test_any_probes_end_at_the_last_of_each_cell_and_revisions_lead_there(looks)
             "WHERE available"
         ).fetchall()
     assert {(d, s): (size, time) for d, s, size, time in stored} == truth == replay
+
+
+def large_listing(symbols=200, dates=2000, size=100):
+    """400,000 files, and as many ETags."""
+    last, n = D(2024, 1, 10), symbols * dates
+    names = tuple(f"S{number:03d}USDT" for number in range(symbols))
+    first = last - (dates - 1) * DAY
+    calendar = pd.date_range(first, last, unit="s")
+    numbers = np.arange(n, dtype="uint64")
+    files = pd.DataFrame(
+        {
+            "symbol": pd.Categorical.from_codes(
+                np.repeat(np.arange(symbols), dates), categories=pd.Index(names, dtype="str")
+            ),
+            "date": np.tile(calendar.to_numpy(), symbols),
+            "file_size_bytes": np.full(n, size),
+            "last_modified": np.tile((calendar + DAY).as_unit("us").tz_localize("UTC"), symbols),
+            "etag_high": numbers * np.uint64(0x9E3779B97F4A7C15) + np.uint64(size),
+            "etag_low": numbers * np.uint64(0xBF58476D1CE4E5B9) + np.uint64(1),
+        }
+    )
+    return replace(make_listing(first, last, {name: {} for name in names}), files=files)
+
+
+def spilled(path):
+    return list(path.parent.glob(f"{path.name}.tmp/*storage*"))
+
+
+def test_a_write_that_needs_the_disk_for_its_memory_is_that_of_one_that_does_not(
+    tmp_path, monkeypatch
+):
+    """Memory is bounded, whatever the dataset."""
+    found, on_disk = [], []
+    real = store._write_probes
+
+    def look(*args):
+        on_disk[-1] += spilled(path)
+        return real(*args)
+
+    monkeypatch.setattr(store, "_write_probes", look)
+    for megabytes in (store.WRITE_MEMORY_MB, 60):
+        path = tmp_path / f"{megabytes}.duckdb"
+        monkeypatch.setattr(store, "WRITE_MEMORY_MB", megabytes)
+        on_disk.append([])
+        said = []
+        for n, size in enumerate((100, 101, 101)):  # all are new, all replaced, nothing
+            with writer(path) as con:
+                said.append(
+                    store.write_probe(
+                        con, large_listing(size=size), probed_at=NOW + n * HOUR, run_id=str(n)
+                    )
+                )
+        assert [(one.available, one.replaced) for one in said] == [
+            (400_000, 0), (400_000, 400_000), (400_000, 0)
+        ]  # fmt: skip
+        with reader(path) as con:
+            tables = ("files", "revisions", "probes", "symbols", "symbol_spans", "daily_summary")
+            sums = [
+                con.execute(f"SELECT count(*), bit_xor(hash(t)) FROM {t} t").fetchall()
+                for t in tables
+            ]
+        found.append((said, sums))
+        assert spilled(path) == []
+    assert found[0] == found[1]
+    assert not on_disk[0]
+    assert on_disk[1]
+
+
+def test_a_write_that_finds_no_room_on_the_disk_for_its_memory_says_so(path, monkeypatch):
+    monkeypatch.setattr(store, "WRITE_MEMORY_MB", 60)
+    real = store._bound_memory
+
+    def bounded(con, listed):
+        real(con, listed)
+        con.execute("SET max_temp_directory_size = '1MB'")
+
+    monkeypatch.setattr(store, "_bound_memory", bounded)
+    with pytest.raises(FullDiskError, match="this write was undone"), writer(path) as con:
+        store.write_probe(con, large_listing(), probed_at=NOW, run_id="r")
+    assert not path.exists(), "it made the file, and nothing was written"
 
 
 def test_a_writer_gets_its_turn_among_readers_that_never_pause(tmp_path):
