@@ -34,7 +34,7 @@ from availability_pipeline.errors import (
     StoreError,
     UnwritableDatabaseError,
 )
-from availability_pipeline.record import _migrations, derived, schema
+from availability_pipeline.record import _migrations, connection, derived, schema
 from availability_pipeline.record import write as store
 from availability_pipeline.record.connection import reader, writer
 from availability_pipeline.settings import Settings
@@ -589,7 +589,8 @@ def test_a_newer_package_migrates_and_a_reader_says_that_it_must(path, monkeypat
     # A version that alters a table must also tell `schema.require_ours` the earlier text.
     steps = ["CREATE TABLE notes (note VARCHAR)", "INSERT INTO notes SELECT 'old' FROM probes"]
     now, following = schema.SCHEMA_VERSION, schema.SCHEMA_VERSION + 1
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", following)
+    for module in (schema, connection):
+        monkeypatch.setattr(module, "SCHEMA_VERSION", following)
     monkeypatch.setattr(_migrations, "steps", lambda version, _: steps if version == now else [])
     monkeypatch.setitem(_migrations.DDL, now, schema.DDL)
     with pytest.raises(StoreError, match=rf"has schema version {now}, .* migrates it"):
