@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import dagster as dg
 import duckdb
@@ -454,6 +455,32 @@ class TestChecks:
         (dest / ".manifest/runs/x.parquet").write_bytes(b"PAR1")
         assert said("status") == said("slo") == ("warn", 0)
 
+
+def test_the_chunks_may_be_processes(tmp_path, db, host, dest, keys, monkeypatch):
+    """All that passes between them is a name, which each process knows by itself."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (tmp_path / "sitecustomize.py").write_text(SMALL_CHUNKS)
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    command = [Path(sys.executable).with_name("dagster"), "job", "execute", "-j", "mirror"]
+    done = subprocess.run(
+        [*command, "-m", "availability_pipeline.definitions"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path), "AVAILABILITY_EXECUTOR": "multiprocess"},
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert under_names(dest) == host.files
+    assert sorted(key for key, _ in rows(dest)) == sorted(keys)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        [run] = instance.get_runs()
+        steps = instance.get_run_step_stats(run.run_id)
+        assert len([one for one in steps if "fetch_chunk" in one.step_key]) == 3
+
+
+SMALL_CHUNKS = """
+from availability_pipeline.mirror import chunks
+chunks.CHUNK_FILES = 12
+"""
 
 KILLED = """
 import dagster as dg
