@@ -165,8 +165,8 @@ def test_the_file_of_a_run_is_small_and_can_be_read_by_the_stock_storage(home):
         path = Path(instance.event_log_storage.path_for_shard(run.run_id))
     with closing(sqlite3.connect(path)) as con:
         con.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        assert con.execute("PRAGMA page_size").fetchall() == [(1024,)]
+        assert con.execute("PRAGMA page_size").fetchall() == [(512,)]
         assert con.execute("PRAGMA journal_mode").fetchall() == [("wal",)]
-    assert path.stat().st_size < 100_000
+    assert path.stat().st_size < 85_000
     stock = SqliteEventLogStorage(str(path.parent))
     assert len(stock.get_logs_for_run(run.run_id)) == events > 10

@@ -38,8 +38,9 @@ BATCH_SIZE = "1000"
 """Events a transaction, unless DAGSTER_EVENT_BATCH_SIZE says otherwise; Dagster's default is 0."""
 
 
-PAGE_SIZE = 1024
-"""Bytes a page of a run's own file. SQLite's 4,096 make 0.1 MB of tables without a row."""
+PAGE_SIZE = 512
+"""Bytes a page of a run's own file, SQLite's least. Its default of 4,096 makes 0.1 MB of tables
+without a row; 1,024 made each run 13 KB larger than this, 29 MB a year."""
 
 
 class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
