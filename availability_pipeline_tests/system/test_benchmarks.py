@@ -40,6 +40,7 @@ BUCKET = archive_server.BUCKET
         "report",
         "endurance",
         "whole",
+        pytest.param("workers", marks=pytest.mark.requires("redis", "postgresql")),
     ],
 )
 def test_a_benchmark_runs_and_prints_its_table(name):
