@@ -226,7 +226,7 @@ def _jobs(store: Store, name: str, parts: Path) -> Iterator[Job | Settled]:
         raise MirrorError(f"{store} has no plan of chunk {name}; launch a new run") from None
     with manifest.opened(store, of=f"{run}-{number}-") as tried:
         rows = tried.con.execute(
-            f"""SELECT {", ".join(f"p.{column}" for column in _COLUMNS)}, h.key IS NOT NULL
+            """SELECT p.*, h.key IS NOT NULL
             FROM read_parquet($path) p LEFT JOIN held h ON h.key = p.key""",
             {"path": str(path)},
         ).fetchall()
