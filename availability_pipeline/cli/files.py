@@ -362,7 +362,7 @@ def _planned(of: Selection, plan_file: Path | None, dest: str) -> Iterator[tuple
         yield path, total, size
 
 
-def _held(dest: str) -> "pd.DataFrame":
+def _held(dest: str) -> "pd.DataFrame | None":
     from availability_pipeline.mirror import manifest
 
     with manifest.opened(_place(dest)) as held:
@@ -506,7 +506,7 @@ def _verify(
     if checksums:
         from availability_pipeline.mirror.fetch import Fetcher
 
-        fetcher = Fetcher(s.download_base, s.downloads, s.s3_timeout_seconds)
+        fetcher = Fetcher(s.download_base, s.s3_timeout_seconds)
     try:
         with _bar("reading", total, size) as progress:
             return verify(path, place, fetcher=fetcher, progress=progress)

@@ -13,7 +13,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -300,10 +299,7 @@ class _Run:
         self.now, self._progress, self._renew = now, progress, renew
         self.report = Report()
         self.again: list[tuple[Job, FetchError]] = []
-        self._fetcher = Fetcher(options.base_url, options.in_flight, options.timeout_seconds)
-        # A file and its CHECKSUM are asked for at the same time: one after the other, a file takes
-        # two round trips, and at 60 ms half as many come.
-        self._beside = ThreadPoolExecutor(options.in_flight, "checksum")
+        self._fetcher = Fetcher(options.base_url, options.timeout_seconds)
         self._stop = threading.Event()
         self._entries: list[Entry] = []
         self._written = 0
@@ -313,7 +309,6 @@ class _Run:
     def close(self) -> None:
         """End all threads, write down what is verified."""
         self._stop.set()
-        self._beside.shutdown(wait=False, cancel_futures=True)
         try:
             self._flush()
         finally:
@@ -462,14 +457,13 @@ class _Run:
         return self._entry(job, job.etag, sums.sha256.hexdigest(), "size,md5")
 
     def _fetched(self, job: Job) -> tuple[Entry, str]:
-        checksum: Future[str | None] | None = None
-        if self.options.checksums:
-            checksum = self._beside.submit(self._fetcher.checksum, job.key)
         name = hashlib.sha256(f"{job.key} {job.etag} {job.size}".encode()).hexdigest()[:32]
         part = self.parts / f"{name}.part"
         try:
-            sums = self._fetcher.body(job.key, part, job.size, job.etag)
-            verified = self._verified(job, sums, checksum)
+            sums, expected = self._fetcher.fetch(
+                job.key, part, job.size, job.etag, checksum=self.options.checksums
+            )
+            verified = self._verified(job, sums, expected)
         except FetchError as error:
             self._drop(job, part, error)
             raise
@@ -488,7 +482,7 @@ class _Run:
         sha256 = sums.sha256.hexdigest()
         return self._entry(job, sums.md5.hexdigest(), sha256, verified), how
 
-    def _verified(self, job: Job, sums: Sums, checksum: "Future[str | None] | None") -> str:
+    def _verified(self, job: Job, sums: Sums, expected: str | None) -> str:
         """By what it is verified.
 
         Raises:
@@ -501,7 +495,6 @@ class _Run:
             if sums.md5.hexdigest() != job.etag:
                 raise MismatchError("its content is not what the archive's ETag says (MD5)")
             by.append("md5")
-        expected = checksum.result() if checksum else None
         if expected is not None:
             if sums.sha256.hexdigest() != expected:
                 raise MismatchError("its content is not what its CHECKSUM says (SHA-256)")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from availability_pipeline.mirror import manifest
-from availability_pipeline.mirror.store import Store
+from availability_pipeline.mirror.store import Store, scratch
 from availability_pipeline.mirror.sums import MD5
 
 if TYPE_CHECKING:
@@ -179,24 +179,10 @@ _LISTS = {
 
 def _list(con: "duckdb.DuckDBPyConnection", store: Store) -> None:
     """Table `disk`: what the place has below `data/`."""
-    import pandas as pd
-
     con.execute("CREATE TABLE disk (name VARCHAR, bytes BIGINT, md5 VARCHAR)")
-    batch: list[tuple[str, int, str | None]] = []
-
-    def write() -> None:
-        frame = pd.DataFrame(batch, columns=["name", "bytes", "md5"])
-        con.register("found", frame)
-        con.execute("INSERT INTO disk SELECT name, bytes, md5::VARCHAR FROM found")
-        con.unregister("found")
-        batch.clear()
-
-    for name, file in store.names("data/"):
-        batch.append((name, file.bytes, file.md5))
-        if len(batch) == _BATCH:
-            write()
-    if batch:
-        write()
+    with scratch() as folder:
+        rows = ((name, file.bytes, file.md5) for name, file in store.names("data/"))
+        manifest.load(con, "disk", rows, folder)
 
 
 def _batches(cursor: "duckdb.DuckDBPyConnection") -> Iterator[list[tuple[Any, ...]]]:
