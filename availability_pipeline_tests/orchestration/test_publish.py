@@ -176,7 +176,11 @@ def test_a_backup_without_a_place_fails_in_one_line(world, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "job"),
-    [("AVAILABILITY_BACKUP_DIR", "backup"), ("AVAILABILITY_PUBLISH_URL", "publish")],
+    [
+        ("AVAILABILITY_BACKUP_DIR", "backup"),
+        ("AVAILABILITY_PUBLISH_URL", "publish"),
+        ("AVAILABILITY_MIRROR_URL", "mirror"),
+    ],
 )
 def test_a_setting_that_is_gone_since_the_code_was_loaded_fails_in_one_line(
     world, tmp_path, monkeypatch, name, job
