@@ -40,8 +40,6 @@ from availability_pipeline.record import outputs
 from availability_pipeline.record.schema import where
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from availability_pipeline.mirror.download import Options, Report
     from availability_pipeline.mirror.store import BucketStore, FolderStore
     from availability_pipeline.mirror.verify import Verified
@@ -362,7 +360,7 @@ def _planned(of: Selection, plan_file: Path | None, dest: str) -> Iterator[tuple
         yield path, total, size
 
 
-def _held(dest: str) -> "pd.DataFrame | None":
+def _held(dest: str) -> list[tuple[str, str, dt.date]]:
     from availability_pipeline.mirror import manifest
 
     with manifest.opened(_place(dest)) as held:

@@ -11,7 +11,8 @@ import json
 import math
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,24 +154,22 @@ class _Chunk:
         """Write what there is; its name."""
         if not self._jobs:
             return []
-        import pandas as pd
-
         self._written += 1
         name = f"{self._run}/{self._written:04}"
-        frame = pd.DataFrame([astuple(job) for job in self._jobs], columns=list(_COLUMNS))
+        jobs = [_values(job) for job in self._jobs]
         self._jobs, self._bytes = [], 0
         part = self._parts / "chunk.parquet"
         with duckdb.connect() as con:
             con.execute("SET TimeZone = 'UTC'")
-            con.register("jobs", frame)
             con.execute(f"CREATE TABLE chunk ({_DDL})")
-            con.execute("INSERT INTO chunk SELECT * FROM jobs")
+            manifest.load(con, "chunk", jobs, self._parts)
             con.execute("COPY chunk TO $path (format parquet)", {"path": str(part)})
         self._store.put(f"{CHUNKS}{name}.parquet", part)
         return [name]
 
 
 _COLUMNS = tuple(field.name for field in fields(Job))
+_values = attrgetter(*_COLUMNS)
 _TYPES = {
     "period": "DATE", "size": "BIGINT", "last_modified": "TIMESTAMPTZ", "held": "BOOLEAN",
 }  # fmt: skip

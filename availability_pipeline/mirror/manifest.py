@@ -22,7 +22,7 @@ from availability_pipeline.errors import MirrorError
 from availability_pipeline.mirror.store import MANIFEST, Store, scratch
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 RUNS = f"{MANIFEST}/runs/"
 SELECTIONS = f"{MANIFEST}/selections/"
@@ -90,14 +90,12 @@ class Manifest:
     def __init__(self, con: duckdb.DuckDBPyConnection, runs: Sequence[str]) -> None:
         self.con, self.runs = con, tuple(runs)
 
-    def months(self) -> "pd.DataFrame | None":
-        """What is held, by month: dataset, symbol, month; for `queries.plan`. None for nothing."""
-        if not self.runs:
-            return None  # pandas takes half a second to import
+    def months(self) -> list[tuple[str, str, dt.date]]:
+        """What is held, by month: dataset, symbol, month; for `queries.plan`."""
         return self.con.execute(
             """SELECT DISTINCT dataset, symbol, date_trunc('month', period)::DATE AS month
             FROM held WHERE state = 'whole'"""
-        ).df()
+        ).fetchall()
 
     def entries(self) -> Iterator[Entry]:
         """All of it, by key."""

@@ -191,10 +191,7 @@ class TestWhichSymbols:
 
 class TestWhatAMirrorHolds:
     def asked(self, db, held):
-        import pandas as pd
-
-        frame = pd.DataFrame(held, columns=["dataset", "symbol", "month"])
-        with reader(db) as con, planned(con, Selection(), held=frame) as found:
+        with reader(db) as con, planned(con, Selection(), held=held) as found:
             return [row[3] for batch in found.batches() for row in batch]
 
     def test_days_that_were_begun_stay_days(self, db):
@@ -211,11 +208,7 @@ class TestWhatAMirrorHolds:
         both(host, "AUSDT")
         record(db, host)
         with reader(db) as con:
-            import pandas as pd
-
-            held = pd.DataFrame(
-                [(str(MONTHS), "AUSDT", D(2024, 1, 1))], columns=["dataset", "symbol", "month"]
-            )
+            held = [(str(MONTHS), "AUSDT", D(2024, 1, 1))]
             of = Selection(start=D(2024, 1, 10), end=D(2024, 1, 20))
             with planned(con, of, held=held) as found:
                 rows = [row[3] for batch in found.batches() for row in batch]
