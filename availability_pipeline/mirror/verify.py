@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import md5, sha256
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from availability_pipeline.mirror.fetch import Fetcher
 
 _BATCH = 10_000
+
+_SLICE = 16
+"""So many files to a task: handing one over takes 0.03 ms, as long as hashing a small file."""
 
 
 @dataclass
@@ -90,8 +94,11 @@ def verify(
         )
         with ThreadPoolExecutor(32 if fetcher else workers or 1, "verify") as pool:
             for rows in _batches(cursor):
-                answers = pool.map(lambda row: _judge(store, fetcher, row), rows)
-                for row, verdict in zip(rows, answers, strict=True):
+                slices = [rows[n : n + _SLICE] for n in range(0, len(rows), _SLICE)]
+                answers = pool.map(
+                    lambda some: [_judge(store, fetcher, row) for row in some], slices
+                )
+                for row, verdict in zip(rows, chain.from_iterable(answers), strict=True):
                     if verdict == "verified":
                         found.verified += 1
                     else:
