@@ -20,7 +20,7 @@ from availability_pipeline.orchestration.schedules import (
     late_arrivals_schedule,
 )
 from availability_pipeline_tests.support.gate import gate
-from availability_pipeline_tests.support.helpers import D, days, wait_for
+from availability_pipeline_tests.support.helpers import D, days
 from availability_pipeline_tests.support.receiver import receiving
 from availability_pipeline_tests.support.s3 import local_archive
 from availability_pipeline_tests.support.ui import BACKFILL, END, START, Ui
@@ -48,7 +48,7 @@ TERMINATE = """mutation($id: String!) { terminateRun(runId: $id) { __typename } 
 def launch(ui, tags):
     tags = [{"key": key, "value": value} for key, value in tags.items()]
     # The UI answers before it has loaded the code location, and then knows of no such job.
-    return wait_for(lambda: ui.ask(LAUNCH, tags=tags)["launchRun"].get("run"))["runId"]
+    return ui.wait(lambda answer: answer["launchRun"].get("run"), LAUNCH, tags=tags)["runId"]
 
 
 def runs_of(answer):

@@ -75,11 +75,11 @@ class Ui:
             env=self.env | env, capture_output=True, check=False, timeout=PATIENCE,
         ).returncode  # fmt: skip
 
-    def wait(self, what, query=STATE):
+    def wait(self, what, query=STATE, **variables):
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             try:
-                if found := what(self.ask(query)):
+                if found := what(self.ask(query, **variables)):
                     return found
             except (urllib.error.URLError, ConnectionError, TimeoutError):
                 assert self.process.poll() is None

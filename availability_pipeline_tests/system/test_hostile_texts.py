@@ -158,7 +158,7 @@ def test_status_obeys_no_codes_in_the_reasons_of_runs(capsys) -> None:
         "database": f"/db{CLEAR}", "log": "/log", "schedules": [], "runs": [run],
         "errors": [f"line {TITLE}"], "slo": [], "next": f"do {CLEAR}",
     }  # fmt: skip
-    print_status(answer, NOW)
+    print_status(answer, {}, NOW)
     said = capsys.readouterr().out
     assert "why" in said
     assert all(line.isprintable() for line in said.splitlines())
