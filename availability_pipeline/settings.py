@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -335,6 +334,8 @@ def no_pager() -> bool:
 
 def proxy_for(url: str) -> str | None:
     """The proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name for an address, as botocore does."""
+    from urllib.request import getproxies, proxy_bypass  # 20 ms that questions do not need
+
     parts = urlsplit(url)
     if proxy_bypass(parts.netloc):
         return None
