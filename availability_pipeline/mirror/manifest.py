@@ -14,15 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import duckdb
 
 from availability_pipeline.errors import MirrorError
 from availability_pipeline.mirror.store import MANIFEST, Store, scratch
-
-if TYPE_CHECKING:
-    pass
 
 RUNS = f"{MANIFEST}/runs/"
 SELECTIONS = f"{MANIFEST}/selections/"
@@ -79,6 +76,12 @@ _LATEST = f"""SELECT {_NAMES} FROM manifest_rows
     QUALIFY row_number() OVER (PARTITION BY key ORDER BY verified_at DESC, state DESC) = 1"""
 
 
+CURRENT = """(h.state = 'whole' AND CASE WHEN p.etag IS NULL
+    THEN (h.file_size_bytes, h.last_modified) = (p.file_size_bytes, p.last_modified)
+    ELSE h.etag = p.etag END) IS TRUE"""
+"""SQL: the row `h` of a manifest is of the version that the plan `p` has."""
+
+
 class Manifest:
     """A mirror's manifest, read: `con` has a table `held`, one row a key.
 
@@ -96,12 +99,6 @@ class Manifest:
             """SELECT DISTINCT dataset, symbol, date_trunc('month', period)::DATE AS month
             FROM held WHERE state = 'whole'"""
         ).fetchall()
-
-    def entries(self) -> Iterator[Entry]:
-        """All of it, by key."""
-        cursor = self.con.cursor().execute(f"SELECT {_NAMES} FROM held ORDER BY key")
-        while rows := cursor.fetchmany(10_000):
-            yield from (Entry(*row) for row in rows)
 
 
 @contextmanager

@@ -70,7 +70,7 @@ def verify(
     Args:
         plan: Parquet as `queries.plan.Planned.write` writes it.
         store: the mirror.
-        fetcher: asks for each CHECKSUM, too; without one there is no network but the mirror's.
+        fetcher: asks for each CHECKSUM, too; without one only the mirror itself is asked.
         progress: told of files and bytes read.
 
     Raises:
@@ -84,7 +84,8 @@ def verify(
         for name, sql in _LISTS.items():
             getattr(found, name).extend(key for (key,) in con.execute(sql).fetchall())
         cursor = con.cursor().execute(
-            """SELECT p.key, p.file_size_bytes, p.etag, d.bytes, d.md5, h.etag, h.md5, h.sha256
+            f"""SELECT p.key, p.file_size_bytes, p.etag, d.bytes, d.md5, {manifest.CURRENT},
+                h.md5, h.sha256
             FROM plan p JOIN disk d ON d.name = p.key LEFT JOIN held h ON h.key = p.key
             WHERE NOT p.gone"""
         )
@@ -128,9 +129,6 @@ class Lacking:
 
 _JOINED = """FROM read_parquet($plan) p LEFT JOIN held h ON h.key = p.key AND h.state = 'whole'
     WHERE NOT p.gone"""
-_CURRENT = """(CASE WHEN p.etag IS NULL
-    THEN (h.file_size_bytes, h.last_modified) = (p.file_size_bytes, p.last_modified)
-    ELSE coalesce(h.etag, '') = p.etag END)"""
 
 
 def lacking(plan: Path, store: Store) -> Lacking:
@@ -144,7 +142,7 @@ def lacking(plan: Path, store: Store) -> Lacking:
         [(files,)] = held.con.execute(f"SELECT count(*) {_JOINED}", given).fetchall()
         rows = held.con.execute(
             f"""SELECT p.key, h.key IS NULL {_JOINED}
-            AND (h.key IS NULL OR NOT {_CURRENT}) ORDER BY p.key""",
+            AND (h.key IS NULL OR NOT {manifest.CURRENT}) ORDER BY p.key""",
             given,
         ).fetchall()
     return Lacking(
@@ -166,7 +164,7 @@ def sample(plan: Path, store: Store, seed: str, to: Path) -> None:
             f"""COPY (SELECT * EXCLUDE (n, before) FROM (
                 SELECT p.*, row_number() OVER w AS n,
                     sum(p.file_size_bytes) OVER w - p.file_size_bytes AS before
-                {_JOINED} AND h.key IS NOT NULL AND {_CURRENT}
+                {_JOINED} AND h.key IS NOT NULL AND {manifest.CURRENT}
                 WINDOW w AS (ORDER BY hash(p.key || $seed), p.key))
             WHERE n <= {SAMPLE_FILES} AND before < {SAMPLE_BYTES})
             TO $to (format parquet)""",
@@ -198,9 +196,7 @@ def _batches(cursor: "duckdb.DuckDBPyConnection") -> Iterator[list[tuple[Any, ..
 
 
 def _judge(store: Store, fetcher: "Fetcher | None", row: tuple[Any, ...]) -> str:
-    key, size, etag, there, stored_md5, held_etag, held_md5, held_sha256 = row
-    known = etag if MD5.fullmatch(etag or "") else None
-    current = held_etag == etag and held_sha256 is not None
+    key, size, etag, there, stored_md5, current, held_md5, held_sha256 = row
     expected = None
     if fetcher is not None:
         from availability_pipeline.mirror.fetch import FetchError, MismatchError
@@ -211,28 +207,33 @@ def _judge(store: Store, fetcher: "Fetcher | None", row: tuple[Any, ...]) -> str
             return "damaged"
         except FetchError:
             return "unproven"
-    if there != size and held_md5 is None:
+    if there != size and (current or held_md5 is None):
         return "damaged"
-    stored = stored_md5 if MD5.fullmatch(stored_md5 or "") else None
-    if stored and expected is None:  # the object store's own sum: nothing is read
-        by_md5, by_sha256 = stored, None
-    else:
-        need_md5 = there != size or not (current or expected)
-        sums = [sha256(), md5(usedforsecurity=False)] if need_md5 else [sha256()]
+    # An object store's own sum of it, for which nothing is read.
+    md5_there = stored_md5 if MD5.fullmatch(stored_md5 or "") else None
+    by_sha256 = bool(current and held_sha256 and md5_there is None)
+    sums = {}
+    if by_sha256 or expected:
+        sums["sha256"] = sha256()
+    if md5_there is None and not by_sha256:
+        sums["md5"] = md5(usedforsecurity=False)
+    if sums:
         for chunk in store.chunks(key):
-            for one in sums:
+            for one in sums.values():
                 one.update(chunk)
-        by_sha256 = sums[0].hexdigest()
-        by_md5 = sums[1].hexdigest() if need_md5 else None
-    if expected is not None and by_sha256 == expected:
+    found = {name: one.hexdigest() for name, one in sums.items()}
+    md5_there = found.get("md5", md5_there)
+    right = None
+    if by_sha256:
+        right = found["sha256"] == held_sha256
+    elif wanted := etag or (held_md5 if current else None):
+        right = md5_there == wanted
+    if expected and right is not False:
+        right = found["sha256"] == expected
+    if right and there == size:
         return "verified"
-    if expected is None and there == size:
-        if current and by_sha256 == held_sha256:
-            return "verified"
-        if known and by_md5 == known:
-            return "verified"
-        if not known and not current:
-            return "unproven"
-    if held_md5 and held_etag != etag and by_md5 == held_md5:
+    if right is None and there == size:
+        return "unproven"
+    if held_md5 and not current and md5_there == held_md5:
         return "stale"
     return "damaged"

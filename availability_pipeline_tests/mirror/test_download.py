@@ -26,7 +26,14 @@ from availability_pipeline.queries.plan import Selection, planned
 from availability_pipeline.record.connection import reader
 from availability_pipeline_tests.support.download_host import Fault, download_host
 from availability_pipeline_tests.support.helpers import D, wait_for
-from availability_pipeline_tests.support.mirrored import SETTLED, START, content, publish, record
+from availability_pipeline_tests.support.mirrored import (
+    SETTLED,
+    START,
+    content,
+    entries,
+    publish,
+    record,
+)
 from availability_pipeline_tests.support.s3 import local_archive
 
 LAST = D(2024, 1, 6)
@@ -75,11 +82,6 @@ def under_names(dest):
         for path in (root / "data").rglob("*")
         if path.is_file()
     }
-
-
-def entries(dest):
-    with manifest.opened(place(str(dest))) as held:
-        return {entry.key: entry for entry in held.entries()}
 
 
 @pytest.fixture

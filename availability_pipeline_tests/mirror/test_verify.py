@@ -3,15 +3,19 @@
 If this fails, damage on a disk stays unseen, or whole files are fetched for nothing.
 """
 
+import contextlib
 import datetime as dt
 import json
 from pathlib import Path
 
+import duckdb
 import pytest
 from click.testing import CliRunner
 
 from availability_pipeline.archive.datasets import UM_KLINES_1M
 from availability_pipeline.cli.main import cli
+from availability_pipeline.mirror import manifest
+from availability_pipeline.mirror.store import place
 from availability_pipeline_tests.support.download_host import Fault, download_host
 from availability_pipeline_tests.support.helpers import D
 from availability_pipeline_tests.support.mirrored import (
@@ -23,6 +27,7 @@ from availability_pipeline_tests.support.mirrored import (
     publish,
     record,
 )
+from availability_pipeline_tests.support.s3 import local_archive
 
 LAST = D(2024, 1, 6)
 
@@ -110,6 +115,47 @@ def test_checksums_are_asked_for_when_wished(dest, host, keys):
     host.checksums[keys[0]] = f"{'0' * 64}  {keys[0].rpartition('/')[2]}\n"
     host.faults[f"{keys[1]}.CHECKSUM"] = Fault("status", status=503)
     assert verified(dest, "--checksums") == (4, {"damaged": [keys[0]], "unproven": [keys[1]]})
+
+
+def test_an_earlier_version_of_the_same_size_is_stale_by_its_checksum_too(dest, db, host, keys):
+    run("download", dest)
+    host.files[keys[0]] = content(keys[0], 3000, 2)
+    record(db, host, end=LAST, at=SETTLED + dt.timedelta(1), modified={keys[0]: SETTLED})
+    assert verified(dest) == (5, {"stale": [keys[0]]})
+    assert verified(dest, "--checksums") == (5, {"stale": [keys[0]]})
+
+
+def test_a_checksum_that_fits_is_not_enough_where_the_record_says_otherwise(dest, host, keys):
+    """The archive has replaced the file since the last probe, and another tool fetched it."""
+    run("download", dest)
+    host.files[keys[0]] = content(keys[0], 3000, 2)
+    (dest / keys[0]).write_bytes(host.files[keys[0]])
+    assert verified(dest, "--checksums") == (5, {"damaged": [keys[0]]})
+
+
+@pytest.mark.parametrize("bucket", [False, True])
+def test_a_file_without_an_md5_as_etag_is_verified_by_its_row(
+    dest, db, host, keys, bucket, monkeypatch
+):
+    with duckdb.connect(str(db)) as con:
+        con.execute("UPDATE files SET etag = NULL WHERE period = ?", [START])
+    with contextlib.ExitStack() as stack:
+        if bucket:
+            server = stack.enter_context(local_archive())
+            dest = "s3://mirror/here"
+            for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+                monkeypatch.setenv(name, "x")
+            monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+            monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
+            server.client.create_bucket(Bucket="mirror")
+        run("download", dest)
+        assert verified(dest, code=0) == (6, {})
+        # Without its row nothing says what it should be.
+        store = place(str(dest))
+        for name, _ in list(store.names(manifest.RUNS)):
+            store.remove(name)
+        assert verified(dest) == (5, {"unproven": [keys[0]]})
+        assert verified(dest, "--checksums", code=0) == (6, {})
 
 
 def test_without_a_selection_all_that_was_downloaded_is_compared(dest, db, host):

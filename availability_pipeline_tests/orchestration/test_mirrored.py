@@ -21,7 +21,7 @@ from click.testing import CliRunner
 from availability_pipeline.archive.datasets import UM_KLINES_1M
 from availability_pipeline.cli.main import cli
 from availability_pipeline.errors import MirrorError
-from availability_pipeline.mirror import chunks, manifest, running, verify
+from availability_pipeline.mirror import chunks, running, verify
 from availability_pipeline.mirror.download import Options, download
 from availability_pipeline.mirror.store import place
 from availability_pipeline.orchestration.code_location import build_defs
@@ -32,7 +32,14 @@ from availability_pipeline.queries.plan import Selection, planned
 from availability_pipeline.record.connection import reader
 from availability_pipeline_tests.support.download_host import Fault, download_host
 from availability_pipeline_tests.support.helpers import PATIENCE, D, wait_for
-from availability_pipeline_tests.support.mirrored import SETTLED, START, content, publish, record
+from availability_pipeline_tests.support.mirrored import (
+    SETTLED,
+    START,
+    content,
+    entries,
+    publish,
+    record,
+)
 
 LAST = D(2024, 1, 10)
 SYMBOLS = ("AUSDT", "BUSDT", "CUSDT")
@@ -526,6 +533,5 @@ def test_a_run_that_is_killed_is_completed_by_the_next_one_and_nothing_is_fetche
     assert not any(host.asked[key] for key in whole)
     assert under_names(dest) == host.files
     assert sorted(key for key, _ in rows(dest)) == sorted(keys)
-    with manifest.opened(place(str(dest))) as held:
-        assert len(list(held.entries())) == 30
+    assert len(entries(dest)) == 30
     assert sorted(left(dest)) == ["lock", "mirror.json"]

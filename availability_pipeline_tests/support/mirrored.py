@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from availability_pipeline.archive.datasets import UM_KLINES_1M, Dataset
+from availability_pipeline.mirror import manifest
+from availability_pipeline.mirror.manifest import Entry
+from availability_pipeline.mirror.store import place
 from availability_pipeline.record import write as store
 from availability_pipeline.record.connection import writer
 from availability_pipeline_tests.support.download_host import Host
@@ -73,3 +76,12 @@ def record(
             frame[name] = np.array([int.from_bytes(one[part]) for one in sums], "uint64")
         with writer(path) as con:
             store.write_probe(con, listing, probed_at=at, run_id="run", accept_shrunken=True)
+
+
+def entries(dest: object) -> dict[str, Entry]:
+    """What a mirror's manifest says of each key."""
+    with manifest.opened(place(str(dest))) as held:
+        columns = ", ".join(manifest.COLUMNS)
+        rows = held.con.execute(f"SELECT {columns} FROM held").fetchall()
+    assert len({row[0] for row in rows}) == len(rows)
+    return {row[0]: Entry(*row) for row in rows}
