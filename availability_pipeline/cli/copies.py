@@ -183,7 +183,7 @@ def _say_lacking(
     for dataset in lacks.unheld:
         say(f"not in this backup: {dataset}; fill it with `{PROGRAM} backfill --dataset {dataset}`")
     for dataset in lacks.unconfigured:
-        click.echo(f"not probed again, for it is no longer configured: {dataset}")
+        click.echo(f"not configured any more, so not probed again: {dataset}")
     return found
 
 

@@ -5,7 +5,7 @@ import datetime as dt
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, get_args
 
@@ -143,6 +143,16 @@ def _symbols(text: str | None, path: Path | None) -> tuple[str, ...] | None:
     return None
 
 
+def plan_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A plan of before instead of a selection."""
+    return click.option(
+        "--plan",
+        "plan_file",
+        type=LocalPath(path_type=Path, dir_okay=False, exists=True),
+        help="The files of this plan, of `files plan --format parquet`; no option chooses then.",
+    )(command)
+
+
 @files.command("plan")
 @selection_options
 @click.option(
@@ -162,9 +172,9 @@ def plan_command(
 ) -> None:
     """Which files to fetch, and how much that is.
 
-    Monthly ones where the month is out and whole, else daily ones. Says how much that is, and
-    what of the dates is pending, absent or unknown. `aria2` is an input
-    file for aria2c, with the MD5 of each file and the archive's layout.
+    Monthly ones where the month is out and whole, else daily ones. Says what of the dates is
+    pending, absent or unknown, too. `aria2` is an input file for aria2c, with the MD5 of each file
+    and the archive's layout.
 
     Example: binance-availability files plan --quote USDT --start 2024-01-01 --format aria2
     """
@@ -263,12 +273,7 @@ _FORMS: dict[str, Callable[[Planned], Iterable[str]]] = {
 @files.command("download")
 @click.argument("dest")
 @selection_options
-@click.option(
-    "--plan",
-    "plan_file",
-    type=LocalPath(path_type=Path, dir_okay=False, exists=True),
-    help="The files of this plan, of `files plan --format parquet`; no other option chooses then.",
-)
+@plan_option
 @click.option("--keep-replaced", is_flag=True, help="Keep old versions in .manifest/replaced.")
 @click.option(
     "--no-checksums",
@@ -287,34 +292,24 @@ def download_command(
     """Have the files in a folder or bucket, verified.
 
     DEST is a folder or s3://bucket/prefix; each file is fetched once. A file gets its name only
-    when its size, its MD5 (the archive's ETag) and its CHECKSUM's SHA-256
-    are right. What is whole already stays; what was replaced is fetched again. Exit 1 if a file
-    is not there in the end.
+    when its size, its MD5 (the archive's ETag) and its CHECKSUM's SHA-256 are right. What is whole
+    already stays; what was replaced is fetched again. Exit 1 if a file is missing in the end.
 
     Example: binance-availability files download ~/binance --symbols BTCUSDT --start 2024-01-01
     """
-    _fetch(text_argument(dest), _selection(given), plan_file, as_json,
-           keep_replaced=keep_replaced, checksums=not no_checksums)  # fmt: skip
+    of = _selection(given)
+    with one_line_errors(), interruptible():
+        from availability_pipeline.mirror.download import Options
 
-
-def _fetch(
-    dest: str, of: Selection, plan_file: Path | None, as_json: bool, **options: bool
-) -> None:
-    with one_line_errors(), interruptible(), ExitStack() as stack:
         s = settings.load()
-        place = _place(dest)
-        path, files_there, size = stack.enter_context(_planned(of, plan_file, dest))
-        if not as_json:
-            say(f"{count(files_there, 'file')}, {decimal(size)}, to {place}")
-        report = _download(path, place, _options(s, **options), files_there, size,
-                           selection=None if plan_file else as_dict(of))  # fmt: skip
+        place = _place(text_argument(dest))
+        options = Options.from_settings(s, keep_replaced=keep_replaced, checksums=not no_checksums)
+        with _planned([of], plan_file, place, s) as (path, total, size):
+            if not as_json:
+                say(f"{count(total, 'file')}, {decimal(size)}, to {place}")
+            selection = None if plan_file else as_dict(of)
+            report = _download(path, place, options, total, size, selection=selection)
     _print_report(report, place, as_json)
-
-
-def _options(s: settings.Settings, **options: bool) -> "Options":
-    from availability_pipeline.mirror.download import Options
-
-    return Options(s.download_base, s.downloads, s.s3_timeout_seconds, **options)
 
 
 def _download(
@@ -335,36 +330,48 @@ def _place(dest: str) -> "Place":
 
 
 @contextmanager
-def _planned(of: Selection, plan_file: Path | None, dest: str) -> Iterator[tuple[Path, int, int]]:
-    """A plan as a file of its own, how many files and bytes: the record is free then."""
+def _planned(
+    chosen: Sequence[Selection], plan_file: Path | None, place: "Place", s: settings.Settings
+) -> Iterator[tuple[Path, int, int]]:
+    """All that is chosen as one plan in a file, how many files and bytes.
+
+    The record is closed then, and free for an update.
+    """
+    import duckdb
+
+    from availability_pipeline.mirror import manifest
     from availability_pipeline.mirror.store import scratch
+    from availability_pipeline.record import connection
 
     if plan_file is not None:
         yield plan_file, *_totals(plan_file)
         return
     with scratch() as folder:
         path = folder / "plan.parquet"
-        held = _held(dest)
-        s = settings.load()
-        from availability_pipeline.record import connection
-
-        with ExitStack() as stack:
-            con = stack.enter_context(connection.reader(s.db, s.db_wait_seconds))
+        paths = [folder / f"plan-{n}.parquet" for n in range(len(chosen))]
+        with manifest.opened(place) as held:
+            months = held.months()
+        with connection.reader(s.db, s.db_wait_seconds) as con:
             # A million files took 460 MB in all, with this 250, and half a second more.
             con.execute("SET memory_limit = '128MB'")
             con.execute("SET temp_directory = $folder", {"folder": str(folder)})
-            found = stack.enter_context(planned(con, of, held=held))
-            print_notes(found.notes)
-            found.write(path)
-            total, size = found.files, found.bytes
-        yield path, total, size
-
-
-def _held(dest: str) -> list[tuple[str, str, dt.date]]:
-    from availability_pipeline.mirror import manifest
-
-    with manifest.opened(_place(dest)) as held:
-        return held.months()
+            notes: dict[str, None] = {}
+            for one, part in zip(chosen, paths, strict=True):
+                with planned(con, one, held=months) as found:
+                    notes |= dict.fromkeys(found.notes)
+                    found.write(part)
+        print_notes(notes)
+        if len(paths) == 1:
+            yield paths[0], found.files, found.bytes
+            return
+        with duckdb.connect() as con:
+            con.execute(
+                """COPY (FROM read_parquet($paths)
+                    QUALIFY row_number() OVER (PARTITION BY key ORDER BY gone) = 1)
+                TO $path (format parquet)""",
+                {"paths": [str(one) for one in paths], "path": str(path)},
+            )
+        yield path, *_totals(path)
 
 
 def _totals(plan_file: Path) -> tuple[int, int]:
@@ -447,12 +454,7 @@ def _print_report(report: "Report", place: object, as_json: bool) -> None:
 @files.command("verify")
 @click.argument("dest")
 @selection_options
-@click.option(
-    "--plan",
-    "plan_file",
-    type=LocalPath(path_type=Path, dir_okay=False, exists=True),
-    help="Against this plan, of `files plan --format parquet`.",
-)
+@plan_option
 @click.option("--checksums", is_flag=True, help="Ask the archive for each CHECKSUM, too.")
 @click.option("--repair", is_flag=True, help="Fetch what is missing, stale or damaged.")
 @form_options
@@ -466,26 +468,24 @@ def verify_command(
 ) -> None:
     """Compare a mirror with the record, file by file.
 
-    Exit 1 if a file is missing or not right. Without a selection, against all that was
-    downloaded into it. `missing` is not there; `stale` an
-    earlier version; `damaged` neither; `foreign` not of the archive. Needs no network, unless
-    --checksums or --repair is given.
+    Exit 1 if a file is missing or not right. Without a selection, against all that was downloaded
+    into it. `missing`: there is none; `stale`: an earlier version; `damaged`: neither; `foreign`:
+    not of the archive. Works offline, unless --checksums or --repair is given.
 
     Example: binance-availability files verify ~/binance --repair
     """
     if form == "csv":
         raise click.UsageError("lists of keys have no CSV; give --json")
-    dest, of = text_argument(dest), _selection(given)
+    of = _selection(given)
     with one_line_errors(), interruptible():
         from availability_pipeline.mirror import manifest
 
         s = settings.load()
-        place = _place(dest)
+        place = _place(text_argument(dest))
         chosen = [of] if of != Selection() else [
             from_dict(one) for one in manifest.selections(place)
         ] or [of]  # fmt: skip
-        with ExitStack() as stack:
-            path, total, size = stack.enter_context(_union(chosen, plan_file, dest))
+        with _planned(chosen, plan_file, place, s) as (path, total, size):
             found = _verify(path, place, s, total, size, checksums=checksums)
             wrong = [*found.missing, *found.stale, *found.damaged]
             if repair and wrong:
@@ -517,6 +517,7 @@ def _repair(path: Path, place: "Place", s: settings.Settings, wrong: Sequence[st
     import duckdb
 
     from availability_pipeline.mirror import manifest
+    from availability_pipeline.mirror.download import Options
     from availability_pipeline.mirror.store import scratch
 
     with scratch() as folder, duckdb.connect() as con:
@@ -530,7 +531,8 @@ def _repair(path: Path, place: "Place", s: settings.Settings, wrong: Sequence[st
             if place.find(key) is not None:
                 place.move(key, f"{manifest.DAMAGED}/{key}")
         total, size = _totals(part)
-        return _download(part, place, _options(s), total, size, force=set(wrong))
+        options = Options.from_settings(s)
+        return _download(part, place, options, total, size, force=set(wrong))
 
 
 def _print_report_of_repair(report: "Report") -> None:
@@ -540,31 +542,6 @@ def _print_report_of_repair(report: "Report") -> None:
         f"{f', {failed:,} could not be had' if failed else ''}",
         err=True,
     )
-
-
-@contextmanager
-def _union(
-    chosen: Sequence[Selection], plan_file: Path | None, dest: str
-) -> Iterator[tuple[Path, int, int]]:
-    """The plans of all selections as one."""
-    import duckdb
-
-    from availability_pipeline.mirror.store import scratch
-
-    with ExitStack() as stack:
-        plans = [stack.enter_context(_planned(of, plan_file, dest)) for of in chosen]
-        if len(plans) == 1:
-            yield plans[0]
-            return
-        path = stack.enter_context(scratch()) / "all.parquet"
-        with duckdb.connect() as con:
-            con.execute(
-                """COPY (FROM read_parquet($paths)
-                    QUALIFY row_number() OVER (PARTITION BY key ORDER BY gone) = 1)
-                TO $path (format parquet)""",
-                {"paths": [str(one[0]) for one in plans], "path": str(path)},
-            )
-        yield path, *_totals(path)
 
 
 _LISTS = ("missing", "stale", "damaged", "unproven", "foreign", "vanished")

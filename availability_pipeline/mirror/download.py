@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -31,8 +31,9 @@ from availability_pipeline.mirror.fetch import (
     MissingError,
 )
 from availability_pipeline.mirror.manifest import DAMAGED, REPLACED, Entry, Manifest
-from availability_pipeline.mirror.store import FolderStore, Store, disk_error
+from availability_pipeline.mirror.store import FolderStore, Found, Store, disk_error
 from availability_pipeline.mirror.sums import MD5, Sums
+from availability_pipeline.settings import Settings
 
 FLUSH_FILES = 10_000
 FLUSH_SECONDS = 60
@@ -52,7 +53,8 @@ class Job:
 
     Attributes:
         key, dataset, symbol, period: which.
-        size, etag, last_modified: of the version that the record has.
+        size, etag, last_modified: of the version that the record has; its MD5 is the ETag, None
+            where S3 has none.
         held: the manifest has a row of it.
         held_etag: of the version that the mirror has; None where that had none.
     """
@@ -137,6 +139,11 @@ class Options:
     keep_replaced: bool = False
     pause_seconds: float = 1
 
+    @classmethod
+    def from_settings(cls, limits: Settings, **others: bool) -> "Options":
+        """Those of the settings; `checksums` and `keep_replaced` may be given."""
+        return cls(limits.download_base, limits.downloads, limits.s3_timeout_seconds, **others)
+
 
 def new_run_id(now: dt.datetime) -> str:
     """A name for a download: it sorts by time."""
@@ -206,9 +213,10 @@ def jobs_of(
     """
     try:
         cursor = held.con.cursor().execute(
-            """SELECT p.key, p.dataset, p.symbol, p.period, p.file_size_bytes, p.etag,
-                p.last_modified, p.gone, h.state, h.etag, h.file_size_bytes, h.last_modified,
-                h.md5, h.sha256, h.verified
+            f"""SELECT p.key, p.dataset, p.symbol, p.period, p.file_size_bytes, p.etag,
+                p.last_modified, h.state IS NOT DISTINCT FROM 'whole', h.etag,
+                p.gone, {manifest.CURRENT}, h.file_size_bytes, h.last_modified, h.etag, h.md5,
+                h.sha256, h.verified
             FROM read_parquet($plan) p LEFT JOIN held h USING (key)""",
             {"plan": str(plan)},
         )
@@ -218,16 +226,12 @@ def jobs_of(
     # What is in the mirror by its own word: in a bucket a question for each would be a request.
     trusted = not isinstance(store, FolderStore)
     for row in _rows(cursor):
-        gone, state, etag, size, modified, *sums = row[7:]
-        whole = state == "whole"
-        job = checked(Job(*row[:7]))
-        job = replace(job, held=whole, held_etag=etag)
+        job, (gone, current, *as_held) = checked(Job(*row[:9])), row[9:]
         if gone:
-            left = (*row[:4], "vanished", size, modified, etag, *sums, now(), run_id)
-            yield Settled(Entry(*left) if whole else None)
+            left = (*row[:4], "vanished", *as_held, now(), run_id)
+            yield Settled(Entry(*left) if job.held else None)
             continue
-        same = etag == job.etag if job.etag else (size, modified) == (job.size, job.last_modified)
-        if whole and same and job.key not in force:
+        if current and job.key not in force:
             found = None if trusted else store.find(job.key)
             if trusted or (found is not None and found.bytes == job.size):
                 yield Settled(None, job)
@@ -245,7 +249,8 @@ def checked(job: Job) -> Job:
     with suppress(ValueError):
         dataset = Dataset.parse(job.dataset)
         found = dataset.parse_key(job.key)
-        if found and (found.symbol, found.period) == (job.symbol, job.period):
+        of = found and (found.symbol, found.period) == (job.symbol, job.period)
+        if of and (job.etag is None or MD5.fullmatch(job.etag)):
             return job
     raise MirrorError(
         f"the plan names {job.key[:120]!r}, which is not a file of {job.dataset[:60]}"
@@ -394,9 +399,8 @@ class _Run:
             return None
         job, found = result
         if isinstance(found, FetchError):
-            kept = f"{DAMAGED}/{job.key}"
-            if isinstance(found, MismatchError) and self.store.find(kept):
-                self.report.damaged.add(kept)
+            if found.kept:
+                self.report.damaged.add(found.kept)
             if found.again and not last:
                 self.again.append((job, found))
             else:
@@ -435,17 +439,17 @@ class _Run:
 
     def _one(self, job: Job) -> tuple[Entry, str] | FetchError:
         try:
+            found = self.store.find(job.key)
             # Of a file with a row, too: a run that was killed may have replaced it already.
-            if entry := self._adopted(job):
+            if found is not None and (entry := self._adopted(job, found)):
                 return entry, "adopted"
-            return self._fetched(job)
+            return self._fetched(job, found)
         except FetchError as error:
             return error
 
-    def _adopted(self, job: Job) -> Entry | None:
-        """A file that is there without a row of the manifest, if it is what the record says."""
-        found = self.store.find(job.key)
-        if found is None or found.bytes != job.size or not MD5.fullmatch(job.etag or ""):
+    def _adopted(self, job: Job, found: Found) -> Entry | None:
+        """A file that is there already, if it is what the record says."""
+        if found.bytes != job.size or job.etag is None:
             return None
         if found.md5 is not None and MD5.fullmatch(found.md5):
             return self._entry(job, found.md5, None, "size,md5") if found.md5 == job.etag else None
@@ -456,7 +460,7 @@ class _Run:
             return None
         return self._entry(job, job.etag, sums.sha256.hexdigest(), "size,md5")
 
-    def _fetched(self, job: Job) -> tuple[Entry, str]:
+    def _fetched(self, job: Job, found: Found | None) -> tuple[Entry, str]:
         name = hashlib.sha256(f"{job.key} {job.etag} {job.size}".encode()).hexdigest()[:32]
         part = self.parts / f"{name}.part"
         try:
@@ -471,7 +475,6 @@ class _Run:
             part.unlink(missing_ok=True)
             raise
         how = "fetched"
-        found = self.store.find(job.key)
         if found is not None:
             how = "replaced"
             if self.options.keep_replaced or not job.held:
@@ -491,7 +494,7 @@ class _Run:
         if sums.size != job.size:
             raise MismatchError(f"it has {sums.size:,} of the {job.size:,} bytes that it should")
         by = ["size"]
-        if MD5.fullmatch(job.etag or ""):
+        if job.etag is not None:
             if sums.md5.hexdigest() != job.etag:
                 raise MismatchError("its content is not what the archive's ETag says (MD5)")
             by.append("md5")
@@ -510,7 +513,8 @@ class _Run:
         size = part.stat().st_size
         if isinstance(error, MismatchError):
             if size:
-                self.store.put(f"{DAMAGED}/{job.key}", part)
+                error.kept = f"{DAMAGED}/{job.key}"
+                self.store.put(error.kept, part)
             part.unlink(missing_ok=True)
         elif size < KEPT_PART or size >= job.size:
             part.unlink(missing_ok=True)

@@ -49,10 +49,7 @@ def parsed(text: str) -> Selection:
         if field in found:
             raise ValueError(f"{name} is given twice; write its values once, with commas")
         found[field] = read(value, name)
-    of = Selection(**found)
-    if of.start and of.end and of.end < of.start:
-        raise ValueError(f"end={of.end} is before start={of.start}; swap them")
-    return of
+    return Selection(**found)
 
 
 def _several(value: str, name: str) -> tuple[str, ...]:  # noqa: ARG001 - all are called alike

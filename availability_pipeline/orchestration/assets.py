@@ -18,7 +18,7 @@ from availability_pipeline.archive.datasets import configured
 from availability_pipeline.archive.listing import Archive
 from availability_pipeline.copies import backup, destinations, export
 from availability_pipeline.orchestration.instance import pools
-from availability_pipeline.orchestration.outcomes import one_line_failures
+from availability_pipeline.orchestration.outcomes import no_longer_set, one_line_failures
 from availability_pipeline.orchestration.partitions import ONE_RUN, Kind
 from availability_pipeline.orchestration.probes import (
     DATABASE,
@@ -261,7 +261,7 @@ def published_availability(
 ) -> dg.MaterializeResult[None]:
     """Write the files whose rows have changed, then the manifest."""
     if limits.publish_url is None:
-        raise _no_longer_set("AVAILABILITY_PUBLISH_URL")
+        raise no_longer_set("AVAILABILITY_PUBLISH_URL")
     with one_line_failures():
         to = destinations.destination(limits.publish_url)
         done = export.export(
@@ -296,7 +296,7 @@ def record_backup(
 ) -> dg.MaterializeResult[None]:
     """Copy, verify, keep the last of each day, week and month."""
     if limits.backup_dir is None:
-        raise _no_longer_set("AVAILABILITY_BACKUP_DIR")
+        raise no_longer_set("AVAILABILITY_BACKUP_DIR")
     with one_line_failures():
         made = backup.make(
             duckdb.path(),
@@ -316,15 +316,6 @@ def record_backup(
             "sha256": made.manifest.sha256,
             "removed": [path.name for path in made.removed],
         }
-    )
-
-
-def _no_longer_set(name: str) -> dg.Failure:
-    # Both assets are defined only where their setting is set: it is gone since the code was loaded.
-    return dg.Failure(
-        description=f"{name} is no longer set: set it again, or reload the code location in the "
-        "UI under Deployment, which then has this asset no more",
-        allow_retries=False,
     )
 
 

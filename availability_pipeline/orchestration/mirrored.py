@@ -17,7 +17,7 @@ from availability_pipeline.mirror.download import Options, Report
 from availability_pipeline.mirror.selection import mirrored
 from availability_pipeline.mirror.store import BucketStore, FolderStore, place
 from availability_pipeline.orchestration.executors import ON_RECORD
-from availability_pipeline.orchestration.outcomes import one_line_failures
+from availability_pipeline.orchestration.outcomes import no_longer_set, one_line_failures
 from availability_pipeline.orchestration.partitions import ONE_RUN
 from availability_pipeline.orchestration.probes import LOG_SECONDS
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB, Clock
@@ -75,11 +75,7 @@ def names() -> dg.IOManagerDefinition:
 @contextmanager
 def _mirror(limits: Settings) -> Iterator[BucketStore | FolderStore]:
     if limits.mirror_url is None:
-        raise dg.Failure(
-            description="AVAILABILITY_MIRROR_URL is no longer set: set it again, or reload the "
-            "code location in the UI under Deployment, which then has this asset no more",
-            allow_retries=False,
-        )
+        raise no_longer_set("AVAILABILITY_MIRROR_URL")
     with one_line_failures(QueryError, SettingsError):
         yield place(limits.mirror_url)
 
@@ -150,7 +146,7 @@ def fetch_chunk(
             done = chunks.fetch(
                 store,
                 name,
-                Options(limits.download_base, limits.downloads, limits.s3_timeout_seconds),
+                Options.from_settings(limits),
                 now=clock.now,
                 progress=_log_progress(context),
             )

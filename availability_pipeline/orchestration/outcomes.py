@@ -45,3 +45,12 @@ def check_result(verdict: Verdict) -> dg.AssetCheckResult:
         description=verdict.text,
         metadata=metadata,
     )
+
+
+def no_longer_set(name: str) -> dg.Failure:
+    """The failure of an asset that is defined where a setting is, which is gone since then."""
+    return dg.Failure(
+        description=f"{name} is no longer set: set it again, or reload the code location in the "
+        "UI under Deployment, which then has this asset no more",
+        allow_retries=False,
+    )

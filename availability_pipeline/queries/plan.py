@@ -28,7 +28,7 @@ from availability_pipeline.archive.datasets import (
     key_sql,
     select,
 )
-from availability_pipeline.dates import AsOf, DateLike, Span, as_date, today_utc
+from availability_pipeline.dates import AsOf, DateLike, Span, as_date, as_range, today_utc
 from availability_pipeline.queries.answers import (
     Connection,
     Filter,
@@ -108,6 +108,11 @@ class Selection:
     contract_type: tuple[str, ...] | None = None
     live_on: dt.date | None = None
     monthly: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse a range of which nothing could be."""
+        if self.start and self.end:
+            as_range(self.start, self.end)
 
 
 @checked()
@@ -265,8 +270,7 @@ def planned(
     Args:
         con: an open record.
         of: which files.
-        held: what a mirror has. A month stays
-            daily or monthly as it was begun.
+        held: what a mirror has. A month stays daily or monthly as it was begun.
         as_of: what the record knew at that moment.
         base_url: of the files; AVAILABILITY_DOWNLOAD_URL when left out.
 
@@ -469,8 +473,6 @@ def _dates(con: Connection, t: Scope, of: Selection) -> tuple[dt.date, dt.date]:
     yesterday = today_utc() - dt.timedelta(1)
     start = of.start or first or t.first_period
     end = of.end or last or yesterday
-    if of.start and of.end and end < start:
-        raise ValueError(f"the end {end} is before the start {start}; swap them")
     return start, max(start, end)
 
 

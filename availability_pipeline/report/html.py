@@ -505,7 +505,7 @@ def _row(line: Line, page: str | None, threshold: float) -> str:
     if line.share is not None:
         count = f"{len(line.recent)} {unit}{'' if len(line.recent) == 1 else 's'}"
         complete = f"{_strip(line, threshold)}{percent(line.share)} of {count}"
-    # What is no longer probed, or published, is shown and not judged.
+    # What is not probed or published any more is shown and not judged.
     judged = line.configured and state == "live"
     off = "" if judged else ' class="off"'
     bad = ' class="bad"' if judged and line.share is not None and line.share < threshold else ""

@@ -431,7 +431,7 @@ def test_restore_names_each_dataset_and_the_command_for_it(record, tmp_path, mon
         "0 not settled when probed last)",
         "not in this backup: um/daily/bookTicker; fill it with `binance-availability backfill "
         "--dataset um/daily/bookTicker`",
-        "not probed again, for it is no longer configured: spot/daily/trades",
+        "not configured any more, so not probed again: spot/daily/trades",
         "do it with: `binance-availability backfill --start 2024-01-21 --end 2024-04-04 "
         "--dataset um/daily/klines/1m`",
         "do it with: `binance-availability backfill --start 2024-02-01 --end 2024-03-31 "

@@ -47,7 +47,7 @@ BAD = {
     "contract_type=perp": "contract_type=perp is not a contract type: perpetual",
     "start=2024": "start=2024 is not a date; write it as YYYY-MM-DD",
     "start=2024-02-30": "2024-02-30",
-    "start=2024-03-01 end=2024-01-01": "end=2024-01-01 is before start=2024-03-01",
+    "start=2024-03-01 end=2024-01-01": "the end 2024-01-01 is before the start 2024-03-01",
     "daily_only=true": "daily_only=true is neither yes nor no",
     "symbols = BTCUSDT": "symbols has no value",
 }

@@ -47,7 +47,7 @@ TERMINATE = """mutation($id: String!) { terminateRun(runId: $id) { __typename } 
 
 def launch(ui, tags):
     tags = [{"key": key, "value": value} for key, value in tags.items()]
-    # The UI answers before it has loaded the code location, and then knows of no such job.
+    # The UI answers before it has loaded the code location, and then does not know the job.
     return ui.wait(lambda answer: answer["launchRun"].get("run"), LAUNCH, tags=tags)["runId"]
 
 
