@@ -193,8 +193,8 @@ def status(patterns: Sequence[str], as_json: bool) -> None:
             answer |= _running(instance, now, s)
             if "dates" in answer:
                 verdicts |= _judge_runs(instance, stored, now, s, chosen)
-        if "dates" in answer:
-            verdicts |= _judge_mirror(instance, s)
+    # Neither the exchange nor the mirror is asked: what says whether it runs must not wait for a
+    # network. `slo` and the daily checks do.
     # Older ones are history; three are enough to see a pattern.
     errors = logs.tail_errors(settings.log_path(s), 3)
     week_ago = f"{now - dt.timedelta(7):%Y-%m-%d}"
