@@ -116,6 +116,23 @@ def try_lock(lock: IO[Any], *, shared: bool = False) -> bool:
     return True
 
 
+@contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """The only process in this block on that folder; waits for another one.
+
+    The folder itself is locked, so no file is left behind.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    number = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
+
+
 def sync(path: Path) -> None:
     """Flush a file, or a folder's names, to the disk."""
     opened = os.open(path, os.O_RDONLY)

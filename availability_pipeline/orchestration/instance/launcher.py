@@ -58,7 +58,7 @@ from dagster._core.storage.noop_compute_log_manager import NoOpComputeLogManager
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from sqlalchemy.exc import SQLAlchemyError
 
-from availability_pipeline import settings
+from availability_pipeline import files, settings
 from availability_pipeline.orchestration.instance.run_log import failure_reason, say_failed
 from availability_pipeline.orchestration.partitions import DATES_TAG, dates_of
 
@@ -91,7 +91,8 @@ def opened(home: Path) -> dg.DagsterInstance:
     `tail` that never end and keep the command's output open. For what daemon and UI launch the
     copies stay: they have no terminal, and the last words of a run that crashed are of use.
     """
-    return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=_UNCAPTURED))
+    with files.one_at_a_time(home):  # see `services.make_history`
+        return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=_UNCAPTURED))
 
 
 def own_tags() -> dict[str, str]:
