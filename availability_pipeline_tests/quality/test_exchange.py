@@ -8,7 +8,7 @@ import datetime as dt
 import json
 import socket
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import dagster as dg
 import pytest
@@ -21,6 +21,7 @@ from availability_pipeline.quality import exchange, rules
 from availability_pipeline.record import write
 from availability_pipeline.record.connection import writer
 from availability_pipeline_tests.support.helpers import D, flat, make_listing
+from availability_pipeline_tests.support.servers import Server
 
 DATE = D(2024, 1, 10)
 ONBOARDED = 1_569_398_400_000  # 2019-09-25T08:00:00Z
@@ -41,10 +42,9 @@ def info(*symbols):
             "symbols": list(symbols)}  # fmt: skip
 
 
-class Exchange(ThreadingHTTPServer):
+class Exchange(Server):
     """Answers every request with what the test put in `answer`: (status, body or chunks)."""
 
-    daemon_threads = True
     answer = (200, b"")
 
     @property

@@ -5,9 +5,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from threading import Event, Lock, Thread
 from urllib.parse import unquote
+
+from availability_pipeline_tests.support.servers import Server
 
 
 @dataclass
@@ -143,13 +145,6 @@ def download_host() -> Iterator[Host]:
 
         def log_message(self, *args: object) -> None:
             pass
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        request_queue_size = 128
-
-        def handle_error(self, *args: object) -> None:
-            """A client that went away is none."""
 
     server = Server(("127.0.0.1", 0), Handler)
     host.url = f"http://127.0.0.1:{server.server_port}"

@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 
 import pytest
 
@@ -82,12 +83,17 @@ class Ui:
                 if found := what(self.ask(query, **variables)):
                     return found
             except (urllib.error.URLError, ConnectionError, TimeoutError):
-                assert self.process.poll() is None
+                if self.process.poll() is not None:
+                    raise self._failed("it ended") from None
             time.sleep(1)
+        raise self._failed(f"not within {PATIENCE} s")
+
+    def _failed(self, why):
         self.log.seek(0)
-        pytest.fail(f"not within {PATIENCE} s; the end of the log:\n{self.log.read()[-4000:]}")
+        return pytest.fail.Exception(f"{why}; the end of the log:\n{self.log.read()[-4000:]}")
 
     def stop(self):
-        os.killpg(self.process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.log.close()

@@ -4,7 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import quote
 
 import pytest
@@ -13,6 +13,7 @@ from playwright.sync_api import Page
 from availability_pipeline_tests.support.browser import browser, patient
 from availability_pipeline_tests.support.demo_process import demo_with_ui
 from availability_pipeline_tests.support.helpers import PATIENCE
+from availability_pipeline_tests.support.servers import Server
 
 GROUPS = "%2C".join(
     f"global%40global%3A{name}"
@@ -170,7 +171,7 @@ def page_at(html: str) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with Server(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://localhost:{server.server_port}/"
