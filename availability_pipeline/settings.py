@@ -131,6 +131,10 @@ class Settings(BaseSettings):
     """Of AVAILABILITY_EXECUTOR=celery: the broker, as redis://host:6379/0."""
     celery_backend: SecretStr | None = None
     """Of AVAILABILITY_EXECUTOR=celery: where workers leave results, as redis://host:6379/1."""
+    volume_db: str | None = None
+    """File of daily volumes; `volume.duckdb` beside the database when left out."""
+    rankings_dir: str | None = None
+    """Folder of the rankings' Parquet files; `rankings` beside the database when left out."""
     report_dir: str | None = None
     """Folder of the report; `report` beside the database when left out."""
 
@@ -155,7 +159,7 @@ class Settings(BaseSettings):
                 )
         return names
 
-    @field_validator("db", "log_file", "backup_dir", "report_dir")
+    @field_validator("db", "log_file", "backup_dir", "report_dir", "volume_db", "rankings_dir")
     @classmethod
     def _path_is_one(cls, value: str | None) -> str | None:
         if value and is_address(value):
@@ -217,6 +221,20 @@ class Settings(BaseSettings):
         if self.s3_endpoint == REAL_ENDPOINT:
             return f"https://{self.s3_bucket}"
         return f"{self.s3_endpoint}/{self.s3_bucket}"
+
+    @property
+    def volume_path(self) -> Path:
+        """The file of daily volumes, `~` expanded."""
+        if self.volume_db:
+            return Path(self.volume_db).expanduser()
+        return self.db_path.parent / "volume.duckdb"
+
+    @property
+    def rankings_path(self) -> Path:
+        """The folder of the rankings, `~` expanded."""
+        if self.rankings_dir:
+            return Path(self.rankings_dir).expanduser()
+        return self.db_path.parent / "rankings"
 
     @property
     def report_path(self) -> Path:

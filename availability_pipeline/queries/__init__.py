@@ -10,7 +10,9 @@ notebook, `open` is all it takes; its methods give pandas frames:
 With a connection (`record.connection()`) the functions give `Rows`; `.frame()` makes the frame.
 Dates are UTC dates (`datetime.date`), sizes bytes, instants aware UTC. `quote_asset` ("USDT") and
 `contract_type` ("perpetual", "delivery", "settled"), one or a list of them, restrict the symbols.
-An argument that cannot be meant is a `ValueError` or `TypeError` with the choices.
+`volume` and `rankings` take a
+connection to the file of volumes (`record.volumes`) instead. An
+argument that cannot be meant is a `ValueError` or `TypeError` with the choices.
 """
 
 from availability_pipeline.dates import DateLike
@@ -43,10 +45,12 @@ from availability_pipeline.queries.symbols import (
     symbol_coverage,
 )
 from availability_pipeline.queries.universe import Universe, Unknown, universe, write_universe
+from availability_pipeline.queries.volume import Market, rankings, volume, write_rankings
 
 __all__ = [
     "Connection",
     "DateLike",
+    "Market",
     "NotProbedError",
     "Plan",
     "QueryError",
@@ -66,6 +70,7 @@ __all__ = [
     "new_listings",
     "open",
     "plan",
+    "rankings",
     "renames",
     "revisions",
     "snapshot",
@@ -74,5 +79,7 @@ __all__ = [
     "symbols_in_range",
     "timeline",
     "universe",
+    "volume",
+    "write_rankings",
     "write_universe",
 ]

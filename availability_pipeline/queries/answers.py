@@ -429,6 +429,8 @@ CHECKS: Mapping[str, Check] = {
     "symbols": _some("'BTCUSDT' or ['BTCUSDT', 'ETHUSDT']"),
     "live_on": _date,
     "monthly": _truth,
+    "market": one_of(("um", "cm", "spot")),
+    "top": _days,
     "as_of": _as_of,
     "threshold": _number(0, 1),
     **dict.fromkeys(("path", "db"), _path),

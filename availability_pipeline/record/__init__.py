@@ -2,7 +2,7 @@
 
 Each write is one transaction in `write`, with what is derived from the files (`derived`) in it.
 What a status and a hole are, and the tables of one dataset, is in `status`; questions are asked in
-`queries`.
+`queries`. `volumes` is a second file of the same kind, of what is traded.
 """
 
 __all__ = [
@@ -12,5 +12,6 @@ __all__ = [
     "outputs",
     "schema",
     "status",
+    "volumes",
     "write",
 ]

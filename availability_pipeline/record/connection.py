@@ -222,7 +222,7 @@ def _connected(
     path: Path, *, read_only: bool, wait_seconds: float, only_in: Sequence[Path] | None = None
 ) -> Iterator[tuple[duckdb.DuckDBPyConnection, int]]:
     """A connection to a database of ours, or an empty one, and its schema version (0: empty)."""
-    con = _connect(path, read_only=read_only, wait_seconds=wait_seconds)
+    con = connect(path, read_only=read_only, wait_seconds=wait_seconds)
     with closing(con):
         try:
             con.execute("SET TimeZone = 'UTC'")
@@ -265,7 +265,12 @@ def _version(con: duckdb.DuckDBPyConnection, path: Path) -> int:
     return seen[1]
 
 
-def _connect(path: Path, *, read_only: bool, wait_seconds: float) -> duckdb.DuckDBPyConnection:
+def connect(path: Path, *, read_only: bool, wait_seconds: float) -> duckdb.DuckDBPyConnection:
+    """Open a file of ours in its turn, made for writing where it is missing; use `closing`.
+
+    Raises:
+        StoreError: as one of its subclasses; see `errors`.
+    """
     patience = Patience(path, wait_seconds)
     with turn(path, patience, writing=not read_only):
         _refuse_foreign(path)

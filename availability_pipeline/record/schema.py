@@ -7,7 +7,7 @@ catalogue shows are both made.
 import contextlib
 import functools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
@@ -298,9 +298,23 @@ def require_ours(con: duckdb.DuckDBPyConnection) -> int:
         ForeignDatabaseError: something is not ours, or not as we made it, or nothing is.
         NewerSchemaError: it is of a later version, whose text is not known.
     """
-    found = _objects(con)
+    found = objects(con)
     if not found:
         return 0
+    strange = evaluated(con, found)
+    version = SCHEMA_VERSION
+    if not strange and found.get("meta", ("table",))[0] == "table":
+        version = _version(con)  # only now may `meta` be read; of a later version it says so
+    refuse_strange(con, [*strange, *unlike(found, _expected(version))])
+    return version
+
+
+Objects = dict[str, tuple[str, str]]
+"""Name -> (table or view, its text)."""
+
+
+def evaluated(con: duckdb.DuckDBPyConnection, found: Objects) -> list[str]:
+    """What of an open database would be evaluated whatever is asked: macros and their like."""
     macros = con.execute(
         "SELECT DISTINCT function_name FROM duckdb_functions() "
         "WHERE database_name = current_database() AND NOT internal"
@@ -315,34 +329,48 @@ def require_ours(con: duckdb.DuckDBPyConnection) -> int:
             "SELECT trigger_name FROM duckdb_triggers() WHERE database_name = current_database()"
         ).fetchall()
         strange += [f"the trigger {name}" for (name,) in triggers]
-    version = SCHEMA_VERSION
-    if not strange and found.get("meta", ("table",))[0] == "table":
-        version = _version(con)  # only now may `meta` be read; of a later version it says so
-    expected = _expected(version)
-    strange += [
+    return strange
+
+
+def unlike(found: Objects, expected: Mapping[str, str]) -> list[str]:
+    """Tables and views whose text is not the expected one of that name."""
+    return [
         f"the {kind} {name}, which is not as this package makes it"
         for name, (kind, sql) in found.items()
         if name in expected and _normal(sql) != expected[name]
     ]
+
+
+def refuse_strange(con: duckdb.DuckDBPyConnection, strange: Sequence[str]) -> None:
+    """Raise for the first of them, if there is one.
+
+    Raises:
+        ForeignDatabaseError: there is.
+    """
     if strange:
         more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
         raise ForeignDatabaseError(
             f"{where(con)} holds {printable(strange[0])[:200]}{more}; nothing of it was evaluated. "
             "If you made it, drop it there; otherwise do not use this file"
         )
-    return version
 
 
 @functools.cache
 def _expected(version: int) -> dict[str, str]:
-    """The text of a version's tables and views, as this DuckDB writes it. Takes 15 ms."""
+    """The text of a version's tables and views. Takes 15 ms."""
+    return made_by(DDL if version == SCHEMA_VERSION else _migrations.DDL[version])
+
+
+def made_by(ddl: Sequence[str]) -> dict[str, str]:
+    """The text of the tables and views that statements make, as this DuckDB writes it."""
     with duckdb.connect() as con:
-        for statement in DDL if version == SCHEMA_VERSION else _migrations.DDL[version]:
+        for statement in ddl:
             con.execute(statement)
-        return {name: _normal(sql) for name, (_, sql) in _objects(con).items()}
+        return {name: _normal(sql) for name, (_, sql) in objects(con).items()}
 
 
-def _objects(con: duckdb.DuckDBPyConnection) -> dict[str, tuple[str, str]]:
+def objects(con: duckdb.DuckDBPyConnection) -> Objects:
+    """The tables and views of an open database."""
     """Name -> (table or view, its text), of the open database."""
     rows = con.execute(
         """SELECT schema_name, table_name, 'table', sql FROM duckdb_tables()

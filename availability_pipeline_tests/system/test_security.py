@@ -280,6 +280,8 @@ OWN_WORDS = {
     "n": "in plan: the place of a dataset in a list of ours",
     "hexed": "SQL of our own; its argument is a column's name",
     "condition": "of answers.Chosen, or one of our own; values bound",
+    "pair": "in volume: SQL of our own; its argument is a column's name",
+    "asset": "in volume: one of two columns of ours",
     "first_period": "of Scope: a date of the catalogue",
 }
 OF_SCOPE = {field.name for field in fields(Scope)} - {"dataset", "as_of"} | {"cells", "holes"}
