@@ -1,9 +1,9 @@
 """Dagster: the only package that imports it.
 
 Assets, checks, schedules and sensors hand over to the other packages; `code_location` assembles
-them. `mirrored` is the mirror's graph and `executors` where it runs, `launch` runs a probe from
-this process, `processes` keeps UI and daemon running. What needs Dagster's private parts is in
-`instance`.
+them. `mirrored` is the mirror's graph and `executors` where it runs, `volumes` reads daily volume
+and ranks, `launch` runs a probe from this process, `processes` keeps UI and daemon running. What
+needs Dagster's private parts is in `instance`.
 """
 
 __all__ = [
@@ -24,4 +24,5 @@ __all__ = [
     "schedules",
     "sensors",
     "services",
+    "volumes",
 ]

@@ -7,7 +7,7 @@ formats are of the packages below.
 import base64
 import datetime as dt
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from availability_pipeline.orchestration.probes import (
     probe,
 )
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB, Clock, Reporter
-from availability_pipeline.record.schema import CELLS, CELLS_COLUMNS, COLUMNS
+from availability_pipeline.record.schema import CELLS, CELLS_COLUMNS, COLUMNS, Column
 from availability_pipeline.report import data as recorded
 from availability_pipeline.report import draw
 from availability_pipeline.report.style import TITLES
@@ -38,19 +38,25 @@ UPDATE = {"availability/part": "update"}
 """Tag of what an update materialises; the update jobs select by it."""
 
 
+def column_schema(columns: Iterable[Column]) -> dg.TableSchema:
+    """The columns that a table's DDL is made of, as the catalogue shows them."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                column.name,
+                column.type,
+                column.description,
+                constraints=dg.TableColumnConstraints(nullable=not column.required),
+            )
+            for column in columns
+        ]
+    )
+
+
 def _table(name: str) -> dict[str, Any]:
-    """What the catalogue shows of a table, from the columns that its DDL is made of."""
-    columns = [
-        dg.TableColumn(
-            column.name,
-            column.type,
-            column.description,
-            constraints=dg.TableColumnConstraints(nullable=not column.required),
-        )
-        for column in (CELLS_COLUMNS if name == CELLS else COLUMNS[name])
-    ]
+    """What the catalogue shows of a table of the record."""
     return {
-        "dagster/column_schema": dg.TableSchema(columns=columns),
+        "dagster/column_schema": column_schema(CELLS_COLUMNS if name == CELLS else COLUMNS[name]),
         "dagster/table_name": f"main.{name}",
     }
 

@@ -16,7 +16,7 @@ from availability_pipeline import extras, settings
 from availability_pipeline.alerts import delivery
 from availability_pipeline.archive import datasets
 from availability_pipeline.mirror.selection import mirrored as mirrored_selection
-from availability_pipeline.orchestration import assets, checks, mirrored, schedules
+from availability_pipeline.orchestration import assets, checks, mirrored, schedules, volumes
 from availability_pipeline.orchestration import sensors as alerts
 from availability_pipeline.orchestration.partitions import kinds
 from availability_pipeline.orchestration.resources import resources as real
@@ -57,6 +57,7 @@ def _assets(configured: settings.Settings) -> list[Asset]:
         assets.vision_archive,
         *assets.of_the_record(kinds(configured)),
         assets.record,
+        *volumes.of_volume(configured),
     ]
     if not extras.missing("report"):
         found.append(assets.availability_report)
@@ -80,7 +81,7 @@ def _shown(found: Sequence[Asset], configured: settings.Settings) -> Sequence[An
     }
 
     def placed(spec: dg.AssetSpec) -> dg.AssetSpec:
-        uri = where.get(spec.group_name or "")
+        uri = spec.metadata.get("dagster/uri") or where.get(spec.group_name or "")
         return spec.merge_attributes(metadata={"dagster/uri": uri}) if uri else spec
 
     with warnings.catch_warnings():

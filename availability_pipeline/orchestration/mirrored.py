@@ -6,20 +6,20 @@ what they do is `mirror.chunks`.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
 
 from availability_pipeline.mirror import chunks
-from availability_pipeline.mirror.download import Options, Report
+from availability_pipeline.mirror.download import Failure, Options, Report
 from availability_pipeline.mirror.selection import mirrored
 from availability_pipeline.mirror.store import BucketStore, FolderStore, place
 from availability_pipeline.orchestration.executors import ON_RECORD
 from availability_pipeline.orchestration.outcomes import no_longer_set, one_line_failures
 from availability_pipeline.orchestration.partitions import ONE_RUN
-from availability_pipeline.orchestration.probes import LOG_SECONDS
+from availability_pipeline.orchestration.probes import LOG_SECONDS, Context
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB, Clock
 from availability_pipeline.queries.answers import QueryError
 from availability_pipeline.settings import Settings, SettingsError
@@ -148,7 +148,7 @@ def fetch_chunk(
                 name,
                 Options.from_settings(limits),
                 now=clock.now,
-                progress=_log_progress(context),
+                progress=log_progress(context),
             )
     except dg.Failure as failure:
         # The last one as what it is: Dagster's own would say "Exceeded max_retries".
@@ -161,7 +161,8 @@ def fetch_chunk(
     )
 
 
-def _log_progress(context: dg.OpExecutionContext) -> Callable[[int, int], None]:
+def log_progress(context: Context) -> Callable[[int, int], None]:
+    """Log files and bytes done, now and then."""
     logged = time.monotonic()
 
     def report(done: int, size: int) -> None:
@@ -206,13 +207,17 @@ def _numbers(done: Report) -> dict[str, Any]:
 
 
 def _said(done: Report) -> str:
-    failed = sorted(done.failed, key=lambda one: one.key)
-    named = "; ".join(f"{one.key}: {one.reason}" for one in failed[:NAMED])
-    more = f"; and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
     return (
-        f"{len(failed)} files could not be had ({named}{more}); the others are there, and the next "
-        "run tries these again"
+        f"{len(done.failed)} files could not be had ({named(done.failed)}); the others are there, "
+        "and the next run tries these again"
     )
+
+
+def named(files: Sequence[Failure]) -> str:
+    """Files and what is wrong with them, the first few."""
+    some = sorted(files, key=lambda one: one.key)[:NAMED]
+    more = f"; and {len(files) - NAMED} more" if len(files) > NAMED else ""
+    return "; ".join(f"{one.key}: {one.reason}" for one in some) + more
 
 
 @dg.graph_asset(

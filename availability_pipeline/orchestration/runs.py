@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import dagster as dg
 
 from availability_pipeline.archive.datasets import Dataset, configured
-from availability_pipeline.orchestration import mirrored
+from availability_pipeline.orchestration import mirrored, volumes
 from availability_pipeline.orchestration.instance.run_log import FAILURES, first_failure, job_label
 from availability_pipeline.orchestration.partitions import Kind, grouped
 from availability_pipeline.quality import rules
@@ -28,6 +28,8 @@ UPDATE_SCHEDULES = (
 
 HEARTBEAT_MINUTES = 3
 """A daemon says every 30 s that it lives; after so long without a word it is taken for dead."""
+
+_READERS = {mirrored.JOB, volumes.JOB}
 
 _UNFINISHED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
 
@@ -87,11 +89,11 @@ def first_materialised(
 def others_running(instance: dg.DagsterInstance, run_id: str) -> bool:
     """Some other run has begun and not ended: the record may be changing.
 
-    A mirror run only reads it, and may take days.
+    Runs that fetch files only read it, and may take days.
     """
     records = instance.get_run_records(dg.RunsFilter(statuses=_UNFINISHED), limit=5)
     runs = (record.dagster_run for record in records)
-    return any(run.run_id != run_id and run.job_name != mirrored.JOB for run in runs)
+    return any(run.run_id != run_id and run.job_name not in _READERS for run in runs)
 
 
 def update_success_rate(

@@ -6,13 +6,14 @@ repair never relies on a tick: each later run covers the dates of the earlier on
 
 import datetime as dt
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import dagster as dg
 
 from availability_pipeline import extras, settings
-from availability_pipeline.orchestration import assets, executors, mirrored
+from availability_pipeline.mirror.volume import configured_markets
+from availability_pipeline.orchestration import assets, executors, mirrored, volumes
 from availability_pipeline.orchestration.instance.retention import history_retention
 from availability_pipeline.orchestration.partitions import (
     DATES_TAG,
@@ -38,6 +39,11 @@ from availability_pipeline.settings import Settings
 _ON: dict[str, Any] = {
     "execution_timezone": "UTC",
     "default_status": dg.DefaultScheduleStatus.RUNNING,
+}
+
+_AFTER_UPDATES: dict[str, Any] = {
+    "default_status": dg.DefaultSensorStatus.RUNNING,
+    "minimum_interval_seconds": 30,
 }
 
 
@@ -245,7 +251,7 @@ backup_schedule = _schedule("backup_schedule", "45 4 * * *", backup, "A backup o
 SUMMARY = dg.AssetKey("daily_summary")
 
 PUBLISH_WITHIN_SECONDS = 3600
-"""So long after an update it is published or mirrored, whatever else is under way."""
+"""So long after an update it is published, mirrored or read, whatever else is under way."""
 
 _UNFINISHED = dg.RunsFilter(statuses=mirrored.UNFINISHED)
 
@@ -256,12 +262,7 @@ _UNFINISHED = dg.RunsFilter(statuses=mirrored.UNFINISHED)
 #
 # Not Dagster's `asset_sensor`, which asks for a run after each: the updates of forty assets at
 # 02:00 would be forty publications in a row, each of the whole record.
-@_described(
-    dg.sensor,
-    job=publish,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    minimum_interval_seconds=30,
-)
+@_described(dg.sensor, job=publish, **_AFTER_UPDATES)
 def publish_sensor(
     context: dg.SensorEvaluationContext, clock: dg.ResourceParam[Clock]
 ) -> dg.RunRequest | dg.SkipReason:
@@ -272,12 +273,7 @@ def publish_sensor(
     return _after_updates(context, clock, publish.name)
 
 
-@_described(
-    dg.sensor,
-    job_name=mirrored.JOB,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    minimum_interval_seconds=30,
-)
+@_described(dg.sensor, job_name=mirrored.JOB, **_AFTER_UPDATES)
 def mirror_sensor(
     context: dg.SensorEvaluationContext, clock: dg.ResourceParam[Clock]
 ) -> dg.RunRequest | dg.SkipReason:
@@ -290,8 +286,23 @@ def mirror_sensor(
     return _after_updates(context, clock, mirrored.JOB)
 
 
+@_described(dg.sensor, job_name=volumes.JOB, **_AFTER_UPDATES)
+def volume_sensor(
+    context: dg.SensorEvaluationContext, clock: dg.ResourceParam[Clock]
+) -> dg.RunRequest | dg.SkipReason:
+    """Read daily volume after each update, and rank; once, when several end together.
+
+    Of this month and the last, so that a month that comes out is compared with its days.
+    """
+    tags = range_tags(*volumes.recent(yesterday(clock.now())))
+    return _after_updates(context, clock, volumes.JOB, tags)
+
+
 def _after_updates(
-    context: dg.SensorEvaluationContext, clock: Clock, job: str
+    context: dg.SensorEvaluationContext,
+    clock: Clock,
+    job: str,
+    tags: Mapping[str, str] | None = None,
 ) -> dg.RunRequest | dg.SkipReason:
     after = int(context.cursor) if context.cursor else None
     events, latest = (
@@ -309,12 +320,16 @@ def _after_updates(
     if waits and any(run.job_name == job or _updates_record(run) for run in under_way):
         return dg.SkipReason(f"an update or a {_CALLED[job]} is under way or queued")
     # Of the cursor of before: launched once, even if the daemon dies before the new one is stored.
-    found = dg.RunRequest(run_key=context.cursor)
+    found = dg.RunRequest(run_key=context.cursor, tags=tags)
     context.update_cursor(str(latest[0].storage_id))
     return found
 
 
-_CALLED = {publish.name: "publication", mirrored.JOB: "mirror run"}
+_CALLED = {
+    publish.name: "publication",
+    mirrored.JOB: "mirror run",
+    volumes.JOB: "reading of volume",
+}
 
 
 def _updates_record(run: dg.DagsterRun) -> bool:
@@ -352,6 +367,8 @@ def jobs(configured: Settings) -> list[Any]:
         found.append(backup)
     if configured.mirror_url:
         found += [mirror(configured), mirror_check]
+    if configured_markets(configured):
+        found.append(volumes.volume)
     return found
 
 
@@ -373,4 +390,6 @@ def sensors(configured: Settings) -> list[dg.SensorDefinition]:
     found: list[dg.SensorDefinition] = [publish_sensor] if configured.publish_url else []
     if configured.mirror_url:
         found.append(mirror_sensor)
+    if configured_markets(configured):
+        found.append(volume_sensor)
     return found if extras.missing("report") else [*found, report_sensor]

@@ -31,6 +31,7 @@ from availability_pipeline.archive.datasets import (
     has_intervals,
 )
 from availability_pipeline.masking import mask_target
+from availability_pipeline.orchestration import volumes
 from availability_pipeline.orchestration.instance.run_log import failure_reason, job_label
 from availability_pipeline.orchestration.partitions import KINDS_TAG, span_of
 from availability_pipeline.orchestration.probes import (
@@ -247,7 +248,7 @@ def _events_of(
             option=_option(datasets, limits),
             step=_probing(run.tags) if key == probe_again.name else key,
             error=failure_reason(failure or ended),
-            moving=run.job_name == late_arrivals.name,
+            moving=run.job_name in (late_arrivals.name, volumes.JOB),
         )
 
 

@@ -15,7 +15,8 @@ from availability_pipeline.archive.datasets import CATALOGUE
 from availability_pipeline.orchestration import schedules as automation
 from availability_pipeline.orchestration.code_location import build_defs
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB
-from availability_pipeline.record import schema
+from availability_pipeline.orchestration.volumes import RANKINGS
+from availability_pipeline.record import schema, volumes
 from availability_pipeline.record.connection import writer
 from availability_pipeline.settings import SettingsError
 from availability_pipeline_tests.support.helpers import PATIENCE
@@ -123,9 +124,9 @@ def test_each_market_frequency_and_type_has_an_asset_with_its_own_partitions(mon
     made, jobs, schedules, _ = defined(found)
     assert made == ASSETS | {
         "spot/aggTrades/daily_availability", "um/fundingRate/monthly_availability",
-        "um/bookTicker/daily_availability",
+        "um/bookTicker/daily_availability", "um/daily_volume", "volume_rankings",
     }  # fmt: skip
-    assert jobs == JOBS
+    assert jobs == JOBS | {"volume"}
     assert schedules == SCHEDULES | {"monthly_update_schedule": "0 10 1-16 * *"}
     graph = found.resolve_asset_graph()
 
@@ -144,6 +145,50 @@ def test_each_market_frequency_and_type_has_an_asset_with_its_own_partitions(mon
     assert ends("um/bookTicker/daily_availability") == ("um", "2023-05-16", "2024-03-30")
     parents = graph.get(dg.AssetKey("symbol_spans")).parent_keys
     assert parents == {key for key in graph.get_all_asset_keys() if len(key.path) == 3}
+
+
+def test_daily_volume_is_defined_where_the_market_s_daily_1d_klines_are(monkeypatch):
+    """Without them it could only fail."""
+    monkeypatch.setenv("AVAILABILITY_DATASETS", "*/daily/klines/1d, um/monthly/klines/1d")
+    found = build_defs()
+    made, jobs, _, sensors = defined(found)
+    volumes = {f"{market}/daily_volume" for market in ("um", "cm", "spot")}
+    assert {key for key in made if "volume" in key} == {*volumes, "volume_rankings"}
+    assert jobs == JOBS | {"volume"}
+    assert sensors == SENSORS | {"volume_sensor"}
+    assert all(one.default_status.value == "RUNNING" for one in found.sensors)
+    graph = found.resolve_asset_graph()
+    for market in ("um", "cm", "spot"):
+        node = graph.get(dg.AssetKey([market, "daily_volume"]))
+        recorded = graph.get(dg.AssetKey([market, "klines", "daily_availability"]))
+        assert node.parent_keys == {recorded.key}
+        assert node.partitions_def == recorded.partitions_def
+        assert (node.group_name, node.backfill_policy) == (market, dg.BackfillPolicy.single_run())
+    assert {key.to_user_string() for key in graph.get(RANKINGS).parent_keys} == volumes
+    monkeypatch.setenv("AVAILABILITY_DATASETS", "um/monthly/klines/1d")
+    assert not any("volume" in name for names in defined(build_defs()) for name in names)
+
+
+def test_the_catalogue_says_of_daily_volume_where_it_is_and_its_columns(monkeypatch, tmp_path):
+    monkeypatch.setenv("AVAILABILITY_DATASETS", "um/daily/klines/1d")
+    monkeypatch.setenv("AVAILABILITY_VOLUME_DB", str(tmp_path / "v.duckdb"))
+    monkeypatch.setenv("AVAILABILITY_RANKINGS_DIR", str(tmp_path / "ranks"))
+    graph = build_defs().resolve_asset_graph()
+    node = graph.get(dg.AssetKey(["um", "daily_volume"]))
+    assert graph.get(RANKINGS).metadata["dagster/uri"] == f"file://{tmp_path}/ranks"
+    assert node.metadata["dagster/uri"] == f"file://{tmp_path}/v.duckdb"
+    [example] = re.findall(r"```sql\n(.+?)```", node.description, flags=re.DOTALL)
+    with volumes.writer(tmp_path / "v.duckdb") as con:
+        real = con.execute("DESCRIBE daily_volume").fetchall()
+        assert con.execute(example).fetchall() == []
+    shown = node.metadata["dagster/column_schema"].columns
+    assert [(c.name, c.type) for c in shown] == [(name, kind) for name, kind, *_ in real]
+    assert node.metadata["dagster/table_name"] == "main.daily_volume"
+    for one in (node, graph.get(RANKINGS)):
+        assert one.owners
+        assert one.description
+        [reference] = one.metadata["dagster/code_references"].code_references
+        assert Path(reference.file_path).name == "volumes.py"
 
 
 def test_all_datasets_of_the_archive_can_be_configured_at_once(monkeypatch):
@@ -239,7 +284,7 @@ def test_each_example_in_a_description_can_be_run(tmp_path):
 
 
 def test_everything_that_starts_something_says_what_it_does(monkeypatch):
-    for setting in (BACKUP, PUBLISH, MIRROR, ALERTS):
+    for setting in (BACKUP, PUBLISH, MIRROR, ALERTS, ("AVAILABILITY_DATASETS", "all")):
         monkeypatch.setenv(*setting)
     found = build_defs()
     running = [*found.schedules, *found.sensors]

@@ -1,0 +1,293 @@
+"""Daily volume in Dagster: what a run reads, what it reports, and when it is launched.
+
+If this fails, the UI shows dates as read that were not, or the rankings are of the week before.
+"""
+
+import datetime as dt
+
+import dagster as dg
+import duckdb
+import pytest
+
+from availability_pipeline.orchestration.code_location import build_defs
+from availability_pipeline.orchestration.resources import Clock
+from availability_pipeline.orchestration.schedules import volume_sensor
+from availability_pipeline.orchestration.volumes import RANKINGS, key_of, recent
+from availability_pipeline.queries.volume import ALL_NAME, PREDECESSOR_NAME
+from availability_pipeline.record import volumes
+from availability_pipeline_tests.support import klines, mirrored
+from availability_pipeline_tests.support.download_host import Fault, download_host
+from availability_pipeline_tests.support.helpers import D, days
+from availability_pipeline_tests.support.klines import DAILY, MONTHLY, kline
+
+START, LAST = D(2024, 2, 1), D(2024, 3, 10)
+FEBRUARY = D(2024, 2, 1)
+NOW = dt.datetime(2024, 3, 11, 12, tzinfo=dt.UTC)
+KEY = key_of("um")
+
+
+class World:
+    """An archive of 1d klines, its record, and Dagster."""
+
+    def __init__(self, host, folder, instance):
+        self.host, self.folder, self.instance = host, folder, instance
+        self.values = {}
+
+    def trade(self, *symbols, start=START, end=LAST):
+        self.values |= {(s, date): kline(s, date) for s in symbols for date in days(start, end)}
+
+    def probe(self, *months, end=LAST, at=mirrored.SETTLED):
+        klines.publish(self.host, self.values, months)
+        mirrored.record(
+            self.folder / "r.duckdb", self.host, start=START, end=end, at=at,
+            datasets=(DAILY, MONTHLY),
+        )  # fmt: skip
+
+    def defs(self):
+        return build_defs(resources={"clock": Clock(stopped_at=NOW)})
+
+    def materialise(self, start, end, *keys):
+        job = self.defs().resolve_implicit_global_asset_job_def()
+        return job.execute_in_process(
+            instance=self.instance, asset_selection=list(keys) or [KEY], raise_on_error=False,
+            tags={
+                "dagster/asset_partition_range_start": str(start),
+                "dagster/asset_partition_range_end": str(end),
+            },
+        )  # fmt: skip
+
+    def job(self, **tags):
+        return (
+            self.defs()
+            .resolve_job_def("volume")
+            .execute_in_process(instance=self.instance, raise_on_error=False, tags=tags)
+        )
+
+    def rows(self):
+        with volumes.reader(self.folder / "volume.duckdb") as con:
+            names = ", ".join(volumes.NUMBERS)
+            found = con.execute(f"SELECT symbol, date, {names} FROM daily_volume").fetchall()
+        return {(symbol, date): klines.Kline(date, *others) for symbol, date, *others in found}
+
+    def shown(self, key=KEY):
+        """The partitions that Dagster has, with the rows that it shows of each."""
+        events = self.instance.fetch_materializations(key, limit=1000).records
+        return {
+            one.asset_materialization.partition: one.asset_materialization.metadata[
+                "dagster/partition_row_count"
+            ].value
+            for one in reversed(events)
+        }
+
+    def asked(self):
+        asked = [key for key in self.host.asked if not key.endswith(".CHECKSUM")]
+        self.host.asked.clear()
+        return sorted(asked)
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    monkeypatch.setenv("AVAILABILITY_DATASETS", f"{DAILY},{MONTHLY}")
+    monkeypatch.setenv("AVAILABILITY_DB", str(tmp_path / "r.duckdb"))
+    with download_host() as host, dg.DagsterInstance.ephemeral() as instance:
+        monkeypatch.setenv("AVAILABILITY_DOWNLOAD_URL", host.url)
+        monkeypatch.setenv("AVAILABILITY_DOWNLOADS", "8")
+        yield World(host, tmp_path, instance)
+
+
+def why(done):
+    [failed] = [e for e in done.all_events if e.is_step_failure]
+    data = failed.step_failure_data
+    return data.user_failure_data.description
+
+
+def of(done, key=KEY):
+    return [e.materialization for e in done.get_asset_materialization_events()
+            if e.asset_key == key]  # fmt: skip
+
+
+def as_text(dates):
+    return [str(date) for date in dates]
+
+
+class TestAssets:
+    def test_the_past_is_read_in_one_run_and_each_partition_has_its_rows(self, world):
+        world.trade("BTCUSDT", "ETHUSDT")
+        world.trade("NEWUSDT", start=D(2024, 3, 9))
+        world.probe(FEBRUARY)
+        done = world.materialise(START, LAST, KEY, RANKINGS)
+        assert done.success
+        assert world.rows() == world.values
+        assert world.shown() == dict.fromkeys(as_text(days(START, D(2024, 3, 8))), 2) | {
+            "2024-03-09": 3, "2024-03-10": 3,
+        }  # fmt: skip
+        numbers = {name: one.value for name, one in of(done)[0].metadata.items()}
+        assert numbers["files"] == 2 + 2 * 10 + 2
+        assert numbers["rows"] == len(world.values)
+        assert (numbers["refused"], numbers["failed"]) == (0, 0)
+        assert numbers["volumes"] == str(world.folder / "volume.duckdb")
+        [ranked] = of(done, RANKINGS)
+        found = {name: one.value for name, one in ranked.metadata.items()}
+        for name in (ALL_NAME, PREDECESSOR_NAME):
+            path = world.folder / "rankings" / name
+            assert duckdb.read_parquet(str(path)).shape[0] == len(world.values)
+            assert found[f"rows of {name}"] == len(world.values)
+
+    def test_a_replaced_file_of_another_date_is_reported_as_that_date_s(self, world):
+        world.trade("BTCUSDT")
+        world.probe()
+        world.materialise(START, LAST)
+        old = D(2024, 2, 3)
+        world.values["BTCUSDT", old] = kline("BTCUSDT", old, version=2)
+        world.probe(at=mirrored.SETTLED + dt.timedelta(1))
+        done = world.materialise(LAST, LAST)
+        assert done.success
+        assert world.rows() == world.values
+        assert sorted(one.partition for one in of(done)) == as_text([old, LAST])
+
+    def test_what_cannot_be_had_fails_the_run_after_the_rest_was_written(self, world):
+        world.trade("BTCUSDT")
+        world.probe()
+        key = DAILY.key("BTCUSDT", D(2024, 3, 3))
+        world.host.faults[key] = Fault("status", times=9)
+        done = world.materialise(D(2024, 3, 1), LAST)
+        assert not done.success
+        assert why(done).startswith(f"1 files could not be had ({key}: ")
+        assert why(done).endswith("the others were read, and the next run tries these again")
+        read = [date for date in days(D(2024, 3, 1), LAST) if date != D(2024, 3, 3)]
+        assert sorted(date for _, date in world.rows()) == read
+        assert sorted(world.shown()) == as_text(read)
+
+    def test_what_is_not_taken_is_named_and_fails_nothing(self, world):
+        world.trade("BTCUSDT")
+        world.probe()
+        key = DAILY.key("BTCUSDT", LAST)
+        world.host.files[key] = b"not a zip"
+        world.values.pop(("BTCUSDT", LAST))
+        world.probe()
+        done = world.materialise(START, LAST)
+        assert done.success
+        shown = of(done)[0].metadata
+        assert shown["refused"].value == 1
+        assert shown["not_taken"].value.startswith(f"{key}: its zip is broken")
+        assert world.rows() == world.values
+        assert world.shown()[str(LAST)] == 0
+
+    def test_a_run_without_dates_says_what_to_do(self, world):
+        world.trade("BTCUSDT")
+        world.probe()
+        job = world.defs().resolve_implicit_global_asset_job_def()
+        done = job.execute_in_process(
+            instance=world.instance, asset_selection=[KEY], raise_on_error=False
+        )
+        assert "this run has no dates: choose partitions" in why(done)
+
+    def test_without_the_archive_nothing_is_written_and_the_run_fails_with_a_line(
+        self, world, monkeypatch
+    ):
+        world.trade("BTCUSDT", "ETHUSDT")
+        world.probe()
+        monkeypatch.setenv("AVAILABILITY_DOWNLOAD_URL", "http://127.0.0.1:9")
+        done = world.materialise(START, LAST)
+        assert not done.success
+        assert "127.0.0.1" in why(done)
+        assert "\n" not in why(done)
+        assert not (world.folder / "volume.duckdb").exists()
+
+
+class TestJob:
+    def test_it_reads_this_month_and_the_last_and_reports_what_changed(self, world):
+        world.trade("BTCUSDT")
+        world.probe(FEBRUARY)
+        done = world.job()
+        assert done.success
+        assert world.rows() == world.values
+        assert sorted(world.shown()) == as_text(days(START, LAST))
+        assert len(of(done, RANKINGS)) == 1
+        run = world.instance.get_run_by_id(done.run_id)
+        assert run.tags["dates"] == "2024-02-01 to 2024-03-10"
+        world.asked()
+        again = world.job()
+        assert (of(again), world.asked()) == ([], [])
+
+    def test_dates_that_were_written_and_not_reported_are_reported_by_the_next_run(self, world):
+        world.trade("BTCUSDT")
+        world.probe()
+        world.job()
+        with dg.DagsterInstance.ephemeral() as world.instance:
+            done = world.job()
+            assert [one.partition for one in of(done)] == as_text(days(START, LAST))
+
+    def test_a_market_that_was_not_recorded_yet_is_passed_over(self, world, monkeypatch):
+        monkeypatch.setenv("AVAILABILITY_DATASETS", f"{DAILY},spot/daily/klines/1d")
+        world.trade("BTCUSDT")
+        world.probe()
+        done = world.job()
+        assert done.success
+        assert len(of(done)) == len(days(START, LAST))
+        assert of(done, key_of("spot")) == []
+
+    def test_it_ranks_what_there_is_and_then_fails_with_what_is_not(self, world):
+        world.trade("BTCUSDT", "ETHUSDT")
+        world.probe()
+        key = DAILY.key("BTCUSDT", LAST)
+        world.host.faults[key] = Fault("status", times=9)
+        done = world.job()
+        assert not done.success
+        assert why(done).startswith(f"1 files could not be had ({key}: ")
+        [event] = world.instance.fetch_materializations(RANKINGS, limit=9).records
+        assert (
+            event.asset_materialization.metadata[f"rows of {ALL_NAME}"].value
+            == len(world.values) - 1
+        )
+        assert str(LAST) in world.shown()
+        world.host.faults.clear()
+        assert world.job().success
+        assert world.rows() == world.values
+
+    def test_of_the_days_it_covers_the_last_month_is_one(self):
+        assert recent(D(2024, 3, 10)) == (D(2024, 2, 1), D(2024, 3, 10))
+        assert recent(D(2024, 1, 31)) == (D(2023, 12, 1), D(2024, 1, 31))
+
+    def test_without_1d_klines_it_says_that_the_definitions_are_to_be_loaded_again(
+        self, world, monkeypatch
+    ):
+        job = world.defs().resolve_job_def("volume")
+        monkeypatch.delenv("AVAILABILITY_DATASETS")
+        done = job.execute_in_process(instance=world.instance, raise_on_error=False)
+        assert "has no daily 1d klines" in why(done)
+
+
+class TestAfterAnUpdate:
+    def tick(self, world, cursor=None):
+        with dg.build_sensor_context(
+            instance=world.instance, cursor=cursor,
+            repository_def=world.defs().get_repository_def(),
+            resources={"clock": Clock(stopped_at=NOW)},
+        ) as context:  # fmt: skip
+            return volume_sensor.evaluate_tick(context)
+
+    def updated(self, world):
+        world.instance.report_runless_asset_event(dg.AssetMaterialization("daily_summary"))
+
+    def test_a_run_of_the_last_two_months_is_launched_once(self, world):
+        assert "nothing was updated since the last reading" in self.tick(world).skip_message
+        self.updated(world)
+        self.updated(world)
+        first = self.tick(world)
+        [request] = first.run_requests
+        assert request.tags["dates"] == "2024-02-01 to 2024-03-10"
+        assert self.tick(world, first.cursor).run_requests == []
+        self.updated(world)
+        [second] = self.tick(world, first.cursor).run_requests
+        assert second.run_key != request.run_key
+
+    @pytest.mark.parametrize(
+        ("job", "waits"), [("volume", True), ("late_arrivals", True), ("mirror", False)]
+    )
+    def test_it_waits_for_updates_and_for_the_run_before_it(self, world, job, waits, monkeypatch):
+        with monkeypatch.context() as patch:
+            patch.setattr("time.time", lambda: NOW.timestamp())
+            self.updated(world)
+        world.instance.add_run(dg.DagsterRun(job, status=dg.DagsterRunStatus.STARTED))
+        assert bool(self.tick(world).run_requests) is not waits
