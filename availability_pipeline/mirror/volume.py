@@ -7,11 +7,12 @@ month that is not taken is read from its days. So a run needs no memory of the o
 """
 
 import datetime as dt
+from array import array
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 
@@ -27,6 +28,8 @@ from availability_pipeline.record.status import hexed, recorded_datasets, scope
 from availability_pipeline.settings import Settings
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
     from duckdb import DuckDBPyConnection
 
 MARKETS = ("um", "cm", "spot")
@@ -117,9 +120,9 @@ def update(
                 failed = report.failed
             taken, refused = _read(work.named(), store, {one.key for one in failed})
             work.write(taken, refused, now(), run_id)
-        done.files += len(taken)
-        done.rows += sum(len(days) for _, days in taken)
-        done.dates |= {day.date for _, days in taken for day in days}
+        done.files += len(taken.sources)
+        done.rows += sum(taken.rows)
+        done.dates |= taken.dates
         done.refused += [Failure(one.key, why) for one, why in refused]
         done.failed = failed
         if not any(one.dataset.monthly for one, _ in refused):
@@ -133,7 +136,6 @@ class Source:
 
     Attributes:
         key, dataset, symbol, period, size, etag, last_modified: of the version in the record.
-        expected: of a month, its dates that have a daily file.
     """
 
     key: str
@@ -143,31 +145,62 @@ class Source:
     size: int
     etag: str | None
     last_modified: dt.datetime
-    expected: frozenset[dt.date]
 
 
-Taken = list[tuple[Source, list[klines.Kline]]]
+@dataclass
+class Taken:
+    """What files say, by column: 730,000 days as objects took 1.1 GB, so they take 0.1.
+
+    Attributes:
+        sources: the files.
+        rows: how many days each has.
+        columns: `date`, as an ordinal, and the numbers, in order of the files and their days.
+    """
+
+    sources: list[Source] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+    columns: dict[str, "array[Any]"] = field(
+        default_factory=lambda: {
+            "date": array("l"),
+            **{name: array("q" if name == "trades" else "d") for name in volumes.NUMBERS},
+        }
+    )
+
+    def add(self, source: Source, days: list[klines.Kline]) -> None:
+        """Take a file's days."""
+        self.sources.append(source)
+        self.rows.append(len(days))
+        self.columns["date"].extend(day.date.toordinal() for day in days)
+        for n, name in enumerate(volumes.NUMBERS, 1):
+            self.columns[name].extend(day[n] for day in days)
+
+    @property
+    def dates(self) -> set[dt.date]:
+        """Each date there is a row of."""
+        return set(map(dt.date.fromordinal, set(self.columns["date"])))
+
+
 Refused = list[tuple[Source, str]]
 
 
 def _read(
-    sources: Iterator[Source], store: FolderStore, failed: Collection[str]
+    sources: Iterator[tuple[Source, list[dt.date]]], store: FolderStore, failed: Collection[str]
 ) -> tuple[Taken, Refused]:
     """What verified files say, or why they are not taken."""
-    taken: Taken = []
+    taken = Taken()
     refused: Refused = []
-    for one in sources:
+    for one, expected in sources:
         if one.key in failed:
             continue
         try:
             content = b"".join(store.chunks(one.key))
             days = klines.read(content, one.dataset, one.period)
-            if lost := one.expected.difference(day.date for day in days):
+            if lost := set(expected).difference(day.date for day in days):
                 raise klines.KlineError(
-                    f"it lacks {len(lost)} of {len(one.expected)} dates that have a daily file "
+                    f"it lacks {len(lost)} of {len(expected)} dates that have a daily file "
                     f"({min(lost)})"
                 )
-            taken.append((one, days))
+            taken.add(one, days)
         except klines.KlineError as error:
             refused.append((one, str(error)))
     return taken, refused
@@ -181,6 +214,9 @@ _KEY = key_sql(
     "$market", "CASE WHEN monthly THEN 'monthly' ELSE 'daily' END", "'klines'", "'1d'", "symbol",
     "period",
 )  # fmt: skip
+
+
+_NUMBERS = ", ".join(volumes.NUMBERS)
 
 
 class _Work:
@@ -264,8 +300,8 @@ class _Work:
         ).fetchall()
         return int(wanted)
 
-    def named(self) -> Iterator[Source]:
-        """The files that are to be read, in order."""
+    def named(self) -> Iterator[tuple[Source, list[dt.date]]]:
+        """The files that are to be read, in order; of a month its dates with a daily file, too."""
         with duckdb.connect() as con:
             con.execute("SET TimeZone = 'UTC'")
             con.execute(
@@ -280,9 +316,8 @@ class _Work:
             )
             while rows := con.fetchmany(2_000):
                 for key, dataset, symbol, period, size, etag, modified, dates in rows:
-                    expected = frozenset(dates or ())
                     of = Dataset.parse(dataset)
-                    yield Source(key, of, symbol, period, size, etag, modified, expected)
+                    yield Source(key, of, symbol, period, size, etag, modified), dates or []
 
     def write(self, taken: Taken, refused: Refused, now: dt.datetime, run_id: str) -> None:
         """Write a round's rows, and what follows from the record, in one transaction."""
@@ -315,7 +350,7 @@ class _Work:
     ) -> None:
         import pandas as pd
 
-        looked = [(one, None) for one, _ in taken] + [(one, why) for one, why in refused]
+        looked = [(one, None) for one in taken.sources] + refused
         if not looked:
             return
         files = pd.DataFrame(
@@ -343,16 +378,14 @@ class _Work:
                 ELSE k.date END = l.period::DATE"""
         )
         con.unregister("looked")
-        rows = [
-            (self._market, one.dataset.monthly, one.symbol, *day, one.etag)
-            for one, days in taken
-            for day in days
-        ]
-        if rows:
-            names = ["market", "monthly", "symbol", "date", *volumes.NUMBERS, "etag"]
-            con.register("taken", pd.DataFrame(rows, columns=names))
-            con.execute("INSERT INTO klines SELECT * FROM taken ORDER BY symbol, date")
-            con.unregister("taken")
+        con.register("taken", _frame(taken))
+        con.execute(
+            f"""INSERT INTO klines SELECT $market, monthly, symbol,
+                DATE '0001-01-01' + (date - 1)::INTEGER, {_NUMBERS}, etag
+            FROM taken ORDER BY symbol, date, monthly""",
+            {"market": self._market},
+        )
+        con.unregister("taken")
 
     def _forget_moved(self, con: "DuckDBPyConnection") -> None:
         """Drop what was read of files that moved to a settled name, once that has the same days.
@@ -384,6 +417,24 @@ class _Work:
 
     def _paths(self, *names: str) -> dict[str, str]:
         return {name: str(self._folder / name) for name in names}
+
+
+def _frame(taken: Taken) -> "pd.DataFrame":
+    import numpy as np
+    import pandas as pd
+
+    def repeated(values: list[Any]) -> "np.ndarray[Any, Any]":
+        return np.repeat(np.array(values, dtype=object), taken.rows)
+
+    of = taken.sources
+    return pd.DataFrame(
+        {
+            "monthly": repeated([one.dataset.monthly for one in of]).astype(bool),
+            "symbol": pd.Categorical(repeated([one.symbol for one in of])),
+            "etag": repeated([one.etag for one in of]),
+            **{name: np.array(values) for name, values in taken.columns.items()},
+        }
+    )
 
 
 def configured_markets(limits: Settings) -> list[str]:
