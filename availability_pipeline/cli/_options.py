@@ -15,6 +15,7 @@ from availability_pipeline.archive.datasets import ARCHIVE_BEGINS, ContractType,
 from availability_pipeline.cli._output import GIVEN_DB
 from availability_pipeline.dates import as_date, as_moment, today_utc
 from availability_pipeline.masking import mask, printable
+from availability_pipeline.queries import Market
 
 
 def read_date(text: str, today: dt.date) -> dt.date:
@@ -232,6 +233,11 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
         callback=lambda _context, _option, value: list(value) or None,
         help="Only these contracts; may be given more than once.",
     )(command)
+    return quote_option(command)
+
+
+def quote_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Option `--quote`, as `quote_asset`."""
     return click.option(
         "--quote",
         "quote_asset",
@@ -239,6 +245,17 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
         multiple=True,
         callback=lambda _context, _option, value: list(value) or None,
         help="Only symbols quoted in this asset, as USDT; may be given more than once.",
+    )(command)
+
+
+def market_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Option `--market`: of which volume is asked."""
+    return click.option(
+        "--market",
+        type=click.Choice(get_args(Market)),
+        default="um",
+        show_default=True,
+        help="USD-M futures, COIN-M futures or spot.",
     )(command)
 
 

@@ -12,10 +12,11 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -141,8 +142,10 @@ def print_notes(notes: Iterable[str]) -> None:
 
 
 SPARE = (
-    "url", "run_id", "old_etag", "new_etag", "base_asset", "quote_asset", "old_last_modified",
-    "new_last_modified", "last_date", "observed_at", "note",
+    "url", "run_id", "old_etag", "new_etag", "taker_buy_quote_volume", "taker_buy_volume",
+    "percentile", "rank_change_14d", "rank_change_30d", "base_asset", "quote_asset",
+    "old_last_modified", "new_last_modified", "last_date", "observed_at", "note",
+    "rank_change_7d", "open", "high", "low",
 )  # fmt: skip
 """The columns that a terminal which is too narrow does without, in this order."""
 
@@ -150,9 +153,10 @@ SPARE = (
 def table(rows: Rows, title: str) -> None:
     """A table with every row: as wide as it takes in a pipe, within its width on a terminal.
 
-    There it goes through a pager where it is higher than the screen.
+    There it goes through a pager where it is higher than the screen. Of fractions it has six
+    digits.
     """
-    texts = [["" if v is None else printable(str(plain(v))) for v in row] for row in rows.rows]
+    texts = [["" if v is None else _cell(v) for v in row] for row in rows.rows]
     numbers = tables.numeric(rows.columns, rows.rows)
     terminal = sys.stdout.isatty()
     width, height = shutil.get_terminal_size()
@@ -170,6 +174,13 @@ def table(rows: Rows, title: str) -> None:
         click.echo_via_pager(text)
     else:
         click.echo(text)
+
+
+def _cell(value: Any) -> str:
+    if not isinstance(value, float):
+        return printable(str(plain(value)))
+    # Six digits, and never an exponent; what is before the point is whole.
+    return f"{value:.0f}" if abs(value) >= 100_000 else f"{Decimal(f'{value:.6g}'):f}"
 
 
 NO_PAGER = f"{__name__}.no_pager"
@@ -214,10 +225,65 @@ def plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, dt.date) else value
 
 
+class FileBar(NamedTuple):
+    """A bar on stderr of files and bytes that are fetched or read, where that is a terminal.
+
+    Attributes:
+        expect: takes how many files and bytes there are.
+        move: takes how many are done.
+    """
+
+    expect: Callable[[int, int], None]
+    move: Callable[[int, int], None]
+
+
+@contextmanager
+def file_bar(what: str) -> Iterator[FileBar]:
+    """Show one inside the block; `what` stands before it."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    bar = Progress(
+        "{task.description}", BarColumn(), "{task.fields[files]}", DownloadColumn(),
+        TransferSpeedColumn(), TimeRemainingColumn(), console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    )  # fmt: skip
+    of = 0
+
+    def expect(files: int, size: int) -> None:
+        nonlocal of
+        of = files
+        bar.reset(task, total=size, files=f"0/{files}")
+
+    def move(done: int, read: int) -> None:
+        bar.update(task, completed=read, files=f"{done}/{of}")
+
+    with bar:
+        task = bar.add_task(what, total=None, files="")
+        yield FileBar(expect, move)
+
+
 @contextmanager
 def record() -> Iterator[Connection]:
     """A read-only connection to the record; what goes wrong inside becomes one line."""
     with one_line_errors():
         s = settings.load()
         with connection.reader(s.db, s.db_wait_seconds) as con:
+            yield con
+
+
+@contextmanager
+def volumes() -> Iterator[Connection]:
+    """A read-only connection to the file of daily volumes, likewise."""
+    from availability_pipeline.record.volumes import reader
+
+    with one_line_errors():
+        s = settings.load()
+        with reader(s.volume_path, s.db_wait_seconds) as con:
             yield con

@@ -24,6 +24,7 @@ from availability_pipeline.cli._options import (
 )
 from availability_pipeline.cli._output import (
     count,
+    file_bar,
     one_line_errors,
     plain,
     print_json,
@@ -317,9 +318,10 @@ def _download(
 ) -> "Report":
     from availability_pipeline.mirror import download
 
-    with _bar("fetching", total, size) as progress:
+    with file_bar("fetching") as bar:
+        bar.expect(total, size)
         return download.download(
-            path, place, options, now=lambda: dt.datetime.now(dt.UTC), progress=progress, **more
+            path, place, options, now=lambda: dt.datetime.now(dt.UTC), progress=bar.move, **more
         )
 
 
@@ -391,27 +393,6 @@ def _totals(plan_file: Path) -> tuple[int, int]:
                 "writes one"
             ) from None
     return total, int(size)
-
-
-@contextmanager
-def _bar(what: str, total: int, size: int) -> Iterator[Callable[[int, int], None]]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    bar = Progress(
-        "{task.description}", BarColumn(), "{task.fields[files]}", DownloadColumn(),
-        TransferSpeedColumn(), TimeRemainingColumn(), console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    )  # fmt: skip
-    with bar:
-        task = bar.add_task(what, total=size, files=f"0/{total}")
-        yield lambda done, read: bar.update(task, completed=read, files=f"{done}/{total}")
 
 
 def _print_report(report: "Report", place: object, as_json: bool) -> None:
@@ -506,8 +487,9 @@ def _verify(
 
         fetcher = Fetcher(s.download_base, s.s3_timeout_seconds)
     try:
-        with _bar("reading", total, size) as progress:
-            return verify(path, place, fetcher=fetcher, progress=progress)
+        with file_bar("reading") as bar:
+            bar.expect(total, size)
+            return verify(path, place, fetcher=fetcher, progress=bar.move)
     finally:
         if fetcher:
             fetcher.close()

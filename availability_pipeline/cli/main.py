@@ -20,6 +20,7 @@ from availability_pipeline.cli.query import query, validate
 from availability_pipeline.cli.report import report
 from availability_pipeline.cli.services import COMMANDS as SERVICES
 from availability_pipeline.cli.services import port_option
+from availability_pipeline.cli.volume import volume
 
 
 class Program(click.Group):
@@ -161,6 +162,7 @@ for _command in (
         alerts,
         datasets,
         files_group,
+        volume,
     ),
     *SERVICES,
 ):

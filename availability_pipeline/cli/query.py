@@ -20,6 +20,8 @@ from availability_pipeline.cli._options import (
     filter_options,
     form_options,
     in_order,
+    market_option,
+    quote_option,
     text_argument,
     which,
     which_options,
@@ -34,8 +36,9 @@ from availability_pipeline.cli._output import (
     record,
     say,
     table,
+    volumes,
 )
-from availability_pipeline.queries.answers import tables
+from availability_pipeline.queries.answers import MOST_DAYS, tables
 
 
 @click.group()
@@ -247,6 +250,56 @@ def universe(
     symbols = count(len(found.columns) - 1, "symbol")
     title = f"{start} to {end}: {symbols}; --out FILE writes the matrix"
     print_rows(queries.Rows(("date", "members"), members, found.notes), None, title)
+
+
+@query.command()
+@click.argument("symbol")
+@click.option("--start", type=DATE, help="First UTC date; the first that was read by default.")
+@click.option("--end", type=DATE, help="Last UTC date; the last that was read by default.")
+@market_option
+@form_options
+def volume(
+    symbol: str,
+    start: dt.date | None,
+    end: dt.date | None,
+    market: queries.Market,
+    form: str | None,
+) -> None:
+    """One symbol's daily prices, volume and trades.
+
+    From 1d klines that `volume update` has read; on a terminal with six digits.
+
+    Example: binance-availability query volume BTCUSDT --start 2024-01-01 --json
+    """
+    in_order(start, end, "--start --end")
+    with volumes() as con:
+        found = queries.volume(con, text_argument(symbol), start, end, market=market)
+    print_rows(found, form, f"{market} {symbol}: {count(len(found.rows), 'date')}")
+
+
+@query.command()
+@click.argument("date", type=DATE)
+@quote_option
+@click.option("--top", type=click.IntRange(1, MOST_DAYS), help="Only ranks up to this.")
+@market_option
+@form_options
+def rankings(
+    date: dt.date,
+    quote_asset: list[str] | None,
+    top: int | None,
+    market: queries.Market,
+    form: str | None,
+) -> None:
+    """The symbols of one UTC date by volume, in each quote asset.
+
+    A rank's changes are over calendar days; below 0 is a rise. A share is empty while a file of
+    its date and quote asset is pending or was not read.
+
+    Example: binance-availability query rankings 2024-01-15 --quote USDT --top 50
+    """
+    with volumes() as con:
+        found = queries.rankings(con, date, quote_asset=quote_asset, top=top, market=market)
+    print_rows(found, form, f"{market} on {date}: {count(len(found.rows), 'symbol')}")
 
 
 @click.group()

@@ -82,6 +82,7 @@ def update(
     start: dt.date | None = None,
     end: dt.date | None = None,
     wait_seconds: float = 60,
+    expect: Progress | None = None,
     progress: Progress | None = None,
 ) -> Done:
     """Read what is new or was replaced, and write it in one transaction a round.
@@ -96,6 +97,7 @@ def update(
             replaced since they were read are read again whatever their date.
         end: last one; None for the last probed.
         wait_seconds: how long to wait for others to let go of a file.
+        expect: told how many files and bytes a round fetches, before it does.
         progress: told of files and bytes done.
 
     Raises:
@@ -110,10 +112,12 @@ def update(
             work = _Work(folder, path, market, wait_seconds)
             with record() as con:
                 work.look(con, Selection((str(daily_of(market)),), start, end))
-            wanted = work.choose()
+            wanted, size = work.choose()
             store = FolderStore(folder / "files")
             failed: list[Failure] = []
             if wanted:
+                if expect:
+                    expect(wanted, size)
                 report = download(work.jobs, store, options, now=now, progress=progress)
                 if report.interrupted:
                     raise KeyboardInterrupt
@@ -262,8 +266,8 @@ class _Work:
             return []
         return [(str(daily_of(self._market)), *row) for row in found]
 
-    def choose(self) -> int:
-        """Write down what is to be fetched, as a plan; how many files."""
+    def choose(self) -> tuple[int, int]:
+        """Write down what is to be fetched, as a plan; how many files and bytes."""
         try:
             with volumes.reader(self._path, self._wait) as con:
                 return self._choose(con)
@@ -273,7 +277,7 @@ class _Work:
                     con.execute(statement)
                 return self._choose(con)
 
-    def _choose(self, con: "DuckDBPyConnection") -> int:
+    def _choose(self, con: "DuckDBPyConnection") -> tuple[int, int]:
         names = {"market": self._market, "path": str(self.jobs)} | self._paths("every", "plan")
         con.execute(
             f"""COPY (
@@ -295,10 +299,11 @@ class _Work:
             ORDER BY ALL) TO $path (format parquet)""",
             names,
         )
-        [(wanted,)] = con.execute(
-            "SELECT count(*) FROM read_parquet($path)", {"path": str(self.jobs)}
+        [(wanted, size)] = con.execute(
+            "SELECT count(*), coalesce(sum(file_size_bytes), 0)::BIGINT FROM read_parquet($path)",
+            {"path": str(self.jobs)},
         ).fetchall()
-        return int(wanted)
+        return wanted, size
 
     def named(self) -> Iterator[tuple[Source, list[dt.date]]]:
         """The files that are to be read, in order; of a month its dates with a daily file, too."""

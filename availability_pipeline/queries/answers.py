@@ -433,7 +433,7 @@ CHECKS: Mapping[str, Check] = {
     "top": _days,
     "as_of": _as_of,
     "threshold": _number(0, 1),
-    **dict.fromkeys(("path", "db"), _path),
+    **dict.fromkeys(("path", "db", "folder"), _path),
     "wait_seconds": _number(0, 86_400),
 }
 """What each public argument may be, by its name; None is left to parameters whose default it is."""

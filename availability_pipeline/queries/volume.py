@@ -62,7 +62,7 @@ def volume(
     Columns: date, open, high, low, close (in the quote asset), volume (in the base asset; in `cm`
     contracts), quote_volume (in the quote asset; in `cm` in the base asset), trades,
     taker_buy_volume, taker_buy_quote_volume. A date without a row has none: no file, or one that
-    was not read; a note counts those that are pending or not read.
+    was not read yet; a note names the files that were read and not taken.
 
     Args:
         con: an open file of volumes.
@@ -84,6 +84,18 @@ def volume(
         ORDER BY date""",
         {"market": market, "symbol": name, "first": first, "last": last},
     )
+    refused = ask(
+        con,
+        """SELECT period, problem FROM files f
+        WHERE market = $market AND symbol = $symbol AND NOT monthly AND problem IS NOT NULL
+            AND period BETWEEN $first AND $last AND NOT EXISTS (SELECT 1 FROM klines k
+                WHERE k.market = $market AND k.symbol = $symbol AND k.date = f.period)
+        ORDER BY period""",
+        {"market": market, "symbol": name, "first": first, "last": last},
+    ).rows
+    if refused:
+        more = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
+        notes += (f"no row of {refused[0][0]}{more}: its file was not taken, {refused[0][1]}",)
     return Rows(found.columns, found.rows, notes)
 
 
@@ -171,7 +183,8 @@ def read_dates(con: Connection, market: str, start: dt.date, end: dt.date) -> se
     return set(found.column("date"))
 
 
-def write_rankings(con: Connection, folder: Path, now: dt.datetime) -> dict[str, int]:
+@checked()
+def write_rankings(con: Connection, folder: str | Path, now: dt.datetime) -> dict[str, int]:
     """Write all history's rankings as Parquet, one file of all and one as the predecessor's.
 
     Args:
@@ -185,6 +198,7 @@ def write_rankings(con: Connection, folder: Path, now: dt.datetime) -> dict[str,
     Raises:
         QueryError: a file cannot be written.
     """
+    folder = Path(folder).expanduser()
     every = {"first": dt.date.min, "last": dt.date.max}
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE every_rank AS {RANKS} LIMIT 0", {"market": ""} | every

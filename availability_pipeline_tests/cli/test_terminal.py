@@ -23,8 +23,8 @@ from availability_pipeline.cli import operate
 from availability_pipeline.cli.main import cli
 from availability_pipeline.orchestration import schedules
 from availability_pipeline.settings import Settings
-from availability_pipeline_tests.support import demo_record
-from availability_pipeline_tests.support.helpers import PATIENCE
+from availability_pipeline_tests.support import demo_record, volumes
+from availability_pipeline_tests.support.helpers import PATIENCE, days
 
 WIDTH = 80
 LAST = "2026-11-23"
@@ -40,6 +40,8 @@ READING = {
     "query listings": "query listings",
     "query coverage": "query coverage ETHUSDT_261225",
     "query universe": "query universe 2026-11-01 2026-11-23",
+    "query volume": "query volume NMRUSDT --start 2026-11-01 --end 2026-11-23",
+    "query rankings": f"query rankings {LAST}",
     "query analytics new-listings": "query analytics new-listings 2026-10-13",
     "query analytics delistings": "query analytics delistings 2026-10-27",
     "query analytics summary": "query analytics summary --start 2026-11-01 --end 2026-11-23",
@@ -66,6 +68,13 @@ class Shown(NamedTuple):
 def path(tmp_path_factory):
     path = tmp_path_factory.mktemp("record") / "availability.duckdb"
     demo_record.write(path)
+    traded = {
+        (symbol, day): 17_000_000_000.123 / n
+        for n, symbol in enumerate(("BTCUSDT", "ETHUSDT", "NMRUSDT", "ETHBTC", "龙虾USDT"), 1)
+        for day in days(dt.date(2026, 10, 1), dt.date.fromisoformat(LAST))
+    }
+    quotes = {symbol: "BTC" if symbol == "ETHBTC" else "USDT" for symbol, _ in traded}
+    volumes.write(path.with_name("volume.duckdb"), traded, quotes)
     return path
 
 
@@ -120,7 +129,7 @@ def test_every_command_that_reads_is_tried():
     doing = {
         "alerts test", "backfill", "backup", "datasets discover", "demo", "export", "report",
         "restore", "running", "slo acknowledge", "slo forget", "start", "stop", "up",
-        "update manual", "files download",
+        "update manual", "files download", "volume update",
     }  # fmt: skip
     assert set(leaves(cli)) == set(READING) | doing
 
@@ -152,7 +161,12 @@ def test_every_row_is_shown_and_every_column_or_its_name_in_a_note(
     left_out = note[1].split(", ") if note else []
     for row, line in zip(rows, body, strict=True):
         expected = [v for name, v in zip(header, row, strict=True) if name not in left_out and v]
-        assert line.split() == expected
+        # Of a fraction six digits.
+        rounded = [f"{float(v):.6g}" if re.fullmatch(r"\d+\.\d+", v) else v for v in expected]
+        assert [
+            f"{float(word):.6g}" if re.fullmatch(r"\d+\.\d+", v) else word
+            for word, v in zip(line.split(), expected, strict=True)
+        ] == rounded
     head = "".join(shown.lines[1:rule])
     for name in header:
         assert name in left_out or all(part in head for part in re.findall("[^_]+_?", name))

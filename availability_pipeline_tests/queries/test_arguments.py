@@ -134,7 +134,8 @@ def test_no_public_function_lets_a_wrong_type_through(name, record):
     function = PUBLIC[name]
     good = {
         "date": DAY, "start": DAY, "end": DAY, "symbol": "BTCUSDT", "today": DAY,
-        "path": record.path.with_suffix(".csv"),
+        "path": record.path.with_suffix(".csv"), "folder": record.path.parent / "rankings",
+        "now": dt.datetime(2024, 3, 1, tzinfo=dt.UTC),
     }  # fmt: skip
     with record.connection() as con:
         for wrong in inspect.signature(function).parameters:

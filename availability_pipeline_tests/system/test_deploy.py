@@ -23,6 +23,7 @@ from availability_pipeline.cli.main import cli
 from availability_pipeline.record import write
 from availability_pipeline.record.connection import writer
 from availability_pipeline.settings import Settings
+from availability_pipeline_tests.support import volumes
 from availability_pipeline_tests.support.demo_process import free_port, left_of_home
 from availability_pipeline_tests.support.helpers import PATIENCE, D, days, flat, make_listing
 from availability_pipeline_tests.support.requirements import need, skip
@@ -526,6 +527,8 @@ READ = [
     "query listings",
     "query coverage AUSDT",
     "query universe 2024-01-02 2024-01-04",
+    "query volume AUSDT",
+    "query rankings 2024-01-05",
     "query analytics new-listings 2024-01-04",
     "query analytics delistings 2024-01-05",
     "query analytics summary --start 2024-01-01 --end 2024-01-05",
@@ -559,6 +562,7 @@ LACKING = {
     "export s3://bucket/prefix": "botocore",
     "datasets discover": "botocore",
     "files download mirror --daily-only": "urllib3",
+    "volume update": "urllib3",
 }
 """Says what it lacks."""
 
@@ -574,6 +578,8 @@ def reading(installed, tmp_path_factory):
             files = {"AUSDT": hole, "龙虾USDT": flat(begin, LAST)}
             at = dt.datetime(2024, 3, day, 2, tzinfo=dt.UTC)
             write.write_probe(con, make_listing(FIRST, LAST, files), probed_at=at, run_id="run")
+    traded = {("AUSDT", date): None for date in days(FIRST, LAST)}
+    volumes.write(folder / "volume.duckdb", traded, {"AUSDT": "USDT"})
     [library] = installed.glob("lib*/python*/site-packages")
     ours = ("AVAILABILITY_", "DAGSTER_", "PYTHON")
     env = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
