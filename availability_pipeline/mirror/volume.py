@@ -245,7 +245,10 @@ class _Work:
         for name, sql in {
             "every": every,
             "symbols": f"SELECT symbol, {asset} AS quote_asset FROM {t.symbols}",
-            "pending": f"SELECT date, symbol FROM {t.cells} WHERE status = 'pending'",
+            # Of those that ended nothing is expected: they would be pending on each new date.
+            "pending": f"""SELECT date, symbol FROM {t.cells} JOIN {t.listings} USING (symbol)
+                WHERE status = 'pending' AND date >= first_available
+                    AND (state = 'live' OR date <= last_available)""",
         }.items():
             con.execute(
                 f"COPY ({sql}) TO $path (format parquet)", {"path": str(self._folder / name)}

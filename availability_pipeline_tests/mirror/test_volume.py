@@ -321,3 +321,16 @@ def test_a_symbols_days_are_in_order_and_a_wrong_name_has_the_nearest(world):
         assert found.notes == ("btcusdt was read as BTCUSDT: symbols are written in upper case",)
         with pytest.raises(UnknownSymbolError, match="did you mean BTCUSDT"):
             volume_of(con, "BTCUSDC")
+
+
+def test_of_a_symbol_that_has_ended_no_file_is_waited_for(world):
+    """Else the newest dates, on which it is pending, would never have shares."""
+    world.trade("BTCUSDT")
+    world.trade("OLDUSDT", end=D(2024, 2, 10))
+    world.trade("LATEUSDT", end=END - dt.timedelta(1))
+    world.publish()
+    world.probe(at=dt.datetime.combine(END + dt.timedelta(1), dt.time(12), dt.UTC))
+    world.update()
+    with volumes.reader(world.path) as con:
+        lacking = con.execute("SELECT date, quote_asset, files FROM lacking").fetchall()
+    assert lacking == [(END, "USDT", 1)], "of LATEUSDT, which may still come"
