@@ -273,6 +273,7 @@ def slo_command(ctx: click.Context, patterns: Sequence[str], days: int, as_json:
                 rate = rules.update_success_rate([], now, s.slo_success_rate, days)
                 runs = {"update_success_rate": rate}
             verdicts = runs | verdicts | _judge_mirror(instance, s)
+            verdicts |= _judge_volume(instance, now, s, chosen)
             history = instance is not None
         if s.exchange_info_url and checks.exchange_dataset(s) in (None, *chosen):
             verdicts["exchange_coverage"] = checks.exchange_coverage(*settled, s)
@@ -380,8 +381,40 @@ def _judge_mirror(instance: "History | None", s: settings.Settings) -> dict[str,
         with connection.reader(s.db, s.db_wait_seconds) as con:
             found = standing.complete(con, s, busy=busy)
     except (StoreError, queries.QueryError, settings.SettingsError) as error:
-        found = rules.mirror_unknown(str(error))
+        found = rules.not_judged(str(error))
     return {checks.COMPLETE_CHECK: found}
+
+
+def _judge_volume(
+    instance: "History | None", now: dt.datetime, s: settings.Settings, chosen: Sequence[Dataset]
+) -> dict[str, Verdict]:
+    """Whether the daily volume is complete, agrees with itself and is plausible."""
+    from availability_pipeline.mirror import volume_checks
+
+    if not volume_checks.markets(s, chosen):
+        return {}
+    busy = False
+    if instance:
+        from availability_pipeline.orchestration import volumes
+
+        busy = volumes.under_way(instance)
+
+    def complete() -> Verdict:
+        with connection.reader(s.db, s.db_wait_seconds) as con:
+            return volume_checks.complete(con, s, now, busy=busy, chosen=chosen)
+
+    judges: dict[str, Callable[[], Verdict]] = {
+        checks.VOLUME_COMPLETE_CHECK: complete,
+        checks.VOLUME_MATCHES_CHECK: lambda: volume_checks.matches_monthly(s, chosen),
+        checks.VOLUME_PLAUSIBLE_CHECK: lambda: volume_checks.plausible(s, now, chosen),
+    }
+    found = {}
+    for name, judge in judges.items():
+        try:
+            found[name] = judge()
+        except StoreError as error:
+            found[name] = rules.not_judged(str(error))
+    return found
 
 
 def _running(instance: "History", now: dt.datetime, s: settings.Settings) -> dict[str, Any]:

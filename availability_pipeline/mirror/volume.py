@@ -24,7 +24,7 @@ from availability_pipeline.mirror.store import FolderStore, scratch
 from availability_pipeline.queries.plan import Selection, planned
 from availability_pipeline.queries.volume import pair
 from availability_pipeline.record import volumes
-from availability_pipeline.record.status import hexed, recorded_datasets, scope
+from availability_pipeline.record.status import hexed, scope
 from availability_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -210,9 +210,9 @@ def _read(
     return taken, refused
 
 
-# The file that was read (f) is of the version that the record has (a).
-_VERSION = """(f.etag IS NOT DISTINCT FROM a.etag AND (a.etag IS NOT NULL
+SAME_VERSION = """(f.etag IS NOT DISTINCT FROM a.etag AND (a.etag IS NOT NULL
     OR (f.file_size_bytes, f.last_modified) = (a.file_size_bytes, a.last_modified)))"""
+"""SQL: the file that was read (f) is of the version that the record has (a)."""
 
 _KEY = key_sql(
     "$market", "CASE WHEN monthly THEN 'monthly' ELSE 'daily' END", "'klines'", "'1d'", "symbol",
@@ -221,6 +221,14 @@ _KEY = key_sql(
 
 
 _NUMBERS = ", ".join(volumes.NUMBERS)
+
+
+def every_file(con: "DuckDBPyConnection", market: str) -> str:
+    """SQL of the files that an open record has of a market's 1d klines, daily and monthly ones."""
+    t, months = scope(con, daily_of(market)), scope(con, monthly_of(market))
+    columns = "symbol, date AS period, file_size_bytes, etag, last_modified, recorded_at"
+    return f"""SELECT false AS monthly, {columns} FROM {t.files}
+        UNION ALL SELECT true, {columns} FROM {months.files}"""
 
 
 class _Work:
@@ -233,17 +241,11 @@ class _Work:
 
     def look(self, con: "DuckDBPyConnection", of: Selection) -> None:
         """Write down what the record has: all files, those planned, symbols, what is pending."""
-        daily, monthly = daily_of(self._market), monthly_of(self._market)
-        t = scope(con, daily)
-        months = scope(con, monthly) if monthly in recorded_datasets(con) else None
-        columns = "symbol, date AS period, file_size_bytes, etag, last_modified"
-        every = f"SELECT false AS monthly, {columns} FROM {t.files}"
-        if months:
-            every += f" UNION ALL SELECT true, {columns} FROM {months.files}"
+        t = scope(con, daily_of(self._market))
         # What `quote_volume` is in; of cm it is the base asset.
         asset = "base_asset" if self._market == "cm" else "quote_asset"
         for name, sql in {
-            "every": every,
+            "every": every_file(con, self._market),
             "symbols": f"SELECT symbol, {asset} AS quote_asset FROM {t.symbols}",
             # Of those that ended nothing is expected: they would be pending on each new date.
             "pending": f"""SELECT date, symbol FROM {t.cells} JOIN {t.listings} USING (symbol)
@@ -298,7 +300,7 @@ class _Work:
                 {hexed("etag")} AS etag, last_modified, false AS gone
             FROM wanted a ANTI JOIN seen f
               ON f.monthly = a.monthly AND f.symbol = a.symbol AND f.period = a.period
-                AND {_VERSION}
+                AND {SAME_VERSION}
             ORDER BY ALL) TO $path (format parquet)""",
             names,
         )

@@ -16,8 +16,9 @@ from availability_pipeline.archive import datasets
 from availability_pipeline.archive.discovery import discover
 from availability_pipeline.archive.listing import ArchiveError, S3Archive
 from availability_pipeline.errors import StoreError
-from availability_pipeline.mirror import standing
-from availability_pipeline.orchestration import mirrored, runs
+from availability_pipeline.mirror import standing, volume_checks
+from availability_pipeline.mirror.volume import configured_markets
+from availability_pipeline.orchestration import mirrored, runs, volumes
 from availability_pipeline.orchestration.outcomes import check_result
 from availability_pipeline.orchestration.probes import DATABASE
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB, Clock
@@ -169,6 +170,41 @@ def mirror_is_verified(
     yield from _judged(checks.VERIFIED_CHECK, duckdb, judge)
 
 
+@_standing(checks.VOLUME_COMPLETE_CHECK)
+def volume_is_complete(
+    context: dg.AssetCheckExecutionContext,
+    duckdb: dg.ResourceParam[AvailabilityDuckDB],
+    clock: dg.ResourceParam[Clock],
+    limits: dg.ResourceParam[Settings],
+) -> Result:
+    """The recorded files beside those that were read."""
+
+    def judge() -> Verdict:
+        busy = volumes.under_way(context.instance)
+        with duckdb.get_reader() as con:
+            return volume_checks.complete(con, limits, clock.now(), busy=busy)
+
+    yield from _judged(checks.VOLUME_COMPLETE_CHECK, duckdb, judge)
+
+
+@_standing(checks.VOLUME_MATCHES_CHECK)
+def volume_matches_monthly(limits: dg.ResourceParam[Settings]) -> Result:
+    """What the daily and the monthly files say, of the days of which both were read."""
+    yield from _judged(
+        checks.VOLUME_MATCHES_CHECK, None, lambda: volume_checks.matches_monthly(limits)
+    )
+
+
+@_standing(checks.VOLUME_PLAUSIBLE_CHECK)
+def volume_is_plausible(
+    clock: dg.ResourceParam[Clock], limits: dg.ResourceParam[Settings]
+) -> Result:
+    """Each of the last days beside those before it."""
+    yield from _judged(
+        checks.VOLUME_PLAUSIBLE_CHECK, None, lambda: volume_checks.plausible(limits, clock.now())
+    )
+
+
 _ALWAYS = (
     *(_of_the_record(name) for name in checks.ALL),
     update_success_rate,
@@ -179,15 +215,19 @@ _ALWAYS = (
 
 _OF_MIRROR = (mirror_is_complete, mirror_is_verified)
 
-STANDING = (*_ALWAYS, exchange_coverage, *_OF_MIRROR)
+_OF_VOLUME = (volume_is_complete, volume_matches_monthly, volume_is_plausible)
+
+STANDING = (*_ALWAYS, exchange_coverage, *_OF_MIRROR, *_OF_VOLUME)
 """All there are."""
 
 
 def standing_checks(configured: Settings) -> Sequence[dg.AssetChecksDefinition]:
-    """Those of what is configured: the exchange and the mirror may not be."""
+    """Those of what is configured: the exchange, the mirror and volume may not be."""
     found = list(_ALWAYS)
     if configured.exchange_info_url:
         found.append(exchange_coverage)
     if configured.mirror_url:
         found += _OF_MIRROR
+    if configured_markets(configured):
+        found += _OF_VOLUME
     return found

@@ -6,6 +6,7 @@ begin on different dates. What the files say, and which are read, is `mirror.vol
 """
 
 import datetime as dt
+import string
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -143,11 +144,14 @@ is read again. `quote_volume` is in the {unit} asset.
 Example: the last date's symbols.
 
 ```sql
-SELECT symbol, quote_asset, quote_volume, trades FROM daily_volume
-WHERE market = '{dataset.market}' AND date = (SELECT max(date) FROM daily_volume)
-ORDER BY quote_asset, quote_volume DESC
+{_EXAMPLE.substitute(market=dataset.market)}
 ```
 """
+
+
+_EXAMPLE = string.Template("""SELECT symbol, quote_asset, quote_volume, trades FROM daily_volume
+WHERE market = '$market' AND date = (SELECT max(date) FROM daily_volume)
+ORDER BY quote_asset, quote_volume DESC""")
 
 
 def _rankings(markets: Sequence[str], configured: Settings) -> dg.AssetsDefinition:

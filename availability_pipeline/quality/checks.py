@@ -398,6 +398,10 @@ COMPLETE_CHECK = "mirror_is_complete"
 VERIFIED_CHECK = "mirror_is_verified"
 """The check that reads files of the mirror: once a week, in a run of its own."""
 
+VOLUME_COMPLETE_CHECK = "volume_is_complete"
+VOLUME_MATCHES_CHECK = "volume_matches_monthly"
+VOLUME_PLAUSIBLE_CHECK = "volume_is_plausible"
+
 TABLE: dict[str, Check] = {
     check.name: check
     for check in (
@@ -469,6 +473,21 @@ TABLE: dict[str, Check] = {
             "They are read, on Sundays.",
             # Of its own, as no selection may take out a check that is not defined.
             asset="mirrored_files",
+        ),
+        Check(
+            VOLUME_COMPLETE_CHECK,
+            "Each daily 1d file that is recorded has its row in the daily volume, in the record's "
+            "version; a warning while a run of volume is under way, and of files that are not "
+            "taken. What is pending is not judged.",
+        ),
+        Check(
+            VOLUME_MATCHES_CHECK,
+            "Where a day's daily and monthly file were read, all their numbers are equal.",
+        ),
+        Check(
+            VOLUME_PLAUSIBLE_CHECK,
+            "No volume of the last 30 days is more than a thousand times the median of the "
+            "symbol's 30 days before, or less than a thousandth; otherwise a warning.",
         ),
     )
 }

@@ -661,8 +661,8 @@ def mirror_complete(
     )
 
 
-def mirror_unknown(why: str) -> Verdict:
-    """The mirror, or what is selected of it, cannot be read now."""
+def not_judged(why: str) -> Verdict:
+    """The mirror, the daily volume or what is selected cannot be read now."""
     return Verdict(
         passed=False,
         observed=None,
@@ -695,6 +695,164 @@ def mirror_verified(
         "wrong, and keeps it apart. Then look for the cause: a disk, or another program.",
         note=f"{judged} files were read" if judged else "nothing is mirrored yet",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadFile:
+    """A recorded file that daily volume lacks.
+
+    Attributes:
+        period: its date, or its month's first day.
+        state: `missing`, `replaced` (an earlier version was read) or `refused`.
+        problem: why it was refused.
+    """
+
+    period: dt.date
+    symbol: str
+    state: Literal["missing", "replaced", "refused"]
+    problem: str = ""
+
+
+_UNREAD = {"missing": "was not read", "replaced": "was replaced since it was read"}
+
+
+def volume_complete(
+    unread: Sequence[UnreadFile],
+    counts: Mapping[str, int],
+    files: int,
+    *,
+    whole: int,
+    asset: str,
+    other_months: int = 0,
+    under_way: bool,
+) -> Verdict:
+    """Each recorded daily file has its row in the daily volume.
+
+    Args:
+        unread: the first ones of each state.
+        counts: all of them, by state.
+        files: how many daily ones are recorded.
+        whole: of how many of them the record's version was read.
+        asset: which reads it.
+        other_months: monthly files that were not taken, whose days are there all the same.
+        under_way: a run of `volume` has not ended, so that it is a warning at most.
+    """
+    order = ["missing", "replaced", "refused"]
+    found = sorted(unread, key=lambda one: (order.index(one.state), one.period, one.symbol))
+    undone = counts.get("missing", 0) + counts.get("replaced", 0)
+    count = undone + counts.get("refused", 0)
+    if undone and under_way:
+        recovery = "A run of the job volume is under way or queued."
+    elif undone:
+        recovery = (
+            "Launch the job volume, which reads this month and the last; for the past materialise "
+            f"all partitions of {asset}. If the run fails, it says why."
+        )
+    else:
+        recovery = (
+            "These files are wrong in the archive: report them to Binance. Each is read again once "
+            "it is replaced."
+        )
+    note = f"{whole} of {files} files"
+    if other_months:
+        note += f", {other_months} months that were not taken are there as days"
+    return verdict_on(
+        [f"{one.period} {one.symbol} {_UNREAD.get(one.state) or f'was not taken, {one.problem}'}"
+         for one in found[: SAMPLE + 1]],
+        offenders=[
+            {"date": one.period, "symbol": one.symbol, "state": one.state} for one in found[:SAMPLE]
+        ],
+        count=count,
+        observed=count if files else None,
+        threshold=0,
+        recovery=recovery,
+        severity="error" if undone and not under_way else "warn",
+        note=note if files else "nothing is recorded",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A number that a day's two files do not agree on."""
+
+    date: dt.date
+    symbol: str
+    column: str
+    daily: float
+    monthly: float
+
+
+def volume_matches_monthly(differences: Sequence[Difference], count: int, compared: int) -> Verdict:
+    """Where both files of a day were read, they say the same.
+
+    Args:
+        differences: the first ones.
+        count: all of them.
+        compared: days of which both were read.
+    """
+    return verdict_on(
+        [f"{one.date} {one.symbol} {one.column}: {one.daily:.17g} in the daily file, "
+         f"{one.monthly:.17g} in the monthly one" for one in differences],
+        offenders=[
+            {"date": one.date, "symbol": one.symbol, "column": one.column, "daily": one.daily,
+             "monthly": one.monthly} for one in differences
+        ],
+        count=count,
+        observed=count if compared else None,
+        threshold=0,
+        recovery="One of the two files is wrong; answers have the daily one's numbers. Compare "
+        "both with the exchange's candles, and report it to Binance: a file that is replaced is "
+        "read again.",
+        note=f"{compared} days were compared" if compared else "no day was read of both files yet",
+    )  # fmt: skip
+
+
+VOLUME_JUMP = 1000
+"""So many times the usual, or so small a part of it, is a warning.
+
+Far beyond what trading does from one day to another, so that what is named is a mistake: a number
+in another asset or unit.
+"""
+
+VOLUME_DAYS = 30
+"""`volume_is_plausible` judges the last so many days, each beside so many before it."""
+
+VOLUME_MIN_DAYS = 7
+"""Days with volume before a day without which it is not judged: what is usual is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """A day's quote volume far from the symbol's median; `key` is the file that says so."""
+
+    date: dt.date
+    symbol: str
+    volume: float
+    usual: float
+    key: str
+
+
+def volume_plausible(jumps: Sequence[Jump], judged: int) -> Verdict:
+    """No volume jumps beyond `VOLUME_JUMP`.
+
+    Args:
+        jumps: all of them.
+        judged: days of symbols that were judged.
+    """
+    return verdict_on(
+        [f"{one.date} {one.symbol}: {one.volume:.6g}, where {one.usual:.6g} is usual ({one.key})"
+         for one in jumps],
+        offenders=[
+            {"date": one.date, "symbol": one.symbol, "volume": one.volume, "usual": one.usual,
+             "key": one.key} for one in jumps
+        ],
+        observed=len(jumps) if judged else None,
+        threshold=0,
+        recovery="Compare the file with the exchange's candles. If they agree, nothing is to be "
+        f"done: after {VOLUME_DAYS} days it is no longer judged.",
+        severity="warn",
+        note=f"{judged} volumes were judged" if judged else "nothing is to be judged yet",
+    )  # fmt: skip
 
 
 SUCCESS_DAYS = 30

@@ -99,6 +99,7 @@ def test_the_standing_checks_are_exactly_these_and_block_nothing():
         "rows_are_unique", "continuity", "completeness_slo", "symbol_holes", "publication_lag",
         "update_success_rate", "freshness", "store_matches_dagster", "exchange_coverage",
         "catalogue_matches_archive", "mirror_is_complete", "mirror_is_verified",
+        "volume_is_complete", "volume_matches_monthly", "volume_is_plausible",
     }  # fmt: skip
     assert {name for name in ASSETS if ASSETS[name] != "record"} == {"mirror_is_verified"}
     assert set(standing.ALL) < set(standing.TABLE) == set(ASSETS)
@@ -108,6 +109,10 @@ def test_the_standing_checks_are_exactly_these_and_block_nothing():
     assert pools == {None}, "a reader that takes the writer's place holds up an update"
 
 
+OF_MIRROR = {"mirror_is_complete", "mirror_is_verified"}
+OF_VOLUME = {"volume_is_complete", "volume_matches_monthly", "volume_is_plausible"}
+
+
 @pytest.mark.parametrize("url", [None, "http://127.0.0.1:9"])
 def test_slo_checks_runs_all_but_the_weekly_one_and_no_other_job_runs_any(monkeypatch, url):
     monkeypatch.delenv("AVAILABILITY_EXCHANGE_INFO_URL", raising=False)
@@ -115,11 +120,11 @@ def test_slo_checks_runs_all_but_the_weekly_one_and_no_other_job_runs_any(monkey
     if url:
         monkeypatch.setenv("AVAILABILITY_EXCHANGE_INFO_URL", url)
         monkeypatch.setenv("AVAILABILITY_MIRROR_URL", "/mirror")
+        monkeypatch.setenv("AVAILABILITY_DATASETS", "um/daily/klines/*")
     found = build_defs()
     graph = found.resolve_asset_graph()
     everything = {key.name for key in graph.asset_check_keys}
-    of_mirror = {"mirror_is_complete", "mirror_is_verified"}
-    missing = of_mirror if not url else set()
+    missing = OF_MIRROR | OF_VOLUME if not url else set()
     assert everything == set(ASSETS) - missing - (set() if url else {"exchange_coverage"})
     for job in schedules.jobs(settings.load()):
         if isinstance(job, UnresolvedAssetJobDefinition):
@@ -234,7 +239,7 @@ def test_remedies_that_a_wrong_file_would_need_name_the_file(world):
         )
         assert str(world.path) in found.description
     elsewhere = {"exchange_coverage", "freshness", "update_success_rate", standing.CATALOGUE_CHECK}
-    for name in set(ASSETS) - elsewhere - {"mirror_is_complete", "mirror_is_verified"}:
+    for name in set(ASSETS) - elsewhere - OF_MIRROR - OF_VOLUME:
         assert world.verdict(name).metadata["database"].value == str(world.path)
 
 

@@ -4,11 +4,14 @@ If this fails, the UI shows dates as read that were not, or the rankings are of 
 """
 
 import datetime as dt
+import json
 
 import dagster as dg
 import duckdb
 import pytest
+from click.testing import CliRunner
 
+from availability_pipeline.cli.main import cli
 from availability_pipeline.orchestration.code_location import build_defs
 from availability_pipeline.orchestration.resources import Clock
 from availability_pipeline.orchestration.schedules import volume_sensor
@@ -22,7 +25,7 @@ from availability_pipeline_tests.support.klines import DAILY, MONTHLY, kline
 
 START, LAST = D(2024, 2, 1), D(2024, 3, 10)
 FEBRUARY = D(2024, 2, 1)
-NOW = dt.datetime(2024, 3, 11, 12, tzinfo=dt.UTC)
+PROBED, AGAIN, NOW = (dt.datetime(2024, 3, 11, hour, tzinfo=dt.UTC) for hour in (9, 10, 12))
 KEY = key_of("um")
 
 
@@ -36,8 +39,11 @@ class World:
     def trade(self, *symbols, start=START, end=LAST):
         self.values |= {(s, date): kline(s, date) for s in symbols for date in days(start, end)}
 
-    def probe(self, *months, end=LAST, at=mirrored.SETTLED):
+    def probe(self, *months, end=LAST, at=PROBED):
         klines.publish(self.host, self.values, months)
+        self.record(end, at)
+
+    def record(self, end=LAST, at=PROBED):
         mirrored.record(
             self.folder / "r.duckdb", self.host, start=START, end=end, at=at,
             datasets=(DAILY, MONTHLY),
@@ -139,7 +145,7 @@ class TestAssets:
         world.materialise(START, LAST)
         old = D(2024, 2, 3)
         world.values["BTCUSDT", old] = kline("BTCUSDT", old, version=2)
-        world.probe(at=mirrored.SETTLED + dt.timedelta(1))
+        world.probe(at=AGAIN)
         done = world.materialise(LAST, LAST)
         assert done.success
         assert world.rows() == world.values
@@ -291,3 +297,153 @@ class TestAfterAnUpdate:
             self.updated(world)
         world.instance.add_run(dg.DagsterRun(job, status=dg.DagsterRunStatus.STARTED))
         assert bool(self.tick(world).run_requests) is not waits
+
+
+class TestChecks:
+    def verdict(self, world, name):
+        job = world.defs().resolve_job_def("slo_checks")
+        done = job.execute_in_process(
+            instance=world.instance, op_selection=[f"record_{name}"], raise_on_error=False
+        )
+        [found] = done.get_asset_check_evaluations()
+        return found
+
+    def complete(self, world):
+        return self.verdict(world, "volume_is_complete")
+
+    def test_a_recorded_file_without_a_row_is_named_and_a_run_takes_it(self, world):
+        world.trade("BTCUSDT")
+        world.probe()
+        none = self.complete(world)
+        assert (none.passed, none.metadata["count"].value) == (False, len(world.values))
+        assert world.job().success
+        good = self.complete(world)
+        assert (good.passed, good.description) == (True, f"{DAILY}: 39 of 39 files")
+        world.trade("NEWUSDT", start=LAST)
+        world.values["BTCUSDT", LAST] = kline("BTCUSDT", LAST, version=2)
+        world.probe(at=AGAIN)
+        found = self.complete(world)
+        assert found.metadata["sample"].value == [
+            f"{LAST} NEWUSDT was not read", f"{LAST} BTCUSDT was replaced since it was read",
+        ]  # fmt: skip
+        assert found.severity == dg.AssetCheckSeverity.ERROR
+        assert "Launch the job volume" in found.metadata["recovery"].value
+        # Nobody has to do anything while a run is at work.
+        run = dg.DagsterRun("volume", status=dg.DagsterRunStatus.STARTED)
+        world.instance.add_run(run)
+        assert self.complete(world).severity == dg.AssetCheckSeverity.WARN
+        world.instance.report_run_canceled(run)
+        assert world.job().success
+        assert self.complete(world).passed
+
+    def test_what_was_recorded_just_now_and_what_is_pending_are_not_missed(self, world):
+        world.trade("BTCUSDT", end=D(2024, 3, 8))
+        world.probe(end=D(2024, 3, 8))
+        assert world.job().success
+        world.trade("BTCUSDT", start=D(2024, 3, 9), end=D(2024, 3, 9))
+        # Of the last day no file is there yet.
+        world.probe(at=NOW - dt.timedelta(minutes=5))
+        found = self.complete(world)
+        assert (found.passed, found.description) == (True, f"{DAILY}: 37 of 38 files")
+
+    def test_a_file_that_is_not_taken_is_a_warning_with_the_reason(self, world):
+        world.trade("BTCUSDT")
+        world.probe(FEBRUARY)
+        world.host.files[MONTHLY.key("BTCUSDT", FEBRUARY)] = b"not a zip"
+        world.host.files[DAILY.key("BTCUSDT", LAST)] = klines.zipped("x")
+        world.record(at=AGAIN)
+        assert world.job().success
+        found = self.complete(world)
+        assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
+        [named] = found.metadata["sample"].value
+        assert named.startswith(f"{LAST} BTCUSDT was not taken, row 1 has 'x'")
+        assert "1 months that were not taken are there as days" in found.description
+
+    def test_a_month_that_says_something_else_than_its_days_is_a_breach(self, world):
+        world.trade("BTCUSDT", "ETHUSDT")
+        world.probe()
+        name = "volume_matches_monthly"
+        nothing = self.verdict(world, name)
+        assert (nothing.passed, nothing.metadata["observed"].value) == (True, None)
+        assert world.job().success
+        daily = dict(world.values)
+        wrong = D(2024, 2, 5)
+        day = daily["ETHUSDT", wrong]
+        world.values["ETHUSDT", wrong] = day._replace(close=day.low, trades=day.trades + 1)
+        klines.publish(world.host, world.values, [FEBRUARY])
+        world.values = daily
+        klines.publish(world.host, world.values)
+        world.probe(at=AGAIN)
+        assert world.job().success
+        assert world.rows() == daily
+        found = self.verdict(world, name)
+        assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.ERROR)
+        assert found.metadata["sample"].value == [
+            f"{wrong} ETHUSDT close: {day.close:.17g} in the daily file, {day.low:.17g} in the "
+            "monthly one",
+            f"{wrong} ETHUSDT trades: {day.trades} in the daily file, {day.trades + 1} in the "
+            "monthly one",
+        ]
+        assert found.metadata["count"].value == 2
+        assert "58 days were compared" in found.description
+
+    @pytest.mark.parametrize(
+        ("times", "jumps"), [(1001.0, True), (0.0009, True), (900.0, False), (0.0, False)]
+    )
+    def test_a_volume_far_from_the_usual_is_a_warning_with_its_file(self, world, times, jumps):
+        world.trade("BTCUSDT", "ETHUSDT")
+        for (symbol, date), day in world.values.items():
+            world.values[symbol, date] = day._replace(quote_volume=1e7)
+        odd = LAST - dt.timedelta(2)
+        day = world.values["ETHUSDT", odd]
+        world.values["ETHUSDT", odd] = day._replace(quote_volume=times * 1e7)
+        world.probe()
+        assert world.job().success
+        found = self.verdict(world, "volume_is_plausible")
+        assert found.passed is not jumps
+        if jumps:
+            assert found.severity == dg.AssetCheckSeverity.WARN
+            [named] = found.metadata["sample"].value
+            assert named.startswith(f"{odd} ETHUSDT: {times * 1e7:.6g}, where 1e+07 is usual")
+            assert named.endswith(f"({DAILY.key('ETHUSDT', odd)})")
+
+    def test_a_new_symbol_and_one_that_trades_no_more_do_not_jump(self, world):
+        world.trade("BTCUSDT", "GONEUSDT")
+        world.trade("NEWUSDT", start=LAST - dt.timedelta(4))
+        for n, (symbol, date) in enumerate(sorted(world.values)):
+            volume = 1e7
+            if symbol == "GONEUSDT" and date > D(2024, 2, 20):
+                volume = 0
+            if symbol == "NEWUSDT":
+                volume = 10.0 ** (n % 9)
+            day = world.values[symbol, date]
+            world.values[symbol, date] = day._replace(quote_volume=volume)
+        world.probe()
+        assert world.job().success
+        assert self.verdict(world, "volume_is_plausible").passed
+
+    def test_slo_says_them_and_what_cannot_be_read_is_not_judged(
+        self, world, monkeypatch, tmp_path
+    ):
+        monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+
+        def said():
+            done = CliRunner().invoke(cli, ["slo", "--json"])
+            return {e["name"]: (e["outcome"], e["count"]) for e in json.loads(done.stdout)["slo"]
+                    if e["name"].startswith("volume")}  # fmt: skip
+
+        world.trade("BTCUSDT")
+        world.probe()
+        assert said() == {
+            "volume_is_complete": ("breach", 39),
+            "volume_matches_monthly": ("unknown", 0),
+            "volume_is_plausible": ("unknown", 0),
+        }
+        assert world.job().success
+        assert said()["volume_is_complete"] == ("ok", 0)
+        (tmp_path / "volume.duckdb").write_bytes(b"something else")
+        assert set(said().values()) == {("warn", 0)}
+        for name in said():
+            found = self.verdict(world, name)
+            assert found.description.startswith("Not judged: ")
+            assert found.severity == dg.AssetCheckSeverity.WARN
