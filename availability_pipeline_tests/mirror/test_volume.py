@@ -11,6 +11,7 @@ import pytest
 from availability_pipeline.errors import MissingDatabaseError
 from availability_pipeline.mirror import volume
 from availability_pipeline.mirror.download import Options
+from availability_pipeline.queries import rankings
 from availability_pipeline.queries.answers import NotProbedError, UnknownSymbolError
 from availability_pipeline.queries.volume import volume as volume_of
 from availability_pipeline.record import volumes
@@ -41,9 +42,9 @@ class World:
     def probe(self, end=END, at=mirrored.SETTLED):
         mirrored.record(self.db, self.host, start=START, end=end, at=at, datasets=(DAILY, MONTHLY))
 
-    def update(self, **more):
+    def update(self, market="um", **more):
         return volume.update(
-            functools.partial(reader, self.db), self.path, "um",
+            functools.partial(reader, self.db), self.path, market,
             Options(self.host.url, in_flight=8, timeout_seconds=20, pause_seconds=0),
             now=lambda: NOW, **more,
         )  # fmt: skip
@@ -286,6 +287,25 @@ def test_a_file_that_only_vanished_leaves_what_it_said(world):
     world.probe(at=mirrored.SETTLED + dt.timedelta(1))
     world.update()
     assert world.rows() == world.values
+
+
+@pytest.mark.parametrize(
+    ("market", "symbol", "asset"),
+    [("cm", "BTCUSD_PERP", "BTC"), ("spot", "BTCUSDT", "USDT"), ("um", "ETHBTC", "BTC")],
+)
+def test_the_asset_is_the_one_that_the_column_is_in(world, market, symbol, asset):
+    """In cm the seventh column is the base asset's; of spot the times are microseconds by now."""
+    daily = volume.daily_of(market)
+    first, last = D(2024, 12, 30), D(2025, 1, 3)
+    world.trade(symbol, first, last)
+    klines.publish(world.host, world.values, daily=daily)
+    at = dt.datetime(2025, 6, 1, tzinfo=dt.UTC)
+    mirrored.record(world.db, world.host, start=first, end=last, at=at, datasets=(daily,))
+    world.update(market=market)
+    assert world.rows() == world.values
+    with volumes.reader(world.path) as con:
+        [row] = rankings(con, last, market=market).dicts()
+    assert (row["symbol"], row["quote_asset"], row["share"]) == (symbol, asset, 1.0)
 
 
 @pytest.mark.parametrize("micro", [False, True])

@@ -154,6 +154,18 @@ def test_changes_are_over_calendar_days_not_over_rows(tmp_path):
     assert row["days_available"] == 4
 
 
+def test_a_contracts_history_goes_on_under_its_settled_name(tmp_path):
+    """The predecessor began a new one, so a settled contract had no change and 1 day of 30."""
+    values = {("BUSDT", FIRST + dt.timedelta(n)): 5.0 for n in range(10)}
+    values |= {("AUSDT", FIRST + dt.timedelta(n)): 1.0 for n in range(9)}
+    values["AUSDTSETTLED", FIRST + dt.timedelta(9)] = 9.0
+    write(tmp_path / "v.duckdb", values)
+    with volumes.reader(tmp_path / "v.duckdb") as con:
+        [row] = rankings(con, FIRST + dt.timedelta(9), top=1).dicts()
+    assert (row["symbol"], row["rank_change_1d"], row["rank_change_7d"]) == ("AUSDTSETTLED", -1, -1)
+    assert row["days_available"] == 10
+
+
 def test_a_file_that_is_late_leaves_the_shares_open_and_says_so(tmp_path):
     """The predecessor's share was of what happened to be there."""
     write(tmp_path / "v.duckdb", {("AUSDT", FIRST): 3.0, ("CUSDC", FIRST): 1.0}, {(FIRST, "USDT")})

@@ -64,11 +64,15 @@ def file(days: Iterable[Kline], *, header: bool = True, micro: bool = False) -> 
 
 
 def publish(
-    host: Host, values: Mapping[tuple[str, dt.date], Kline], months: Iterable[dt.date] = ()
+    host: Host,
+    values: Mapping[tuple[str, dt.date], Kline],
+    months: Iterable[dt.date] = (),
+    daily: Dataset = DAILY,
 ) -> None:
     """Put daily files on the host, and monthly ones of these months."""
     for (symbol, date), day in values.items():
-        host.files[DAILY.key(symbol, date)] = file([day], header=date.day % 2 == 0)
+        micro = daily.market == "spot" and date >= dt.date(2025, 1, 1)
+        host.files[daily.key(symbol, date)] = file([day], header=date.day % 2 == 0, micro=micro)
     for month in months:
         for symbol in {symbol for symbol, _ in values}:
             days = [day for (name, date), day in values.items()
