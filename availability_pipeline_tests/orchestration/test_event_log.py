@@ -167,6 +167,13 @@ def test_the_file_of_a_run_is_small_and_can_be_read_by_the_stock_storage(home):
         con.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         assert con.execute("PRAGMA page_size").fetchall() == [(512,)]
         assert con.execute("PRAGMA journal_mode").fetchall() == [("wal",)]
-    assert path.stat().st_size < 85_000
+        tables = con.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        assert sorted(tables) == [("alembic_version",), ("asset_event_tags",), ("event_logs",)]
+    assert path.stat().st_size < 65_000
     stock = SqliteEventLogStorage(str(path.parent))
-    assert len(stock.get_logs_for_run(run.run_id)) == events > 10
+    found = stock.get_logs_for_run(run.run_id)
+    assert len(found) == events > 10
+    stock.store_event(found[-1])
+    assert len(stock.get_logs_for_run(run.run_id)) == events + 1
+    stock.delete_events(run.run_id)
+    assert stock.get_logs_for_run(run.run_id) == []
