@@ -305,12 +305,17 @@ class Connection(asyncio.Protocol):
         while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
             head, self._buffer = self._buffer[:end], self._buffer[end + 4 :]
             answer = self.respond(head)
+            last = b"\r\nconnection: close" in head.lower()
             if self._latency:
                 loop = asyncio.get_running_loop()
-                loop.call_later(self._latency, self._transport.write, answer)
+                loop.call_later(self._latency, self._send, answer, last)
             else:
-                self._transport.write(answer)
-            if b"\r\nconnection: close" in head.lower():
+                self._send(answer, last)
+
+    def _send(self, answer: bytes, last: bool) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(answer)
+            if last:
                 self._transport.close()
 
 

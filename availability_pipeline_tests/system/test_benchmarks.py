@@ -40,6 +40,7 @@ BUCKET = archive_server.BUCKET
         "report",
         "endurance",
         "whole",
+        "volume",
         pytest.param("workers", marks=pytest.mark.requires("redis", "postgresql")),
     ],
 )
