@@ -3,7 +3,7 @@
 import datetime as dt
 import sys
 from pathlib import Path
-from typing import Unpack
+from typing import Unpack, get_args
 
 import click
 
@@ -215,6 +215,19 @@ def coverage(symbol: str, form: str | None, as_of: dt.datetime | None) -> None:
     is_flag=True,
     help="Leave dates that were never probed empty instead of refusing the range.",
 )
+@click.option(
+    "--top",
+    type=click.IntRange(1, MOST_DAYS),
+    metavar="N",
+    help="Only the first N of each quote asset, by the ranks of the day before.",
+)
+@click.option(
+    "--by",
+    type=click.Choice(get_args(queries.By)),
+    default="volume",
+    show_default=True,
+    help="What --top ranks by.",
+)
 @filter_options
 @form_options
 def universe(
@@ -222,13 +235,17 @@ def universe(
     end: dt.date,
     out: Path | None,
     mark_unknown: bool,
+    top: int | None,
+    by: queries.By,
     form: str | None,
     **filters: Unpack[Filters],
 ) -> None:
     """Which symbol had a file on which date, for backtests.
 
     Symbols delisted since are in it. A cell is true, false (confirmed absence) or empty (pending).
-    Without --out, --json or --csv only each date's count is printed.
+    Without --out, --json or --csv only each date's count is printed. With --top 50 a cell is true
+    only where the contract was among the 50 with the largest volume on the day before, empty where
+    that is not known; the volumes are those of `volume update`.
 
     Example: binance-availability query universe 2024-01-01 2024-01-31 --out u.parquet
     """
@@ -238,11 +255,13 @@ def universe(
     unknown: queries.Unknown = "mark" if mark_unknown else "refuse"
     with record() as con:
         if out:
-            notes = queries.write_universe(con, out, start, end, **filters, unknown=unknown)
+            notes = queries.write_universe(
+                con, out, start, end, **filters, unknown=unknown, top=top, by=by
+            )
             print_notes(notes)
             click.echo(f"{out}: {(end - start).days + 1} dates, {start} to {end}")
             return
-        found = queries.universe(con, start, end, **filters, unknown=unknown)
+        found = queries.universe(con, start, end, **filters, unknown=unknown, top=top, by=by)
     if form:
         print_rows(found, form, "")
         return

@@ -52,7 +52,7 @@ def volume() -> None:
 @click.option("--start", type=DATE, help="First UTC date; the first probed by default.")
 @click.option("--end", type=DATE, help="Last UTC date; the last probed by default.")
 def update(markets: tuple[Market, ...], start: dt.date | None, end: dt.date | None) -> None:
-    """Fetch the 1d klines that are new or were replaced, and rank what they say.
+    """Fetch 1d klines that are new or were replaced, and rank by them.
 
     Monthly files for the past, daily ones for the rest, each verified. A file that is broken is
     named and not taken. Exit 1 if one could not be had; the next update tries it again.

@@ -165,7 +165,7 @@ def _rankings(markets: Sequence[str], configured: Settings) -> dg.AssetsDefiniti
         owners=OWNERS,
         metadata={"dagster/uri": configured.rankings_path.absolute().as_uri()},
         description="Each date's ranks by volume, for each quote asset, as Parquet: all of them in "
-        "one file, and USDT's with the columns of binance-futures-availability 1.5.",
+        "one file, and USDT's with the columns of the predecessor's 1.5.",
     )
     def rankings(
         clock: dg.ResourceParam[Clock], limits: dg.ResourceParam[Settings]

@@ -10,9 +10,10 @@ notebook, `open` is all it takes; its methods give pandas frames:
 With a connection (`record.connection()`) the functions give `Rows`; `.frame()` makes the frame.
 Dates are UTC dates (`datetime.date`), sizes bytes, instants aware UTC. `quote_asset` ("USDT") and
 `contract_type` ("perpetual", "delivery", "settled"), one or a list of them, restrict the symbols.
-`volume` and `rankings` take a
-connection to the file of volumes (`record.volumes`) instead. An
-argument that cannot be meant is a `ValueError` or `TypeError` with the choices.
+An argument that cannot be meant is a `ValueError` or `TypeError` with the choices.
+
+What is about volume (`volume`, `rankings`, `write_rankings`) takes a connection to the file of
+volumes instead, as `record.volumes.reader` or `record.volume_connection()` gives it.
 """
 
 from availability_pipeline.dates import DateLike
@@ -44,10 +45,11 @@ from availability_pipeline.queries.symbols import (
     summary,
     symbol_coverage,
 )
-from availability_pipeline.queries.universe import Universe, Unknown, universe, write_universe
+from availability_pipeline.queries.universe import By, Universe, Unknown, universe, write_universe
 from availability_pipeline.queries.volume import Market, rankings, volume, write_rankings
 
 __all__ = [
+    "By",
     "Connection",
     "DateLike",
     "Market",

@@ -87,8 +87,8 @@ class Rows:
         """A pandas frame, one row an entry; `frame.attrs["notes"]` has the notes.
 
         Dates are `datetime64[us]` (midnight, naive: UTC dates), instants `datetime64[us, UTC]`,
-        counts and bytes `Int64`, truths `boolean`: the last two know <NA>, which here means that
-        the record does not say.
+        counts and bytes `Int64`, truths `boolean`, shares `Float64`: these three know <NA>, which
+        here means that the record does not say. Prices and volumes are `float64`.
         """
         import pandas as pd
 
@@ -114,9 +114,16 @@ _DTYPES: dict[str, str] = {
     ),
     **dict.fromkeys(
         ("file_size_bytes", "old_size", "new_size", "status_code", "days_available", "hole_days",
-         "available_count", "pending_count"),
+         "available_count", "pending_count", "trades", "rank", "rank_change_1d",
+         "rank_change_7d", "rank_change_14d", "rank_change_30d"),
         "Int64",
     ),
+    **dict.fromkeys(
+        ("open", "high", "low", "close", "volume", "quote_volume", "taker_buy_volume",
+         "taker_buy_quote_volume", "percentile"),
+        "float64",
+    ),
+    "share": "Float64",
     "available": "boolean",
 }  # fmt: skip
 
@@ -431,6 +438,7 @@ CHECKS: Mapping[str, Check] = {
     "monthly": _truth,
     "market": one_of(("um", "cm", "spot")),
     "top": _days,
+    "by": one_of(("volume",)),
     "as_of": _as_of,
     "threshold": _number(0, 1),
     **dict.fromkeys(("path", "db", "folder"), _path),

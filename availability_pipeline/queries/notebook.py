@@ -27,7 +27,9 @@ from availability_pipeline.queries.symbols import (
     symbol_coverage,
 )
 from availability_pipeline.queries.universe import universe
+from availability_pipeline.queries.volume import rankings, volume
 from availability_pipeline.record import connection as connections
+from availability_pipeline.record import volumes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,6 +60,19 @@ def _framed(
     @wraps(function)
     def method(self: "Record", /, *args: P.args, **kwargs: P.kwargs) -> "pd.DataFrame":
         with self.connection() as con:
+            return function(con, *args, **kwargs).frame()
+
+    return _signed(method, function, "pd.DataFrame")
+
+
+def _of_volume(
+    function: Callable[Concatenate[Connection, P], Rows],
+) -> Callable[Concatenate["Record", P], "pd.DataFrame"]:
+    """The same of a question about volume."""
+
+    @wraps(function)
+    def method(self: "Record", /, *args: P.args, **kwargs: P.kwargs) -> "pd.DataFrame":
+        with self.volume_connection() as con:
             return function(con, *args, **kwargs).frame()
 
     return _signed(method, function, "pd.DataFrame")
@@ -142,6 +157,17 @@ class Record:
             cursor.execute("SET TimeZone = 'UTC'")  # a cursor does not inherit it
             yield cursor
 
+    @contextmanager
+    def volume_connection(self) -> Iterator[Connection]:
+        """A read-only connection to the file of daily volumes, for SQL of your own.
+
+        It is `volume.duckdb` beside the record, or AVAILABILITY_VOLUME_DB. Its view `daily_volume`
+        has a row for each market, symbol and date. It is opened for each question, within
+        `with record:` too.
+        """
+        with volumes.reader(volumes.beside(self.path), self._wait) as con:
+            yield con
+
     snapshot = _framed(snapshot)
     timeline = _framed(timeline)
     universe = _framed(universe)
@@ -152,6 +178,8 @@ class Record:
     revisions = _framed(revisions)
     summary = _framed(summary)
     plan = _framed(plan)
+    volume = _of_volume(volume)
+    rankings = _of_volume(rankings)
     symbols_in_range = _asked(symbols_in_range)
     new_listings = _asked(new_listings)
     delistings = _asked(delistings)

@@ -4,19 +4,23 @@ A symbol that was delisted later is in it like every other (no survivorship bias
 three answers: true (a file), false (confirmed absence) and null (pending, or never probed).
 """
 
+import datetime as dt
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import duckdb
 
+from availability_pipeline import settings
 from availability_pipeline.dates import AsOf, DateLike, as_range
 from availability_pipeline.queries.answers import (
     Connection,
     DatasetLike,
     Filter,
+    NotProbedError,
     QueryError,
     Rows,
     Texts,
@@ -28,7 +32,8 @@ from availability_pipeline.queries.answers import (
     unknown_dates,
     with_remedy,
 )
-from availability_pipeline.record import outputs
+from availability_pipeline.queries.volume import Market, pair, unread_text, write_top
+from availability_pipeline.record import outputs, volumes
 from availability_pipeline.record.schema import where
 from availability_pipeline.record.status import PROBED, Scope
 
@@ -36,6 +41,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Unknown = Literal["refuse", "mark"]
+
+By = Literal["volume"]
+"""What `top` ranks by."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,8 @@ def universe(
     quote_asset: Texts = None,
     contract_type: Texts = None,
     unknown: Unknown = "refuse",
+    top: int | None = None,
+    by: By = "volume",  # noqa: ARG001 - there is one; `checked` refuses others
     dataset: DatasetLike | None = None,
     as_of: AsOf | None = None,
 ) -> Universe:
@@ -91,7 +101,7 @@ def universe(
         ValueError: `end` is before `start`.
     """
     of = Filter(quote_asset, contract_type)
-    with _matrix(con, tables(con, dataset, as_of), start, end, of, unknown) as (sql, notes):
+    with _matrix(con, tables(con, dataset, as_of), start, end, of, unknown, top) as (sql, notes):
         found = ask(con, sql)
     return Universe(found.columns, found.rows, notes)
 
@@ -106,6 +116,8 @@ def write_universe(
     quote_asset: Texts = None,
     contract_type: Texts = None,
     unknown: Unknown = "refuse",
+    top: int | None = None,
+    by: By = "volume",  # noqa: ARG001 - there is one; `checked` refuses others
     dataset: DatasetLike | None = None,
     as_of: AsOf | None = None,
 ) -> tuple[str, ...]:
@@ -122,7 +134,7 @@ def write_universe(
     outputs.refuse_protected([path], Path(where(con)))
     form = "csv, header" if path.suffix.lower() == ".csv" else "parquet, compression zstd"
     of = Filter(quote_asset, contract_type)
-    with _matrix(con, tables(con, dataset, as_of), start, end, of, unknown) as (sql, notes):
+    with _matrix(con, tables(con, dataset, as_of), start, end, of, unknown, top) as (sql, notes):
         try:
             with outputs.replacing(path) as part:
                 con.execute(f"COPY ({sql}) TO $path (format {form})", {"path": str(part)})
@@ -136,7 +148,13 @@ def write_universe(
 
 @contextmanager
 def _matrix(
-    con: Connection, t: Scope, start: DateLike, end: DateLike, of: Filter, unknown: Unknown
+    con: Connection,
+    t: Scope,
+    start: DateLike,
+    end: DateLike,
+    of: Filter,
+    unknown: Unknown,
+    top: int | None,
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
     """SQL of the matrix, good inside the block, and its notes."""
     first, last = as_range(start, end)
@@ -146,6 +164,8 @@ def _matrix(
     elif gaps := unknown_dates(con, t, first, last):
         notes = (with_remedy(t, f"{say_unknown(t, gaps, first, last)} and are null", gaps),)
     chosen = of.chosen(con, t)
+    if top is not None:
+        notes += _read_top(con, t, first, last, top, unknown)
     # The files' pairs are turned into columns, and the cells without one filled by their date's
     # answer: 0.7 million pairs instead of 2.6 million cells. Temporary tables live in memory, also
     # on a read-only connection.
@@ -175,15 +195,91 @@ def _matrix(
             WHERE u.otherwise IS NULL AND d.status = 'absent'
                 AND d.symbol IN (SELECT symbol FROM universe_cells)"""
         )
+        if top is not None:
+            _keep_top(con, t)
+            if not ask(con, "SELECT 1 FROM universe_cells LIMIT 1").rows:
+                yield "SELECT date FROM universe_dates ORDER BY date", notes
+                return
         con.execute(
             """CREATE OR REPLACE TEMP TABLE universe_wide AS
             PIVOT universe_cells ON symbol USING any_value(cell) GROUP BY date"""
         )
         yield (
-            "SELECT d.date, coalesce(COLUMNS(w.* EXCLUDE (date)), d.otherwise) "
+            "SELECT * FROM universe_wide ORDER BY date"
+            if top is not None
+            else "SELECT d.date, coalesce(COLUMNS(w.* EXCLUDE (date)), d.otherwise) "
             "FROM universe_dates d LEFT JOIN universe_wide w USING (date) ORDER BY d.date",
             notes,
         )
     finally:
-        for table in ("cells", "dates", "wide"):
+        for table in ("cells", "dates", "wide", *_OF_TOP):
             con.execute(f"DROP TABLE IF EXISTS temp.universe_{table}")
+
+
+_OF_TOP = ("read", "lacking", "ranked")
+
+
+def _read_top(
+    con: Connection, t: Scope, first: dt.date, last: dt.date, top: int, unknown: Unknown
+) -> tuple[str, ...]:
+    """Have the ranks of the days before in temporary tables; returns notes on what is not known."""
+    market = t.dataset.market
+    if t.as_of:
+        raise QueryError("volumes are known as they are now only; leave out as_of, or top")
+    if t.dataset.monthly or market not in get_args(Market):
+        raise QueryError(
+            f"there is no daily volume to rank {t.dataset} by; top is for daily files of "
+            f"{', '.join(get_args(Market))}"
+        )
+    limits = settings.load()
+    path = volumes.beside(Path(where(con)))
+    notes: tuple[str, ...] = ()
+    # Through files: an attached database would be open as long as the record, and in its way.
+    with tempfile.TemporaryDirectory() as folder:
+        with volumes.reader(path, limits.db_wait_seconds) as other:
+            found = write_top(other, Path(folder), market, first, last, top)
+            if found.unread:
+                said = unread_text(other, market, found, (last - first).days + 1)
+                if unknown == "refuse":
+                    raise NotProbedError(said)
+                notes += (f"{said}; they are null",)
+        for table in _OF_TOP:
+            con.execute(
+                f"CREATE OR REPLACE TEMP TABLE universe_{table} AS FROM read_parquet($path)",
+                {"path": str(Path(folder) / table)},
+            )
+    if found.lacking:
+        dates = f"{found.lacking} date{'' if found.lacking == 1 else 's'}"
+        notes += (
+            f"before {dates} files are pending or were not read: what depends on them is null",
+        )
+    return notes
+
+
+def _keep_top(con: Connection, t: Scope) -> None:
+    """Replace the cells by those of all dates and symbols, with the ranks; without idle symbols."""
+    # What a day's quote volume is in: in cm it is the base asset, and so are the ranks.
+    asset = "base_asset" if t.dataset.market == "cm" else "quote_asset"
+    # A row goes on to the contract's other name where its own has no file any more.
+    con.execute(
+        f"""CREATE OR REPLACE TEMP TABLE universe_cells AS
+        WITH named AS (SELECT symbol, {pair("symbol")} AS contract, {asset} AS asset
+            FROM {t.symbols} WHERE symbol IN (SELECT symbol FROM universe_cells)),
+        renamed AS (SELECT r.date, r.contract, r.member FROM universe_ranked r
+            ANTI JOIN {t.files} f ON f.date = r.date AND f.symbol = r.symbol),
+        joined AS (
+            SELECT d.date, s.symbol, coalesce(c.cell, d.otherwise) AND CASE
+                WHEN u.date IS NULL THEN NULL
+                WHEN r.date IS NOT NULL THEN r.member
+                WHEN n.date IS NOT NULL THEN n.member
+                WHEN l.date IS NULL THEN false END AS cell
+            FROM universe_dates d CROSS JOIN named s
+            LEFT JOIN universe_cells c ON c.date = d.date AND c.symbol = s.symbol
+            LEFT JOIN universe_read u ON u.date = d.date
+            LEFT JOIN universe_ranked r ON r.date = d.date AND r.symbol = s.symbol
+            LEFT JOIN renamed n ON n.date = d.date AND n.contract = s.contract
+            LEFT JOIN (SELECT DISTINCT date, quote_asset FROM universe_lacking) l
+                ON l.date = d.date AND l.quote_asset = s.asset)
+        SELECT * FROM joined SEMI JOIN (
+            SELECT DISTINCT symbol FROM joined WHERE cell IS DISTINCT FROM false) USING (symbol)"""
+    )

@@ -7,6 +7,7 @@ of the date is pending, or was not read, it is not known yet, and neither hidden
 """
 
 import datetime as dt
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -37,7 +38,7 @@ DAYS = 30
 
 ALL_NAME = "volume-rankings.parquet"
 PREDECESSOR_NAME = "volume-rankings-timeseries.parquet"
-"""The file's name, columns and types of binance-futures-availability 1.5, whose readers go on."""
+"""The file's name, columns and types of the predecessor's 1.5, whose readers go on."""
 
 _COLUMNS = ", ".join(NUMBERS)
 _RANK_CHANGES = ", ".join(f"rank_change_{n}d" for n in CHANGES)
@@ -149,38 +150,64 @@ def rankings(
     return Rows(found.columns, found.rows, _lacking(con, market, day))
 
 
-def top_symbols(
-    con: Connection, start: dt.date, end: dt.date, top: int, quote_asset: Texts, market: str
-) -> Rows:
-    """Dates and symbols, with the contract they go on as, whose rank of the day before is so high.
+@dataclass(frozen=True, slots=True)
+class Top:
+    """Who was in the top of the day before, for each date of a range.
 
-    Columns: date (the one they count for), symbol, contract. No date is judged by what was traded
-    on it. A date of whose day before nothing was read has no row.
+    Attributes:
+        unread: the dates of whose day before no volume was read.
+        lacking: how many dates there are on whose day before a file is pending or was not read.
     """
-    before = dt.timedelta(1)
-    args: dict[str, object] = {
-        "market": market, "first": start - before, "last": end - before, "top": top,
-    }  # fmt: skip
-    where = ""
-    if quote_asset is not None:
-        where = " AND list_contains($quotes, quote_asset)"
-        args["quotes"] = _quotes(con, market, quote_asset)
-    return ask(
-        con,
-        f"""WITH {_SERIES}
-        SELECT date + 1 AS date, symbol, contract FROM ranked WHERE rank <= $top{where}""",
-        args,
-    )
+
+    unread: tuple[dt.date, ...]
+    lacking: int
 
 
-def read_dates(con: Connection, market: str, start: dt.date, end: dt.date) -> set[dt.date]:
-    """The dates of which any volume was read."""
-    found = ask(
-        con,
-        "SELECT DISTINCT date FROM klines WHERE market = ? AND date BETWEEN ? AND ?",
-        [market, start, end],
+def write_top(
+    con: Connection, folder: Path, market: str, start: dt.date, end: dt.date, top: int
+) -> Top:
+    """Write the top of the day before each date as Parquet: `ranked`, `lacking` and `read`.
+
+    No date is judged by what was traded on it. While files of the day before are pending or were
+    not read, each may still take a place: a rank is sure only with room for all of them.
+
+    `ranked` has the date, the symbol, the contract it goes on as, and `member`: true, false, or
+    NULL where that is not sure. `lacking` has the dates and quote assets that lack files, `read`
+    the other dates of the range.
+    """
+    day = dt.timedelta(1)
+    args: dict[str, object] = {"market": market, "first": start - day, "last": end - day}
+    of = "FROM lacking WHERE market = $market AND date BETWEEN $first AND $last"
+    for name, sql, more in (
+        ("read", _READ, {}),
+        ("lacking", f"SELECT date + 1 AS date, quote_asset {of}", {}),
+        (
+            "ranked",
+            f"""WITH {_SERIES}, open AS (SELECT date, quote_asset, sum(files) AS files {of}
+                GROUP BY ALL)
+            SELECT r.date + 1 AS date, symbol, contract,
+                CASE WHEN rank > $top THEN false WHEN rank + coalesce(files, 0) <= $top THEN true
+                END AS member
+            FROM ranked r LEFT JOIN open o ON o.date = r.date AND o.quote_asset = r.quote_asset""",
+            {"top": top},
+        ),
+    ):
+        con.execute(
+            f"COPY ({sql}) TO $path (format parquet)", args | more | {"path": str(folder / name)}
+        )
+    read = set(ask(con, _READ, args).column("date"))
+    [(lacking,)] = ask(con, f"SELECT count(DISTINCT date) {of}", args).rows
+    dates = [start + n * day for n in range((end - start).days + 1)]
+    return Top(tuple(date for date in dates if date not in read), lacking)
+
+
+def unread_text(con: Connection, market: str, top: Top, dates: int) -> str:
+    """A sentence on the dates of whose day before nothing was read."""
+    named = ", ".join(map(str, top.unread[:3])) + (", ..." if len(top.unread) > 3 else "")
+    return (
+        f"of {len(top.unread)} of {dates:,} dates no volume of the day before was read ({named})"
+        f"{_read_range(con, market)}"
     )
-    return set(found.column("date"))
 
 
 @checked()
@@ -236,6 +263,9 @@ named AS (SELECT * EXCLUDE (pair), CASE WHEN row_number() OVER (
 ranked AS (SELECT *, dense_rank() OVER best AS rank, 100 * percent_rank() OVER best AS percentile,
         quote_volume / nullif(sum(quote_volume) OVER (PARTITION BY date, quote_asset), 0) AS share
     FROM named WINDOW best AS (PARTITION BY date, quote_asset ORDER BY quote_volume DESC))"""
+
+_READ = """SELECT DISTINCT date + 1 AS date FROM klines
+    WHERE market = $market AND date BETWEEN $first AND $last"""
 
 _BEFORE = f"INTERVAL {DAYS - 1} DAYS"
 _CHANGED = ", ".join(f"r.rank - d{n}.rank AS rank_change_{n}d" for n in CHANGES)
@@ -295,13 +325,16 @@ def _symbol(con: Connection, market: str, symbol: str) -> tuple[str, tuple[str, 
 def _require_read(con: Connection, market: str, date: dt.date) -> None:
     if ask(con, "SELECT 1 FROM klines WHERE market = ? AND date = ? LIMIT 1", [market, date]).rows:
         return
+    raise NotProbedError(f"no volume of {market} was read for {date}{_read_range(con, market)}")
+
+
+def _read_range(con: Connection, market: str) -> str:
+    """Which dates were read, and what to do for more; follows a text on those that were not."""
     [(first, last)] = ask(
         con, "SELECT min(date), max(date) FROM klines WHERE market = ?", [market]
     ).rows
     read = f"; read are {first} to {last}" if first else ""
-    raise NotProbedError(
-        f"no volume of {market} was read for {date}{read}; {REMEDY_MISSING.removesuffix(' first')}"
-    )
+    return f"{read}; {REMEDY_MISSING.removesuffix(' first')}"
 
 
 def _quotes(con: Connection, market: str, wanted: Texts) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import duckdb
 
-from availability_pipeline import PROGRAM, files
+from availability_pipeline import PROGRAM, files, settings
 from availability_pipeline.errors import (
     ForeignDatabaseError,
     MissingDatabaseError,
@@ -83,6 +83,12 @@ DDL = (
         WHERE NOT (k.monthly AND EXISTS (SELECT 1 FROM klines d WHERE NOT d.monthly
             AND d.market = k.market AND d.symbol = k.symbol AND d.date = k.date))""",
 )
+
+
+def beside(record: Path) -> Path:
+    """The file of volumes that belongs to a record, unless AVAILABILITY_VOLUME_DB names one."""
+    limits = settings.load()
+    return limits.volume_path if limits.volume_db else record.parent / "volume.duckdb"
 
 
 @contextmanager
