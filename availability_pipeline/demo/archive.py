@@ -1,15 +1,23 @@
-"""A sample archive on a local S3 server, with the real one's features, for the demo and tests.
+"""A sample archive on local servers, with the real one's features, for the demo and tests.
 
-`sample_files` says which files there are; `SampleArchive` serves them with moto's S3 server in a
-thread of this process. Names and times are like the real ones, the files are not: an object has the
-size it reports and no content. None of this is market data.
+`sample_files` says which files there are; `SampleArchive` lists them with moto's S3 server and
+serves them with a download host, in threads of this process. Names and times are like the real
+ones, and 1d klines are files that can be read; the others have the size they report and no content.
+None of this is market data.
 """
 
 import datetime as dt
+import functools
+import hashlib
+import io
 import random
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any, Self
+from urllib.parse import unquote
 
 from availability_pipeline import extras
 from availability_pipeline.archive.datasets import CATALOGUE, UM_KLINES_1M, Dataset
@@ -69,8 +77,23 @@ _SPOT: Lives = {
 _TRADED = ("BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT", "LINKUSDT", "MATICUSDT")
 """Of these spot symbols the sample has trades."""
 
+_READABLE = (UM_KLINES_1D, SPOT_KLINES_1D)
+"""The datasets whose files have a content."""
+
+_USUAL: Mapping[str, tuple[float, float]] = {
+    "BTCUSDT": (92_000, 1.6e10),
+    "ETHUSDT": (3_100, 1.3e10),
+    "SOLUSDT": (140, 4e9),
+    "BNBUSDT": (870, 9e8),
+    "BTCUSDC": (92_000, 2.5e9),
+    "ETHBTC": (0.034, 300),
+    "BTCTRY": (3.9e6, 6e8),
+}
+"""Price and quote volume at the beginning; of the others they are random."""
+
 _BYTES: Mapping[Dataset, tuple[int, int]] = {
     UM_KLINES_1M: (30_000, 62_000),
+    # Drawn, and not used: so that times and numbers stay what they were.
     UM_KLINES_1D: (270, 310),
     SPOT_KLINES_1D: (260, 300),
     SPOT_TRADES: (900_000, 24_000_000),
@@ -103,6 +126,7 @@ class SampleFile:
     size: int
     last_modified: dt.datetime
     dataset: Dataset = UM_KLINES_1M
+    content: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +165,10 @@ def sample_files(now: dt.datetime) -> Sample:
             for day in range(start, DAYS if end is None else end + 1):
                 date = first + dt.timedelta(day)
                 size = int(usual * rng.uniform(0.85, 1.15))
+                content = None
+                if dataset in _READABLE:
+                    content = _kline_file(dataset, symbol, date, day)
+                    size = len(content)
                 minute = dt.timedelta(hours=6, minutes=57, seconds=rng.randint(0, 103 * 60))
                 ago = (last - date).days
                 if _HOLES.get((dataset, symbol)) == ago:
@@ -153,9 +181,9 @@ def sample_files(now: dt.datetime) -> Sample:
                 if (dataset.market == "um" and ago == 0 and symbol in _YESTERDAY_LATER) or (
                     of_minutes and symbol == LATE and ago == _LATE_DAYS_AGO
                 ):
-                    later.append(SampleFile(symbol, date, size, now, dataset))
+                    later.append(SampleFile(symbol, date, size, now, dataset, content))
                 else:
-                    files.append(SampleFile(symbol, date, size, published, dataset))
+                    files.append(SampleFile(symbol, date, size, published, dataset, content))
                 if of_minutes and symbol == REPLACED and ago == _REPLACED_DAYS_AGO:
                     later.append(SampleFile(symbol, date, size + 1_234, now, dataset))
     files += _funding(first, last, now)
@@ -196,6 +224,53 @@ def _random(dataset: Dataset, symbol: str) -> tuple[random.Random, int]:
     return rng, rng.randint(*_BYTES[dataset])
 
 
+_HEADER = (
+    "open_time,open,high,low,close,volume,close_time,quote_volume,count,"
+    "taker_buy_volume,taker_buy_quote_volume,ignore\n"
+)
+
+
+def _kline_file(dataset: Dataset, symbol: str, date: dt.date, day: int) -> bytes:
+    """A symbol's day as a zip with a CSV: with a header in um; in microseconds, if spot's."""
+    opening, high, low, close, volume, trades = _days(symbol)[day]
+    if dataset.market == "spot":
+        volume, trades = volume / 6, trades // 4
+    quote, taken = volume * (high + low) / 2, 0.4 + (trades % 20) / 100
+    second = 1_000_000 if dataset.market == "spot" and date.year >= 2025 else 1_000
+    opened = int(_midnight(date).timestamp()) * second
+    row = (
+        f"{opened},{opening:.8g},{high:.8g},{low:.8g},{close:.8g},{volume:.3f},"
+        f"{opened + 86_400 * second - 1},{quote:.5f},{trades},{volume * taken:.3f},"
+        f"{quote * taken:.5f},0\n"
+    )
+    name = dataset.key(symbol, date).rpartition("/")[2].removesuffix(".zip") + ".csv"
+    made = io.BytesIO()
+    # Not deflated: how small that is depends on the machine's zlib, and the documents have sizes.
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as archive:
+        info = zipfile.ZipInfo(name, (date.year, date.month, date.day, 0, 0, 0))
+        archive.writestr(info, row if dataset.market == "spot" else _HEADER + row)
+    return made.getvalue()
+
+
+@functools.cache
+def _days(symbol: str) -> list[tuple[float, float, float, float, float, int]]:
+    """Open, high, low, close, volume and trades of all of a symbol's days: a random walk."""
+    rng = random.Random(f"{symbol} prices")  # noqa: S311 - numbers of a sample
+    price, traded = 10 ** rng.uniform(-2, 2), 10 ** rng.uniform(6.5, 8.5)
+    price, traded = _USUAL.get(symbol.partition("_")[0], (price, traded))
+    if "_" in symbol:
+        traded /= 100
+    found = []
+    for _ in range(DAYS):
+        opening, price = price, price * (1 + rng.gauss(0, 0.03))
+        high = max(opening, price) * (1 + abs(rng.gauss(0, 0.01)))
+        low = min(opening, price) * (1 - abs(rng.gauss(0, 0.01)))
+        volume = traded * rng.lognormvariate(0, 0.35) / price
+        trades = int((volume * price) ** 0.65 * rng.uniform(0.8, 1.2)) + 4
+        found.append((opening, high, low, price, volume, trades))
+    return found
+
+
 def _midnight(date: dt.date) -> dt.datetime:
     return dt.datetime.combine(date, dt.time(), dt.UTC)
 
@@ -213,11 +288,16 @@ def _with_deliveries(first: dt.date) -> Lives:
 
 
 class SampleArchive:
-    """moto's S3 server on a free loopback port, a context manager."""
+    """moto's S3 server and a download host on free loopback ports, a context manager.
+
+    moto answers a GET in 4 ms, one at a time; the volume of the sample is 5,000 of them.
+    """
 
     def __init__(self) -> None:
         self._server: Any = None
         self._backend: Any = None
+        self._host: ThreadingHTTPServer | None = None
+        self._contents: dict[str, bytes] = {}
 
     def __enter__(self) -> Self:
         """Start the server with an empty bucket.
@@ -238,10 +318,15 @@ class SampleArchive:
         self._backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
         self._backend.reset()
         self._backend.create_bucket(BUCKET, "ap-northeast-1")
+        self._host = _host(self._contents)
+        Thread(target=self._host.serve_forever, name="downloads", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop the server and forget the files."""
+        """Stop the servers and forget the files."""
+        if self._host:
+            self._host.shutdown()
+            self._host.server_close()
         self._server.stop()
         self._backend.reset()
 
@@ -251,17 +336,23 @@ class SampleArchive:
         host, port = self._server.get_host_and_port()
         return f"http://{host}:{port}"
 
+    @property
+    def download_url(self) -> str:
+        """Address for `AVAILABILITY_DOWNLOAD_URL`; what has no content is not there."""
+        port = self._host.server_address[1] if self._host else 0
+        return f"http://127.0.0.1:{port}"
+
     def publish(self, files: Iterable[SampleFile]) -> None:
         """Put files and their CHECKSUM siblings, over what is there."""
         for file in files:
             key = file.dataset.key(file.symbol, file.period)
-            self._put(key, file.size, file.last_modified)
-            name_bytes = len(key.rpartition("/")[2].encode())
-            self._put(
-                file.dataset.checksum_key(file.symbol, file.period),
-                64 + 2 + name_bytes + 1,  # SHA-256 in hex, two blanks, the name, a newline
-                file.last_modified,
-            )
+            content = file.content or b""
+            self._put(key, file.size, file.last_modified, content)
+            checksum = f"{hashlib.sha256(content).hexdigest()}  {key.rpartition('/')[2]}\n".encode()
+            sibling = file.dataset.checksum_key(file.symbol, file.period)
+            self._put(sibling, len(checksum), file.last_modified, checksum)
+            if file.content is not None:
+                self._contents |= {key: content, sibling: checksum}
 
     def publish_junk(self, date: dt.date) -> None:
         """Put names as strange as some of the archive's: they must be passed over."""
@@ -277,13 +368,44 @@ class SampleArchive:
         of = file.symbol, file.period
         for key in (file.dataset.key(*of), file.dataset.checksum_key(*of)):
             self._backend.delete_object(BUCKET, key)
+            self._contents.pop(key, None)
 
-    def _put(self, key: str, size: int, last_modified: dt.datetime | None) -> None:
-        stored = self._backend.put_object(BUCKET, key, b"")
+    def _put(
+        self, key: str, size: int, last_modified: dt.datetime | None, content: bytes = b""
+    ) -> None:
+        stored = self._backend.put_object(BUCKET, key, content)
         stored.contentsize = size
         if last_modified is not None:
             # moto keeps naive UTC times.
             stored.last_modified = last_modified.astimezone(dt.UTC).replace(tzinfo=None)
+
+
+def _host(contents: Mapping[str, bytes]) -> ThreadingHTTPServer:
+    """A download host of these files, by key; it is not serving yet."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        wbufsize = -1  # head and body in one segment
+        disable_nagle_algorithm = True
+
+        def do_GET(self) -> None:
+            content = contents.get(unquote(self.path).lstrip("/"))
+            self.send_response(404 if content is None else 200)
+            if content is not None:
+                etag = hashlib.md5(content, usedforsecurity=False).hexdigest()
+                self.send_header("ETag", f'"{etag}"')
+            self.send_header("Content-Length", str(len(content or b"")))
+            self.end_headers()
+            self.wfile.write(content or b"")
+
+        def log_message(self, *_: object) -> None:
+            """A line per request is nothing for the terminal."""
+
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:
+            """A client that went away is nothing for the terminal either."""
+
+    return Server(("127.0.0.1", 0), Handler)
 
 
 def _quieten() -> None:

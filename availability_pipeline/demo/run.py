@@ -39,6 +39,7 @@ from availability_pipeline.demo.archive import (
 from availability_pipeline.errors import StoreError
 from availability_pipeline.orchestration import processes
 from availability_pipeline.orchestration.beta import without_beta_warnings
+from availability_pipeline.record import volumes
 from availability_pipeline.record.connection import reader
 from availability_pipeline.record.status import recorded_datasets, scope
 from availability_pipeline.report import draw
@@ -79,7 +80,7 @@ def run(ui: bool = True, port: int = 3000, date: dt.date | None = None) -> int:
             with (
                 _home(Path.cwd() / HOME) as home,
                 SampleArchive() as archive,
-                _environment(home, archive.endpoint, past=date is not None) as variables,
+                _environment(home, archive, past=date is not None) as variables,
             ):
                 _write_environment(home / ENVIRONMENT, variables)
                 last = _show(console, archive, home / DATABASE, clock)
@@ -129,6 +130,7 @@ def _invite(console: Console, how: str, last: dt.date) -> None:
     """Commands that work as they stand, in this folder and with this demo's dates."""
     commands = (f". {HOME}/{ENVIRONMENT}", f"{PROGRAM} query holes",
                 f"{PROGRAM} query snapshot {last}", f"{PROGRAM} query coverage BTCUSDT",
+                f"{PROGRAM} query rankings {last} --quote USDT",
                 f"{PROGRAM} status")  # fmt: skip
     console.print("\n  ".join([how, *commands]))
 
@@ -217,6 +219,7 @@ def _show(console: Console, archive: SampleArchive, db: Path, clock: Clock) -> d
             console.print(f"({len(sample.later)} files arrive late, or again)")
             arrived = True
         _run(console, probe, clock)
+    _read_volume(console, sample, clock)
     _draw(console, clock)
     _report(console, db)
     return sample.last
@@ -243,6 +246,26 @@ def _run(console: Console, probe: Probe, clock: Clock) -> None:
     console.print(
         f"{probe.what:<13} {probe!s:<22} {probe.span:<24} {time.monotonic() - began:5.1f} s   "
         f"last: {counts}"
+    )
+
+
+def _read_volume(console: Console, sample: Sample, clock: Clock) -> None:
+    from availability_pipeline.orchestration import launch
+
+    began = time.monotonic()
+    span = span_text(sample.first, sample.last)
+    with console.status(f"volume: {span}"):
+        outcome = launch.read_volume(sample.first, sample.last, now=clock.of_next_run())
+    if not outcome.success:
+        raise DemoError(f"reading the volume failed: {outcome.error_line}")
+    limits = settings.load()
+    with volumes.reader(limits.volume_path) as con:
+        [(rows, markets)] = con.execute(
+            "SELECT count(*), string_agg(DISTINCT market, ', ' ORDER BY market DESC) FROM klines"
+        ).fetchall()
+    console.print(
+        f"{'volume':<13} {markets:<22} {span:<24} {time.monotonic() - began:5.1f} s   "
+        f"{rows:,} rows, ranked"
     )
 
 
@@ -341,18 +364,21 @@ def _home(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _environment(home: Path, endpoint: str, *, past: bool) -> Iterator[dict[str, str]]:
+def _environment(home: Path, archive: SampleArchive, *, past: bool) -> Iterator[dict[str, str]]:
     """Point this process and its children at the sample, and at nothing of the user's."""
     before = dict(os.environ)
     for name in [n for n in os.environ if n.startswith("AVAILABILITY_")]:
         del os.environ[name]
     variables = {
         "AVAILABILITY_DB": str(home / DATABASE),
-        "AVAILABILITY_S3_ENDPOINT": endpoint,
+        "AVAILABILITY_S3_ENDPOINT": archive.endpoint,
+        "AVAILABILITY_DOWNLOAD_URL": archive.download_url,
         "AVAILABILITY_S3_BUCKET": BUCKET,
         "AVAILABILITY_DATASETS": ",".join(map(str, DATASETS)),
         # moto answers one request at a time.
         "AVAILABILITY_S3_CONCURRENCY": "4",
+        # The download host is a thread of this process.
+        "AVAILABILITY_DOWNLOADS": "4",
         "DAGSTER_HOME": str(home),
         # A proxy would be asked for the loopback address, and refuse.
         "NO_PROXY": "127.0.0.1",

@@ -35,6 +35,7 @@ from availability_pipeline.orchestration.partitions import (
 )
 from availability_pipeline.orchestration.probes import DERIVED
 from availability_pipeline.orchestration.resources import Clock, Reporter
+from availability_pipeline.orchestration.volumes import JOB
 
 History = dg.DagsterInstance
 """What `history` opens, by the name under which `cli`, which imports no Dagster, has its type."""
@@ -192,6 +193,16 @@ def run_range(
         },
         now=now,
     )
+
+
+def read_volume(start: dt.date, end: dt.date, now: dt.datetime | None = None) -> RunOutcome:
+    """Read the volume of these dates, and rank, in a run; `now` (aware) replaces the clock.
+
+    Raises:
+        SettingsError: the run history has no place, or no daily 1d klines are configured.
+        HistoryError: see `history`.
+    """
+    return _run(JOB, tags=range_tags(start, end), now=now)
 
 
 def draw_report(now: dt.datetime | None = None) -> RunOutcome:

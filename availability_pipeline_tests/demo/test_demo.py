@@ -10,11 +10,14 @@ import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from availability_pipeline.archive.datasets import CATALOGUE
 from availability_pipeline.demo import run
 from availability_pipeline.demo.archive import DATASETS, last_month
+from availability_pipeline.queries.volume import ALL_NAME, PREDECESSOR_NAME
+from availability_pipeline.record import volumes
 from availability_pipeline.record.connection import reader
 from availability_pipeline.record.status import scope
 from availability_pipeline_tests.support import demo_record
@@ -146,14 +149,35 @@ def run_as_printed(folder: Path, printed: Iterable[str]) -> dict[str, str]:
 def test_what_it_tells_to_ask_works_as_it_stands(past: tuple[Path, str]) -> None:
     answers = run_as_printed(past[0], past[1].splitlines())
     assert set(answers) == {
-        *("query holes", "query snapshot 2026-11-23", "query coverage BTCUSDT", "status")
+        *("query holes", "query snapshot 2026-11-23", "query coverage BTCUSDT", "status"),
+        "query rankings 2026-11-23 --quote USDT",
     }
     assert "NMRUSDT" in answers["query holes"]
     assert "14 available, 3 pending" in answers["query snapshot 2026-11-23"]
     assert answers["query coverage BTCUSDT"].startswith("5 datasets\n")
+    assert "ETHUSDT" in answers["query rankings 2026-11-23 --quote USDT"]
     assert "never ran here" not in answers["status"]
     assert "runs were started by hand" in answers["status"]
     assert str(past[0] / "demo-home" / "availability.duckdb") in answers["status"]
+
+
+def test_each_1d_file_of_the_demo_is_read_and_ranked(past: tuple[Path, str]) -> None:
+    home = past[0] / "demo-home"
+    with reader(home / "availability.duckdb") as con:
+        recorded = con.execute(
+            """SELECT split_part(dataset, '/', 1), period, symbol FROM availability
+            WHERE dataset LIKE '%/daily/klines/1d' AND status = 'available' ORDER BY ALL"""
+        ).fetchall()
+    with volumes.reader(home / "volume.duckdb") as con:
+        read = con.execute("SELECT market, date, symbol FROM klines ORDER BY ALL").fetchall()
+        assert con.execute("SELECT count(*) FROM files WHERE problem IS NOT NULL").fetchall() == [
+            (0,)
+        ]
+    assert read == recorded
+    assert len(read) == 1437 + 1079
+    for name, rows in ((ALL_NAME, len(read)), (PREDECESSOR_NAME, None)):
+        ranked = duckdb.read_parquet(str(home / "rankings" / name)).shape[0]
+        assert ranked == rows if rows else ranked > 1000
 
 
 def test_nothing_is_unknown_of_any_dataset_up_to_the_demo_s_day(past: tuple[Path, str]) -> None:
@@ -206,6 +230,7 @@ def test_ctrl_c_ends_the_ui_and_all_it_started(tmp_path: Path) -> None:
         yesterday = dt.datetime.now(dt.UTC).date() - dt.timedelta(1)
         assert f"query snapshot {yesterday}" in answers
         assert "never ran here" not in answers["status"]
+        assert "ETHUSDT" in answers[f"query rankings {yesterday} --quote USDT"]
         second = run_demo(tmp_path, "--no-ui")
         assert second.returncode == 1
         assert "another demo is running" in second.stderr

@@ -1,10 +1,13 @@
 """The sample archive has the real one's features, and our own listing reads it."""
 
 import datetime as dt
+import hashlib
 from collections import Counter
 from collections.abc import Iterable
+from urllib.parse import quote
 
 import pytest
+import urllib3
 
 from availability_pipeline.archive.datasets import CATALOGUE, UM_KLINES_1M, Dataset
 from availability_pipeline.archive.listing import S3Archive
@@ -12,6 +15,7 @@ from availability_pipeline.demo import archive as sample_archive
 from availability_pipeline.demo.archive import (
     BUCKET,
     DATASETS,
+    SPOT_KLINES_1D,
     SPOT_TRADES,
     UM_FUNDING,
     UM_KLINES_1D,
@@ -19,6 +23,7 @@ from availability_pipeline.demo.archive import (
     SampleFile,
     sample_files,
 )
+from availability_pipeline.mirror import klines
 from availability_pipeline.settings import Settings
 
 NOW = dt.datetime(2026, 11, 24, 10, 30, tzinfo=dt.UTC)
@@ -121,6 +126,47 @@ def test_our_listing_reads_every_file_and_passes_over_the_junk(dataset: Dataset,
     assert seen == {(f.symbol, f.period, f.size, f.last_modified) for f in expected}
     assert list(listing.passed_over.values()) == [1] * junk
     assert set(day.files["symbol"]) == {f.symbol for f in expected if f.period == last}
+
+
+def test_the_files_of_1d_klines_can_be_read() -> None:
+    """Strictly, as the archive's: header or none, milliseconds or microseconds, one day each."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for file in (*SAMPLE.files, *SAMPLE.later):
+        if file.dataset not in (UM_KLINES_1D, SPOT_KLINES_1D):
+            assert file.content is None
+            continue
+        assert file.content is not None
+        assert len(file.content) == file.size
+        [day] = klines.read(file.content, file.dataset, file.period)
+        assert day.low <= min(day.open, day.close) <= max(day.open, day.close) <= day.high
+        assert day.trades > 0
+        assert day.quote_volume == pytest.approx(day.volume * (day.high + day.low) / 2, rel=1e-3)
+        assert 0.3 < day.taker_buy_volume / day.volume < 0.7
+        found.setdefault((file.dataset.market, file.symbol), []).append(day.close)
+    assert len(found) == 17 + 10
+    for market, symbol in found:
+        assert len(set(found[market, symbol])) == len(found[market, symbol]), symbol
+    assert found["um", "BTCUSDT"] == found["spot", "BTCUSDT"]
+
+
+def test_the_download_host_has_them_with_their_checksums_and_nothing_else() -> None:
+    with SampleArchive() as archive, urllib3.PoolManager() as http:
+        archive.publish(SAMPLE.files)
+
+        def get(key: str) -> urllib3.BaseHTTPResponse:
+            return http.request("GET", f"{archive.download_url}/{quote(key)}")
+
+        for file in (of(UM_KLINES_1D, symbol="币安人生USDT")[-1], of(SPOT_KLINES_1D)[0]):
+            key = file.dataset.key(file.symbol, file.period)
+            body, checksum = get(key), get(f"{key}.CHECKSUM")
+            assert body.data == file.content
+            assert body.headers["ETag"] == f'"{hashlib.md5(body.data).hexdigest()}"'
+            said = f"{hashlib.sha256(body.data).hexdigest()}  {key.rpartition('/')[2]}\n"
+            assert checksum.data.decode() == said
+        other = of(UM_KLINES_1M)[0]
+        assert get(other.dataset.key(other.symbol, other.period)).status == 404
+        archive.remove(file)
+        assert get(key).status == get(f"{key}.CHECKSUM").status == 404
 
 
 def test_later_files_replace_and_removed_ones_vanish() -> None:
