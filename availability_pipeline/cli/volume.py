@@ -98,17 +98,17 @@ def _markets(given: tuple[str, ...], s: settings.Settings) -> list[str]:
     Raises:
         ClickException: there is none, or none was probed; says what to set and to run.
     """
-    from availability_pipeline.mirror import volume as volumes_of
+    from availability_pipeline.mirror import sources
 
     with record() as con:
         recorded = recorded_datasets(con)
-    probed = volumes_of.markets_of(recorded)
-    wanted = list(dict.fromkeys(given)) or volumes_of.configured_markets(s) or probed
+    probed = sources.markets_of(recorded)
+    wanted = list(dict.fromkeys(given)) or sources.configured_markets(s) or probed
     lacking = [market for market in wanted if market not in probed]
     if wanted and not lacking:
         return wanted
     first = (lacking or ["um"])[0]
-    daily, monthly = volumes_of.daily_of(first), volumes_of.monthly_of(first)
+    daily, monthly = sources.daily_of(first), sources.monthly_of(first)
     of = configured(s)
     both = [one for one in (daily, monthly) if one in of or daily not in of]
     probe = f"`{PROGRAM} backfill {' '.join(f'--dataset {one}' for one in both)}`"

@@ -5,11 +5,23 @@ of them, by what and when, `verify` compares them with the record. `fetch` asks 
 `store` is the folder or bucket, `sums` what content is verified by. `chunks` is a download in
 parts that may run on several machines, `running` the mark that keeps others out meanwhile,
 `selection` what AVAILABILITY_MIRROR says, and `standing` judges the whole. `volume` reads daily
-volume from 1d klines, each file of which `klines` parses, and `volume_checks` judges it. Nothing
-unverified is ever under its final name.
+volume from 1d klines, the files that `sources` names and `klines` parses, and `volume_checks`
+judges it. Nothing unverified is ever under its final name.
 """
 
 __all__ = [
-    "chunks", "download", "fetch", "klines", "manifest", "running", "selection", "standing",
-    "store", "sums", "verify", "volume", "volume_checks",
+    "chunks",
+    "download",
+    "fetch",
+    "klines",
+    "manifest",
+    "running",
+    "selection",
+    "sources",
+    "standing",
+    "store",
+    "sums",
+    "verify",
+    "volume",
+    "volume_checks",
 ]  # fmt: skip

@@ -20,37 +20,20 @@ from availability_pipeline.archive.datasets import Dataset, key_sql
 from availability_pipeline.errors import MissingDatabaseError
 from availability_pipeline.mirror import klines
 from availability_pipeline.mirror.download import Failure, Options, Progress, download, new_run_id
+from availability_pipeline.mirror.sources import SAME_VERSION, daily_of, every_file
 from availability_pipeline.mirror.store import FolderStore, scratch
 from availability_pipeline.queries.plan import Selection, planned
 from availability_pipeline.queries.volume import pair
 from availability_pipeline.record import volumes
 from availability_pipeline.record.status import hexed, scope
-from availability_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from duckdb import DuckDBPyConnection
 
-MARKETS = ("um", "cm", "spot")
-
 MOST_ROUNDS = 2
 """The second one reads the days of months that were not taken in the first."""
-
-
-def daily_of(market: str) -> Dataset:
-    """The dataset of a market's daily 1d klines."""
-    return Dataset(market, "daily", "klines", "1d")
-
-
-def monthly_of(market: str) -> Dataset:
-    """The dataset of its monthly ones."""
-    return Dataset(market, "monthly", "klines", "1d")
-
-
-def markets_of(configured: Collection[Dataset]) -> list[str]:
-    """The markets whose daily volume can be read: those of which daily 1d klines are recorded."""
-    return [market for market in MARKETS if daily_of(market) in configured]
 
 
 @dataclass
@@ -210,10 +193,6 @@ def _read(
     return taken, refused
 
 
-SAME_VERSION = """(f.etag IS NOT DISTINCT FROM a.etag AND (a.etag IS NOT NULL
-    OR (f.file_size_bytes, f.last_modified) = (a.file_size_bytes, a.last_modified)))"""
-"""SQL: the file that was read (f) is of the version that the record has (a)."""
-
 _KEY = key_sql(
     "$market", "CASE WHEN monthly THEN 'monthly' ELSE 'daily' END", "'klines'", "'1d'", "symbol",
     "period",
@@ -221,14 +200,6 @@ _KEY = key_sql(
 
 
 _NUMBERS = ", ".join(volumes.NUMBERS)
-
-
-def every_file(con: "DuckDBPyConnection", market: str) -> str:
-    """SQL of the files that an open record has of a market's 1d klines, daily and monthly ones."""
-    t, months = scope(con, daily_of(market)), scope(con, monthly_of(market))
-    columns = "symbol, date AS period, file_size_bytes, etag, last_modified, recorded_at"
-    return f"""SELECT false AS monthly, {columns} FROM {t.files}
-        UNION ALL SELECT true, {columns} FROM {months.files}"""
 
 
 class _Work:
@@ -445,10 +416,3 @@ def _frame(taken: Taken) -> "pd.DataFrame":
             **{name: np.array(values) for name, values in taken.columns.items()},
         }
     )
-
-
-def configured_markets(limits: Settings) -> list[str]:
-    """The markets whose volume is read, of what AVAILABILITY_DATASETS says."""
-    from availability_pipeline.archive.datasets import configured
-
-    return markets_of(configured(limits))

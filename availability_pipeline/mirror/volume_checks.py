@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from availability_pipeline.archive.datasets import Dataset
-from availability_pipeline.mirror.store import scratch
-from availability_pipeline.mirror.volume import (
+from availability_pipeline.mirror.sources import (
     SAME_VERSION,
     configured_markets,
     daily_of,
     every_file,
 )
+from availability_pipeline.mirror.store import scratch
 from availability_pipeline.quality import rules
 from availability_pipeline.quality.rules import Verdict
 from availability_pipeline.record import volumes

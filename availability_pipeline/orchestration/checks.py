@@ -17,7 +17,7 @@ from availability_pipeline.archive.discovery import discover
 from availability_pipeline.archive.listing import ArchiveError, S3Archive
 from availability_pipeline.errors import StoreError
 from availability_pipeline.mirror import standing, volume_checks
-from availability_pipeline.mirror.volume import configured_markets
+from availability_pipeline.mirror.sources import configured_markets
 from availability_pipeline.orchestration import mirrored, runs, volumes
 from availability_pipeline.orchestration.outcomes import check_result
 from availability_pipeline.orchestration.probes import DATABASE

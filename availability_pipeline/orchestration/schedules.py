@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 
 from availability_pipeline import extras, settings
-from availability_pipeline.mirror.volume import configured_markets
+from availability_pipeline.mirror.sources import configured_markets
 from availability_pipeline.orchestration import assets, executors, mirrored, volumes
 from availability_pipeline.orchestration.instance.retention import history_retention
 from availability_pipeline.orchestration.partitions import (

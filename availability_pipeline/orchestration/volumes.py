@@ -15,7 +15,7 @@ import dagster as dg
 from availability_pipeline.archive.datasets import Dataset
 from availability_pipeline.mirror import volume as reading
 from availability_pipeline.mirror.download import Failure, Options
-from availability_pipeline.mirror.volume import daily_of
+from availability_pipeline.mirror.sources import configured_markets, daily_of
 from availability_pipeline.orchestration.assets import OWNERS, column_schema
 from availability_pipeline.orchestration.instance import run_log
 from availability_pipeline.orchestration.mirrored import UNFINISHED, log_progress, named
@@ -71,7 +71,7 @@ def recent(last: dt.date) -> tuple[dt.date, dt.date]:
 
 def of_volume(configured: Settings) -> list[dg.AssetsDefinition]:
     """The assets of the markets whose daily 1d klines are configured; none without."""
-    markets = reading.configured_markets(configured)
+    markets = configured_markets(configured)
     if not markets:
         return []
     by_kind = {dataset: kind for kind in kinds(configured) for dataset in kind.datasets}
@@ -184,7 +184,7 @@ def read_volume(
     limits: dg.ResourceParam[Settings],
 ) -> None:
     """Read what is new of each market, write the rankings; report the dates that changed."""
-    markets = reading.configured_markets(limits)
+    markets = configured_markets(limits)
     if not markets:
         raise dg.Failure(
             description="AVAILABILITY_DATASETS has no daily 1d klines: add um/daily/klines/1d, or "
@@ -208,9 +208,9 @@ def read_volume(
             failed.append(str(failure.description))
             continue
         rows = _rows(market, limits)
-        # A run may have ended between its write and its reports.
+        # A run may have ended between its write and its reports; `volume update` reports nothing.
         known = context.instance.get_materialized_partitions(key_of(market))
-        lost = {date for date in rows if start <= date <= end and str(date) not in known}
+        lost = {date for date in rows if str(date) not in known}
         _report(context, market, done.dates | lost, rows, limits)
         if done.failed:
             failed.append(_said(done.failed))

@@ -9,7 +9,7 @@ import functools
 import pytest
 
 from availability_pipeline.errors import MissingDatabaseError
-from availability_pipeline.mirror import volume
+from availability_pipeline.mirror import sources, volume
 from availability_pipeline.mirror.download import Options
 from availability_pipeline.queries import rankings
 from availability_pipeline.queries.answers import NotProbedError, UnknownSymbolError
@@ -295,7 +295,7 @@ def test_a_file_that_only_vanished_leaves_what_it_said(world):
 )
 def test_the_asset_is_the_one_that_the_column_is_in(world, market, symbol, asset):
     """In cm the seventh column is the base asset's; of spot the times are microseconds by now."""
-    daily = volume.daily_of(market)
+    daily = sources.daily_of(market)
     first, last = D(2024, 12, 30), D(2025, 1, 3)
     world.trade(symbol, first, last)
     klines.publish(world.host, world.values, daily=daily)

@@ -5,6 +5,8 @@ If this fails, the UI shows dates as read that were not, or the rankings are of 
 
 import datetime as dt
 import json
+import subprocess
+import sys
 
 import dagster as dg
 import duckdb
@@ -20,7 +22,7 @@ from availability_pipeline.queries.volume import ALL_NAME, PREDECESSOR_NAME
 from availability_pipeline.record import volumes
 from availability_pipeline_tests.support import klines, mirrored
 from availability_pipeline_tests.support.download_host import Fault, download_host
-from availability_pipeline_tests.support.helpers import D, days
+from availability_pipeline_tests.support.helpers import PATIENCE, D, days
 from availability_pipeline_tests.support.klines import DAILY, MONTHLY, kline
 
 START, LAST = D(2024, 2, 1), D(2024, 3, 10)
@@ -224,6 +226,18 @@ class TestJob:
             done = world.job()
             assert [one.partition for one in of(done)] == as_text(days(START, LAST))
 
+    def test_what_the_command_read_of_the_past_is_reported_too(self, world):
+        """`volume update` writes all of it beside Dagster."""
+        world.trade("BTCUSDT", start=START - dt.timedelta(40))
+        klines.publish(world.host, world.values)
+        mirrored.record(world.folder / "r.duckdb", world.host, start=START - dt.timedelta(40),
+                        end=LAST, at=PROBED, datasets=(DAILY, MONTHLY))  # fmt: skip
+        done = CliRunner().invoke(cli, ["volume", "update"])
+        assert done.exit_code == 0, done.output
+        assert world.shown() == {}
+        assert world.job().success
+        assert sorted(world.shown()) == as_text(days(START - dt.timedelta(40), LAST))
+
     def test_a_market_that_was_not_recorded_yet_is_passed_over(self, world, monkeypatch):
         monkeypatch.setenv("AVAILABILITY_DATASETS", f"{DAILY},spot/daily/klines/1d")
         world.trade("BTCUSDT")
@@ -421,6 +435,14 @@ class TestChecks:
         world.probe()
         assert world.job().success
         assert self.verdict(world, "volume_is_plausible").passed
+
+    def test_a_reader_judges_without_what_fetches(self):
+        """`slo` of a reader ended with "No module named 'urllib3'"."""
+        code = (
+            "import sys; sys.modules |= dict.fromkeys(('urllib3', 'botocore', 'dagster'))\n"
+            "import availability_pipeline.mirror.volume_checks"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)
 
     def test_slo_says_them_and_what_cannot_be_read_is_not_judged(
         self, world, monkeypatch, tmp_path

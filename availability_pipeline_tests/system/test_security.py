@@ -230,7 +230,7 @@ OWN_WORDS = {
     "accepted": "in checks: a SELECT of our own",
     "vanished": "in checks: a relation of a Scope with a condition of our own",
     "windows": "a SELECT of our own",
-    "every_file": "in mirror.volume: a SELECT of our own",
+    "every_file": "in mirror.sources: a SELECT of our own",
     "where": "of answers.Chosen: our own words, values bound",
     "unsettled_sql": "SQL of our own; its argument is a column's name",
     "relation": "in connection: a table's name from the catalog, quoted",
