@@ -29,6 +29,7 @@ def report(show: bool, out: Path | None, patterns: tuple[str, ...]) -> None:
 
     One page that opens offline, and four pictures. Of several recorded datasets a page each, and
     an overview that leads to them; the pictures are of the default dataset, or of each --dataset.
+    Daily 1d klines have volume and the largest symbols, too, once `volume update` has read them.
 
     Example: binance-availability report --open
     """
@@ -46,6 +47,8 @@ def report(show: bool, out: Path | None, patterns: tuple[str, ...]) -> None:
             configured=configured(s),
             patterns=",".join(patterns),
             record=s.db_path,
+            volumes=s.volume_path,
+            wait_seconds=s.db_wait_seconds,
         )
     for path in (written.page, *written.more, *written.pictures.values()):
         click.echo(path.resolve())

@@ -352,6 +352,8 @@ def availability_report(
             configured=configured(limits),
             small=True,
             record=limits.db_path,
+            volumes=limits.volume_path,
+            wait_seconds=limits.db_wait_seconds,
         )
     return dg.MaterializeResult(
         metadata={

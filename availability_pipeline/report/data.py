@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import duckdb
@@ -24,6 +25,8 @@ from availability_pipeline.dates import aware
 from availability_pipeline.queries import QueryError
 from availability_pipeline.record.schema import REMEDY_MISSING
 from availability_pipeline.record.status import Scope, scope
+from availability_pipeline.report import volumes as volumes_of
+from availability_pipeline.report.volumes import Volume
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,6 +101,7 @@ class ReportData:
         renames: relistings, where both names have files.
         threshold: share of the expected files each settled date needs.
         drawn_at: aware UTC.
+        volume: what was traded, on the page of the 1d klines that say it, once they were read.
     """
 
     dataset: Dataset
@@ -108,6 +112,7 @@ class ReportData:
     renames: tuple[Rename, ...]
     threshold: float
     drawn_at: dt.datetime
+    volume: Volume | None = None
 
     @property
     def first_file(self) -> int:
@@ -303,6 +308,8 @@ def load(
     drawn_at: dt.datetime,
     dataset: Dataset | None = None,
     configured: bool = True,
+    volumes: Path | None = None,
+    wait_seconds: float = 60,
 ) -> ReportData:
     """Read a dataset, from its first possible date to yesterday, or the last one that is due.
 
@@ -312,6 +319,8 @@ def load(
         drawn_at: now, aware.
         dataset: which; the default one when left out.
         configured: whether it is probed; if not, nothing after its last probe is missing.
+        volumes: the file of daily volumes, which need not be there; None for none.
+        wait_seconds: how long to wait for its writer.
 
     Raises:
         EmptyRecordError: no date was probed yet.
@@ -329,7 +338,10 @@ def load(
     data = ReportData(
         t.dataset, start, days, symbols, np.empty((0, 0), np.uint8), (), threshold, drawn_at
     )
-    return replace(data, cells=_cells(con, t, data), renames=_renames(data))
+    volume = None
+    if volumes and (market := volumes_of.shown_for(t.dataset)):
+        volume = volumes_of.load(volumes, market, start, len(days), wait_seconds)
+    return replace(data, cells=_cells(con, t, data), renames=_renames(data), volume=volume)
 
 
 def _end(

@@ -33,8 +33,8 @@ class Report:
 
     Attributes:
         page: the HTML page to open.
-        pictures: the PNG files by name: growth, completeness, matrix, lag; those that are not of
-            the default dataset with their folder.
+        pictures: the PNG files by name: growth, completeness, matrix, lag, and volume and top
+            where it was read; those that are not of the default dataset with their folder.
         small: the pictures of the default dataset in 880 pixels' width, as bytes, where they were
             asked for.
         more: the pages of the datasets that `page` leads to, where it is the overview.
@@ -82,6 +82,8 @@ def write_all(
     patterns: str | None = None,
     small: bool = False,
     record: Path | None = None,
+    volumes: Path | None = None,
+    wait_seconds: float = 60,
 ) -> Report:
     """Draw the recorded datasets: one as `write` does, several with an overview of all.
 
@@ -101,6 +103,8 @@ def write_all(
             of each, in a folder of its own unless it is the default one.
         small: draw small pictures of the default dataset too.
         record: the database that is read, which is never written over.
+        volumes: the file of daily volumes, where there is one.
+        wait_seconds: how long to wait for its writer.
 
     Raises:
         UnknownDatasetError: a name or pattern is of no recorded dataset.
@@ -118,8 +122,9 @@ def write_all(
         probed = configured is None or dataset in configured
         with open_record() as con:
             return recorded.load(
-                con, threshold=threshold, drawn_at=drawn_at, dataset=dataset, configured=probed
-            )
+                con, threshold=threshold, drawn_at=drawn_at, dataset=dataset, configured=probed,
+                volumes=volumes, wait_seconds=wait_seconds,
+            )  # fmt: skip
 
     if len(there) <= 1:
         return write(load(default), folder, small=small, record=record)
@@ -132,8 +137,11 @@ def write_all(
     _put(folder, {html.PLOTLY: html.plotly().encode()})
     pictures: dict[str, Path] = {}
     smaller: dict[str, bytes] = {}
+    traded: list[Dataset] = []
     for one, name in pages.items():
         data = load(one)
+        if data.volume:
+            traded.append(one)
         made: dict[str, bytes] = {}
         if one in pictured:
             for picture, sizes in png.draw(data, _dpis(small and one == default)).items():
@@ -143,7 +151,8 @@ def write_all(
                     smaller[picture] = sizes[1]
         page = html.page(data, overview=PAGE, pictures=one in pictured)
         _put(folder, {**made, name: page.encode()})
-    _put(folder, {PAGE: _overview(lines, folder, drawn_at, threshold, configured).encode()})
+    page = _overview(lines, folder, drawn_at, threshold, configured, traded)
+    _put(folder, {PAGE: page.encode()})
     more = tuple(folder / name for name in pages.values())
     return Report(folder / PAGE, pictures, smaller, more)
 
@@ -154,6 +163,7 @@ def _overview(
     drawn_at: dt.datetime,
     threshold: float,
     configured: Collection[Dataset] | None,
+    traded: Sequence[Dataset],
 ) -> str:
     there = {line.dataset for line in lines}
     # Also those that were drawn before: a page says when.
@@ -164,6 +174,7 @@ def _overview(
         threshold=threshold,
         drawn_at=drawn_at.astimezone(dt.UTC),
         unrecorded=[one for one in configured or () if one not in there],
+        traded=traded,
     )
 
 

@@ -44,8 +44,11 @@ from availability_pipeline.report.style import (
     heading,
     lifecycle,
     said_bytes,
+    said_volume,
     title,
+    top_labels,
 )
+from availability_pipeline.report.volumes import Volume
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -146,13 +149,16 @@ MATRIX_HEIGHT = 900
 
 
 def figures(data: ReportData) -> "dict[str, go.Figure]":
-    """All four by name: growth, completeness, matrix, lag."""
-    return {
+    """All by name: growth, completeness, matrix, lag; volume and top where it was read."""
+    found = {
         "growth": _growth(data),
         "completeness": _completeness(data),
         "matrix": _matrix(data),
         "lag": _lag(data),
     }
+    if data.volume:
+        found |= {"volume": _volume(data, data.volume), "top": _top(data.volume)}
+    return found
 
 
 def _growth(data: ReportData) -> "go.Figure":
@@ -328,6 +334,60 @@ def _lag(data: ReportData) -> "go.Figure":
     return figure
 
 
+PANEL = 130
+"""Pixels of a quote asset's line."""
+
+
+def _volume(data: ReportData, volume: Volume) -> "go.Figure":
+    """A panel a quote asset, one below the other over the same dates."""
+    count = len(volume.traded)
+    figure = figure_of(60 + PANEL * count)
+    for n, (asset, values) in enumerate(volume.traded.items()):
+        top = 1 - n / count
+        axis = "" if n == 0 else str(n + 1)
+        figure.add_trace(line(
+            data, values, name=printable(asset), yaxis=f"y{axis}",
+            line={"color": "#3b86c6", "width": 1.5},
+            hovertemplate=f"%{{x|%Y-%m-%d}}: %{{y:,.4s}} {html.escape(printable(asset))}"
+            "<extra></extra>",
+        ))  # fmt: skip
+        figure.update_layout({f"yaxis{axis}": {
+            "domain": [top - 1 / count + 0.28 / count, top - 0.06 / count], "rangemode": "tozero",
+            "zeroline": False, "automargin": True, "exponentformat": "B", "nticks": 4,
+            "fixedrange": True,
+        }})  # fmt: skip
+        figure.add_annotation(
+            text=f"<b>{html.escape(printable(asset))}</b>", x=0, xref="paper", xanchor="left",
+            y=top, yref="paper", yanchor="middle", showarrow=False,
+        )  # fmt: skip
+    time_axis(figure, data)
+    figure.update_layout(showlegend=False, hovermode="x")
+    # The dates are below the last panel.
+    figure.update_xaxes(anchor=f"y{count}" if count > 1 else "y")
+    return figure
+
+
+def _top(volume: Volume) -> "go.Figure":
+    figure = figure_of(40 + 22 * len(volume.top))
+    names = [printable(symbol) for _, symbol, *_ in volume.top]
+    values = [row[2] for row in volume.top]
+    labels = top_labels(volume)
+    figure.add_trace({
+        "type": "bar", "orientation": "h", "y": list(range(len(names))), "x": values,
+        "marker": {"color": CELL_COLOURS[Cell.LIVE]}, "width": 0.8,
+        "text": [f"{said_volume(v)}   {label}" for v, label in zip(values, labels, strict=True)],
+        "textposition": "outside", "cliponaxis": False,
+        "customdata": names,
+        "hovertemplate": "<b>%{customdata}</b><br>%{x:,.0f}<extra></extra>",
+    })  # fmt: skip
+    figure.update_xaxes(showgrid=False, showticklabels=False, showline=False, ticks="",
+                        fixedrange=True, range=[0, max([*values, 1.0]) * 1.22])  # fmt: skip
+    figure.update_yaxes(range=[len(names) - 0.5, -0.5], tickvals=list(range(len(names))),
+                        ticktext=names, showgrid=False, fixedrange=True)  # fmt: skip
+    figure.update_layout(margin={"l": 64, "r": 12, "t": 4, "b": 8}, bargap=0.2)
+    return figure
+
+
 def notes(data: ReportData) -> dict[str, str]:
     """What each figure shows, as HTML."""
     unit = data.unit
@@ -342,6 +402,24 @@ def notes(data: ReportData) -> dict[str, str]:
         "line leads from a settled contract to its relisting.",
         "lag": f"How long after the end of a {unit} (UTC) its files came, on a logarithmic scale. "
         "A file that was replaced counts from its last upload.",
+        **(_volume_notes(data.dataset, data.volume) if data.volume else {}),
+    }
+
+
+def _volume_notes(dataset: Dataset, volume: Volume) -> dict[str, str]:
+    kind = "base" if dataset.market == "cm" else "quote"
+    more = f" {volume.others:,} more are not drawn." if volume.others else ""
+    shown = f"The first {len(volume.top)} of {volume.symbols:,} symbols"
+    if len(volume.top) == volume.symbols:
+        shown = f"{volume.symbols:,} symbols" if volume.symbols != 1 else "One symbol"
+    pending = ""
+    if volume.top[0][3] is None:
+        pending = " Files of the date are pending or were not read: shares are not known yet."
+    return {
+        "volume": f"What was traded on each date, in the {kind} asset, each with a scale of its "
+        f"own. Gaps are dates that were not read, or lack a file.{more}",
+        "top": f"{shown}, with volume, share, and how many ranks it rose (▲) or fell (▼) in seven "
+        f"days.{pending}",
     }
 
 
@@ -447,6 +525,7 @@ def overview_page(
     threshold: float,
     drawn_at: dt.datetime,
     unrecorded: Sequence[Dataset] = (),
+    traded: Sequence[Dataset] = (),
 ) -> str:
     """The page of all datasets: a row each, and totals.
 
@@ -456,6 +535,7 @@ def overview_page(
         threshold: share of the expected files each settled date needs.
         drawn_at: now, in UTC.
         unrecorded: datasets that are configured and not recorded yet.
+        traded: the datasets whose pages show what was traded.
     """
     rows: list[str] = []
     for market, group in itertools.groupby(lines, lambda line: line.dataset.market):
@@ -466,6 +546,12 @@ def overview_page(
     if unrecorded:
         names = ", ".join(map(str, unrecorded))
         later = f"<p>Configured and not recorded yet: {html.escape(names)}.</p>"
+    if traded:
+        links = ", ".join(
+            f'<a href="{html.escape(pages[one])}#volume">{html.escape(heading(one))}</a>'
+            for one in traded
+        )
+        later += f"<p>Daily volume, and the largest symbols: {links}.</p>"
     return _filled(
         "overview.html",
         title="Availability of Binance files",

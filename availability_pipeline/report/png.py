@@ -1,4 +1,4 @@
-"""The report's four PNG pictures, drawn with matplotlib, which is imported inside the functions."""
+"""The report's PNG pictures, drawn with matplotlib, which is imported inside the functions."""
 
 import contextlib
 import functools
@@ -35,8 +35,11 @@ from availability_pipeline.report.style import (
     cell_name,
     day_names,
     has_usual_lag,
+    said_volume,
     title,
+    top_labels,
 )
+from availability_pipeline.report.volumes import Volume
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -137,18 +140,25 @@ def figure_of(data: ReportData, name: str, height: float, note: str = "") -> "tu
     room = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
     figure = Figure(figsize=(WIDTH, height), layout=room)
     axes = figure.add_subplot()
-    axes.set_facecolor(CARD)
-    axes.set_title(title(name, data), loc="left", fontsize=12, fontweight="bold", color=INK, pad=10)
+    axes.set_title(title(name, data), loc="left", **_TITLE)
     drawn = f"drawn {data.drawn_at:%Y-%m-%d %H:%M} UTC"
     axes.set_title(f"{note}   {drawn}" if note else drawn, loc="right", fontsize=8, color="#66707a")
     if not len(data.symbols) and name != "completeness":
         axes.text(0.5, 0.5, NO_FILE, transform=axes.transAxes, ha="center", color=INK)
+    _plain(axes)
+    return figure, axes
+
+
+_TITLE: Any = {"fontsize": 12, "fontweight": "bold", "color": INK, "pad": 10}
+
+
+def _plain(axes: "Axes") -> None:
+    axes.set_facecolor(CARD)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(FAINT)
     axes.tick_params(colors=INK, length=0)
     axes.tick_params(axis="x", pad=6)
-    return figure, axes
 
 
 def time_axis(axes: "Axes", data: ReportData) -> None:
@@ -224,6 +234,9 @@ def draw(data: ReportData, dpis: Sequence[int] = (FILE_DPI,)) -> dict[str, tuple
         "matrix": _matrix,
         "lag": _lag,
     }
+    if data.volume:
+        pictures["volume"] = functools.partial(_volume, volume=data.volume)
+        pictures["top"] = functools.partial(_top, volume=data.volume)
     families = font_families(data.symbols["symbol"])
     with mpl.rc_context({"font.family": families, "font.size": 9}), _without_words_on_weights():
         return {
@@ -426,4 +439,46 @@ def _lag(data: ReportData) -> "Figure":
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_ylim(low, high)
     legend(axes, handles)
+    return figure
+
+
+def _volume(data: ReportData, volume: Volume) -> "Figure":
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    traded = volume.traded
+    figure, first = figure_of(data, "volume", 1 + 1.05 * len(traded), "each with its own scale")
+    first.remove()
+    x = day_numbers(data)
+    grid = figure.subplots(len(traded), 1, sharex=True, squeeze=False)
+    for n, (axes, (asset, values)) in enumerate(zip(grid[:, 0], traded.items(), strict=True)):
+        _plain(axes)
+        if n == 0:
+            axes.set_title(first.get_title("left"), **_TITLE, loc="left")
+            axes.set_title(first.get_title("right"), fontsize=8, color="#66707a", loc="right")
+        axes.plot(x, values, color=DAY_COLOURS[DayState.COMPLETE], linewidth=1.1, zorder=3)
+        axes.fill_between(x, values, color=DAY_COLOURS[DayState.MET], alpha=0.35, linewidth=0)
+        time_axis(axes, data)
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_locator(MaxNLocator(3))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: said_volume(value)))
+        axes.text(0.008, 0.9, masking.printable(asset), transform=axes.transAxes, va="top",
+                  fontweight="bold", color=INK, zorder=4)  # fmt: skip
+    return figure
+
+
+def _top(data: ReportData, volume: Volume) -> "Figure":
+    from matplotlib import rcParams
+
+    top = volume.top
+    figure, axes = figure_of(data, "top", 1 + 0.21 * len(top), "share, ranks risen in seven days")
+    values = [row[2] for row in top]
+    axes.barh(range(len(top)), values, height=0.78, color=CELL_COLOURS[Cell.LIVE])
+    for n, (value, label) in enumerate(zip(values, top_labels(volume), strict=True)):
+        axes.text(value, n, f"  {said_volume(value)}   {label}", va="center", fontsize=8, color=INK)
+    names = [printable(masking.printable(row[1]), rcParams["font.family"]) for row in top]
+    axes.set_yticks(range(len(top)), names, fontsize=8)
+    axes.set_xticks([])
+    axes.spines["bottom"].set_visible(False)
+    axes.set_xlim(0, max([*values, 1.0]) * 1.2)
+    axes.set_ylim(len(top) - 0.5, -0.5)
     return figure

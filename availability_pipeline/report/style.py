@@ -9,7 +9,8 @@ import re
 from collections.abc import Mapping
 
 from availability_pipeline.archive.datasets import CATALOGUE, Dataset
-from availability_pipeline.report.data import Cell, DayState, ReportData
+from availability_pipeline.report.data import Cell, DayState, ReportData, percent
+from availability_pipeline.report.volumes import Volume
 
 DAY_COLOURS = {
     DayState.UNKNOWN: "#85735c",
@@ -52,7 +53,10 @@ TITLES = {
     "completeness": "Completeness of each date",
     "matrix": "Every symbol, every date",
     "lag": "Publication lag",
+    "volume": "Volume by quote asset",
+    "top": "Largest by volume",
 }
+"""The last two only of a dataset that says what was traded."""
 
 NO_FILE = "no file has been seen yet"
 
@@ -95,6 +99,10 @@ def day_names(threshold: float) -> dict[DayState, str]:
 
 def title(name: str, data: ReportData) -> str:
     """Above a picture."""
+    if name == "top" and data.volume:
+        return f"{TITLES[name]} on {data.volume.last}, in {data.volume.asset}"
+    if name == "volume" and data.dataset.market == "cm":
+        return "Volume by base asset"
     return TITLES[name].replace("date", data.unit)
 
 
@@ -153,6 +161,31 @@ def lifecycle(dataset: Dataset) -> str:
     if entry.last is None:
         return entry.lifecycle
     return f"{entry.lifecycle} {dataset.text(entry.last)}"
+
+
+def top_labels(volume: Volume) -> list[str]:
+    """Beside each bar of the largest: its share, and how its rank moved in seven days."""
+    labels = []
+    for _, _, _, share, change in volume.top:
+        text = "" if share is None else percent(share)
+        if change is None:
+            text += "  new"
+        elif change:
+            text += f"  {'▼' if change > 0 else '▲'}{abs(change)}"
+        labels.append(text.strip())
+    return labels
+
+
+def said_volume(volume: float) -> str:
+    """A volume with three digits, in thousands, millions (M) or billions (B).
+
+    >>> said_volume(17_234_567_890.5)
+    '17.2B'
+    """
+    units = ["", "K", "M", "B", "T", "Q"]
+    while abs(volume) >= 999.5 and len(units) > 1:
+        volume, units = volume / 1000, units[1:]
+    return f"{volume:.3g}{units[0]}"
 
 
 def said_bytes(size: int) -> str:
