@@ -23,8 +23,8 @@ from availability_pipeline.cli import operate
 from availability_pipeline.cli.main import cli
 from availability_pipeline.orchestration import schedules
 from availability_pipeline.settings import Settings
-from availability_pipeline_tests.support import demo_record, volumes
-from availability_pipeline_tests.support.helpers import PATIENCE, days
+from availability_pipeline_tests.support import demo_record
+from availability_pipeline_tests.support.helpers import PATIENCE
 
 WIDTH = 80
 LAST = "2026-11-23"
@@ -68,13 +68,7 @@ class Shown(NamedTuple):
 def path(tmp_path_factory):
     path = tmp_path_factory.mktemp("record") / "availability.duckdb"
     demo_record.write(path)
-    traded = {
-        (symbol, day): 17_000_000_000.123 / n
-        for n, symbol in enumerate(("BTCUSDT", "ETHUSDT", "NMRUSDT", "ETHBTC", "龙虾USDT"), 1)
-        for day in days(dt.date(2026, 10, 1), dt.date.fromisoformat(LAST))
-    }
-    quotes = {symbol: "BTC" if symbol == "ETHBTC" else "USDT" for symbol, _ in traded}
-    volumes.write(path.with_name("volume.duckdb"), traded, quotes)
+    demo_record.write_volume(path)
     return path
 
 

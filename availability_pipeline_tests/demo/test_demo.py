@@ -122,6 +122,22 @@ def test_the_record_of_the_documents_is_the_demo_s(past: tuple[Path, str], tmp_p
     assert [table for table in fast if fast[table] != through_dagster[table]] == []
 
 
+def test_the_volumes_of_the_documents_are_the_demo_s(
+    past: tuple[Path, str], tmp_path: Path
+) -> None:
+    demo_record.write(tmp_path / "fast.duckdb")
+    demo_record.write_volume(tmp_path / "fast.duckdb")
+
+    def content(path: Path) -> list[list[tuple[object, ...]]]:
+        with volumes.reader(path) as con:
+            asked = ("SELECT * EXCLUDE (etag) FROM daily_volume", "FROM symbols", "FROM lacking")
+            return [con.execute(f"{sql} ORDER BY ALL").fetchall() for sql in asked]
+
+    fast = content(tmp_path / "volume.duckdb")
+    assert fast == content(past[0] / "demo-home" / "volume.duckdb")
+    assert [len(rows) for rows in fast][1:] == [27, 0]
+
+
 def run_as_printed(folder: Path, printed: Iterable[str]) -> dict[str, str]:
     """Paste what stands below "Ask it" into a shell that knows nothing of us."""
     lines = [line.strip() for line in printed]
