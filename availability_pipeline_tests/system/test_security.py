@@ -230,6 +230,7 @@ OWN_WORDS = {
     "accepted": "in checks: a SELECT of our own",
     "vanished": "in checks: a relation of a Scope with a condition of our own",
     "windows": "a SELECT of our own",
+    "CreateTable": "SQLAlchemy's, of one of Dagster's tables",
     "every_file": "in mirror.sources: a SELECT of our own",
     "where": "of answers.Chosen: our own words, values bound",
     "unsettled_sql": "SQL of our own; its argument is a column's name",
