@@ -160,6 +160,14 @@ def test_the_first_day_of_a_relisted_contract_goes_on_from_the_settled_one(tmp_p
     assert not any(cells(found, "AUSDTSETTLED")[d] for d in days(D(2024, 1, 5), END))
 
 
+def test_a_rank_goes_on_to_one_symbol_only(tmp_path):
+    """Where both names have a file, the day before counts for the one that it was read of."""
+    path = tmp_path / "r.duckdb"
+    record(path, {s: flat(START, END) for s in ("AUSDT", "AUSDTSETTLED", "BUSDT")})
+    volumes.write(tmp_path / "volume.duckdb", traded(AUSDT=5, BUSDT=1), QUOTES)
+    assert ask(path).columns == ("date", "AUSDT")
+
+
 def test_coin_margined_ranks_are_of_each_base_asset(tmp_path):
     path, dataset = tmp_path / "r.duckdb", Dataset.parse("cm/daily/klines/1d")
     names = ("BTCUSD_PERP", "BTCUSD_240628", "ETHUSD_PERP")
