@@ -95,9 +95,15 @@ def universe(
     contract is in that column, so `contract_type="perpetual"` alone leaves them out; say
     `["perpetual", "settled"]`.
 
+    With `top`, a cell is True only where the contract's rank by volume, in its quote asset, was at
+    most that on the day before: no date is judged by its own. It is None where that is not known:
+    nothing was read of that day, or files it lacks may still take the place.
+
     Raises:
         NotProbedError: a date of the range was never probed, and `unknown` is "refuse".
-        QueryError: no recorded symbol has that quote asset or contract type.
+        QueryError: no recorded symbol has that quote asset or contract type; or `top` is asked for
+            what has no volume, or with `as_of`: volumes are known as they are now.
+        StoreError: with `top`, the file of volumes cannot be read.
         ValueError: `end` is before `start`.
     """
     of = Filter(quote_asset, contract_type)
