@@ -1,7 +1,7 @@
 """The record as pictures: pages for a browser, and PNG files.
 
-What belongs here: how the record looks. `data` reads a dataset, `overview` a line of each; `html`
-and `png` draw from that and open no database.
+What belongs here: how the record looks. `data` reads a dataset, `volumes` what was traded,
+`overview` a line of each; `html` and `png` draw from that and open no database.
 """
 
-__all__ = ["data", "draw", "html", "overview", "png", "style"]
+__all__ = ["data", "draw", "html", "overview", "png", "style", "volumes"]
