@@ -9,6 +9,7 @@ Facts: https://github.com/binance/binance-public-data (README, issues #359, #403
 
 import datetime as dt
 import io
+import struct
 import zipfile
 import zlib
 from typing import NamedTuple
@@ -28,6 +29,14 @@ _MOST_WIDE = 400
 
 _MICROSECONDS = 10**14
 """Times from this on are microseconds: in milliseconds it is the year 5138."""
+
+# What `zipfile` and what it stands on may raise of bytes that are not a zip.
+_BROKEN = (
+    zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, struct.error,
+    OverflowError,
+)  # fmt: skip
+
+_MOST_TRADES = 2**63
 
 _DAY_MS = 86_400_000
 _EPOCH = dt.date(1970, 1, 1).toordinal()
@@ -98,13 +107,17 @@ def _text(content: bytes) -> bytes:
             members = [one for one in archive.infolist() if not one.is_dir()]
             if len(members) != 1:
                 raise KlineError(f"its zip has {len(members)} files instead of one CSV")
+            if members[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise KlineError("its zip is compressed in a way of its own")
             if members[0].file_size > MOST_BYTES:
                 raise KlineError(f"its CSV has {members[0].file_size:,} bytes")
             if not members[0].filename.endswith(".csv"):
                 raise KlineError(f"its zip has no CSV but {printable(members[0].filename)[:80]}")
             # Not more than it says: what follows is compared with its CRC.
             return archive.read(members[0])
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except KlineError:
+        raise
+    except _BROKEN as error:
         raise KlineError(f"its zip is broken ({printable(str(error))[:80]})") from None
 
 
@@ -131,8 +144,8 @@ def _row(line: bytes, n: int) -> Kline:
     if within or rest or not 0 < day < 100_000:
         raise KlineError(f"row {n} opens at {fields[0].decode()}; no UTC midnight")
     # Numbers like 1e999 are infinite; letters, and so nan, were refused above.
-    if max(numbers) == float("inf") or min(numbers) < 0 or trades < 0:
-        raise KlineError(f"row {n} has a number that is negative or infinite")
+    if max(numbers) == float("inf") or min(numbers) < 0 or not 0 <= trades < _MOST_TRADES:
+        raise KlineError(f"row {n} has a number that is negative or too large")
     opening, high, low, close, volume, quote_volume, taker, taker_quote = numbers
     if high < low:
         raise KlineError(f"row {n}: its high {high:g} is below its low {low:g}")

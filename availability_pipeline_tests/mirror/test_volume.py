@@ -3,10 +3,14 @@
 If this fails, somebody ranks symbols by numbers of another day, another asset or a broken file.
 """
 
+import contextlib
 import datetime as dt
 import functools
+import zipfile
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from availability_pipeline.errors import MissingDatabaseError
 from availability_pipeline.mirror import sources, volume
@@ -156,6 +160,8 @@ def broken(what):
         "half a trade": but(8, "1.5"),
         "a column too few": klines.zipped(row.rpartition(",")[0]),
         "a large CSV": klines.zipped(row + "\n" * 2**21),
+        "trades beyond 64 bits": but(8, "9" * 30),
+        "another compression": klines.zipped(row, method=zipfile.ZIP_LZMA),
         "a text file": klines.zipped(row, name="X.txt"),
     }[what]
 
@@ -164,7 +170,25 @@ BROKEN = [
     "not a zip", "cut zip", "two CSVs", "no CSV", "no row", "two rows", "header in the middle",
     "another date", "not midnight", "NaN", "infinite", "negative", "underscores", "no number",
     "high below low", "half a trade", "a column too few", "a large CSV", "a text file",
+    "trades beyond 64 bits", "another compression",
 ]  # fmt: skip
+
+
+WHOLE = klines.file([kline("BTCUSDT", D(2024, 3, 3))])
+
+
+@given(
+    at=st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 255)), max_size=4),
+    cut=st.integers(0, len(WHOLE)),
+)
+def test_whatever_bytes_a_file_has_it_is_read_or_refused(at, cut):
+    """An error of another kind would end the update, and the other files would not be read."""
+    content = bytearray(WHOLE[:cut] if cut % 3 == 0 else WHOLE)
+    for place, byte in at:
+        content[place % max(1, len(content)) : place + 1] = bytes([byte])
+    with contextlib.suppress(volume.klines.KlineError):
+        found = volume.klines.read(bytes(content), DAILY, D(2024, 3, 3))
+        assert found == [kline("BTCUSDT", D(2024, 3, 3))]
 
 
 @pytest.mark.parametrize("what", BROKEN)

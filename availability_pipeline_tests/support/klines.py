@@ -48,12 +48,13 @@ def row(day: Kline, *, micro: bool = False) -> str:
     )  # fmt: skip
 
 
-def zipped(*texts: str, name: str = "X-1d.csv") -> bytes:
+def zipped(*texts: str, name: str = "X-1d.csv", method: int = zipfile.ZIP_DEFLATED) -> bytes:
     """A zip with one CSV a text."""
     made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(made, "w") as archive:
         for n, text in enumerate(texts):
-            archive.writestr(zipfile.ZipInfo(f"{n or ''}{name}", (2024, 1, 1, 0, 0, 0)), text)
+            info = zipfile.ZipInfo(f"{n or ''}{name}", (2024, 1, 1, 0, 0, 0))
+            archive.writestr(info, text, method)
     return made.getvalue()
 
 
