@@ -166,17 +166,26 @@ def find_symbol(con: Connection, t: Scope, symbol: str) -> tuple[str, tuple[str,
         UnknownSymbolError: no such symbol is recorded.
     """
     names = set(ask(con, f"SELECT symbol FROM {t.symbols}").column("symbol"))
+    if not names:
+        require_any(con, t)
+    return symbol_among(names, symbol, f"no symbol {symbol} is recorded")
+
+
+def symbol_among(names: AbstractSet[str], symbol: str, unknown: str) -> tuple[str, tuple[str, ...]]:
+    """The one of `names` meant by `symbol`, and notes on how it was read.
+
+    Raises:
+        UnknownSymbolError: none is; the text is `unknown`, with the nearest.
+    """
     if symbol in names:
         return symbol, ()
     if (upper := symbol.strip().upper()) in names:
         return upper, (f"{symbol} was read as {upper}: symbols are written in upper case",)
-    if not names:
-        require_any(con, t)
     import difflib
 
     near = difflib.get_close_matches(upper, sorted(names), n=3, cutoff=0.5)
     hint = f"; did you mean {', '.join(near)}?" if near else ""
-    raise UnknownSymbolError(f"no symbol {symbol} is recorded{hint}")
+    raise UnknownSymbolError(f"{unknown}{hint}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,9 @@ from availability_pipeline.queries.answers import (
     QueryError,
     Rows,
     Texts,
-    UnknownSymbolError,
     ask,
     checked,
+    symbol_among,
     texts,
 )
 from availability_pipeline.record import outputs
@@ -309,17 +309,9 @@ def _symbol(con: Connection, market: str, symbol: str) -> tuple[str, tuple[str, 
     names = set(
         ask(con, "SELECT DISTINCT symbol FROM klines WHERE market = ?", [market]).column("symbol")
     )
-    if symbol in names:
-        return symbol, ()
-    if (upper := symbol.strip().upper()) in names:
-        return upper, (f"{symbol} was read as {upper}: symbols are written in upper case",)
     if not names:
         raise NotProbedError(f"no volume of {market} was read yet; {REMEDY_MISSING}")
-    import difflib
-
-    near = difflib.get_close_matches(upper, sorted(names), n=3, cutoff=0.5)
-    hint = f"; did you mean {', '.join(near)}?" if near else ""
-    raise UnknownSymbolError(f"no volume of {symbol} was read{hint}")
+    return symbol_among(names, symbol, f"no volume of {symbol} was read")
 
 
 def _require_read(con: Connection, market: str, date: dt.date) -> None:
