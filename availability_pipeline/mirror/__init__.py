@@ -24,4 +24,4 @@ __all__ = [
     "verify",
     "volume",
     "volume_checks",
-]  # fmt: skip
+]

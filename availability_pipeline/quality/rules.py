@@ -849,7 +849,7 @@ def volume_plausible(jumps: Sequence[Jump], judged: int) -> Verdict:
         observed=len(jumps) if judged else None,
         threshold=0,
         recovery="Compare the file with the exchange's candles. If they agree, nothing is to be "
-        f"done: after {VOLUME_DAYS} days it is no longer judged.",
+        f"done: it is judged for {VOLUME_DAYS} days.",
         severity="warn",
         note=f"{judged} volumes were judged" if judged else "nothing is to be judged yet",
     )  # fmt: skip

@@ -234,7 +234,7 @@ def _read_top(
         raise QueryError("volumes are known as they are now only; leave out as_of, or top")
     if t.dataset.monthly or market not in get_args(Market):
         raise QueryError(
-            f"there is no daily volume to rank {t.dataset} by; top is for daily files of "
+            f"{t.dataset} cannot be ranked by daily volume; top is for daily files of "
             f"{', '.join(get_args(Market))}"
         )
     limits = settings.load()

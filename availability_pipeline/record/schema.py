@@ -371,7 +371,6 @@ def made_by(ddl: Sequence[str]) -> dict[str, str]:
 
 def objects(con: duckdb.DuckDBPyConnection) -> Objects:
     """The tables and views of an open database."""
-    """Name -> (table or view, its text), of the open database."""
     rows = con.execute(
         """SELECT schema_name, table_name, 'table', sql FROM duckdb_tables()
         WHERE database_name = current_database() AND NOT temporary

@@ -1,9 +1,8 @@
 """The file of daily volumes: beside the record, and for a reason not in it.
 
-What is in it can be read from the archive again at any time, and is five times the record: so the
-record stays small for backups and for those who follow it, and reading 26,000 files keeps no probe
-from being written. A file of ours like the record's: one process writes or many read, each in its
-turn.
+What is in it can be read from the archive again at any time: so it need not be in each backup, nor
+with those who follow the record, and reading 26,000 files keeps no probe from being written. A file
+of ours like the record's: one process writes or many read, each in its turn.
 """
 
 import functools
