@@ -95,10 +95,11 @@ def ours(words: list[str], db: Path, url: str, files: int) -> tuple[float, float
         **os.environ, "AVAILABILITY_DB": str(db), "AVAILABILITY_DOWNLOAD_URL": url,
         "AVAILABILITY_DOWNLOADS": str(files),
     }  # fmt: skip
-    return _run([sys.executable, "-m", "availability_pipeline.cli", "files", *words], env)
+    return run([sys.executable, "-m", "availability_pipeline.cli", "files", *words], env)
 
 
-def _run(command: list[str], env: dict[str, str] | None = None) -> tuple[float, float, float]:
+def run(command: list[str], env: dict[str, str] | None = None) -> tuple[float, float, float]:
+    """Run a program: seconds, CPU seconds, peak MB."""
     begin = time.perf_counter()
     process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
@@ -140,22 +141,22 @@ def rates(folder: Path, latency: float, files: int, at_once: int, repeats: int) 
             ),
         }
         if shutil.which("aria2c"):
-            runs["aria2c"] = lambda dest: _run(
+            runs["aria2c"] = lambda dest: run(
                 ["aria2c", "-q", "-i", str(folder / "plan.aria2"), "-d", str(dest),
                  f"-j{at_once}", "-x1", "--file-allocation=none", "--check-integrity=true",
                  "--summary-interval=0"]
             )  # fmt: skip
         best: dict[str, tuple[float, float, float]] = {}
         for _ in range(repeats):
-            for name, run in runs.items():  # in turns: other work then meets all of them
+            for name, fetch in runs.items():  # in turns: other work then meets all of them
                 dest = folder / "dest"
-                found = run(dest)
+                found = fetch(dest)
                 got = sum(1 for path in (dest / "data").rglob("*.zip"))
                 if got != files:
                     raise RuntimeError(f"{name} has {got} of {files} files")
                 shutil.rmtree(dest)
                 best[name] = min(best.get(name, found), found)
-        loop = _run([sys.executable, "-c", _LOOP, str(folder / "few.json"), str(folder / "loop")])
+        loop = run([sys.executable, "-c", _LOOP, str(folder / "few.json"), str(folder / "loop")])
     mine, cpu, peak = best["ours"]
     where = f"{latency:g} ms, {files:,} files of {SIZE / 1000:g} kB, {at_once} at a time"
     said = []
@@ -217,7 +218,7 @@ def verifying(folder: Path, files: int, size: int) -> list[Row]:
         took = min(ours(["verify", str(dest)], db, url, 32)[0] for _ in range(3))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     command = f"find {dest}/data -name '*.zip' -print0 | xargs -0 -n 200 -P {cores} sha256sum"
-    beside = min(_run(["bash", "-c", command])[0] for _ in range(3))
+    beside = min(run(["bash", "-c", command])[0] for _ in range(3))
     shutil.rmtree(dest)
     total = files * size / 1e6
     return [Row(

@@ -12,7 +12,6 @@ import csv
 import datetime as dt
 import io
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -37,6 +36,7 @@ from availability_pipeline.record.connection import writer
 from benchmarks import archive_server, common
 from benchmarks.common import Row
 from benchmarks.kline_server import DAILY, MONTHLY, body
+from benchmarks.mirror import run
 
 FIRST = dt.date(2022, 1, 1)
 LATENCY_MS = 20
@@ -94,15 +94,7 @@ def ours(folder: Path, url: str) -> tuple[float, float, float]:
         "AVAILABILITY_DB": str(folder / "r.duckdb"), "AVAILABILITY_DOWNLOAD_URL": url,
         "AVAILABILITY_DATASETS": f"{DAILY},{MONTHLY}", "NO_PROXY": "127.0.0.1",
     }  # fmt: skip
-    begin = time.perf_counter()
-    command = [sys.executable, "-m", "availability_pipeline.cli", "volume", "update"]
-    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"volume update ended with {process.returncode}")
-    seconds = time.perf_counter() - begin
-    return seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+    return run([sys.executable, "-m", "availability_pipeline.cli", "volume", "update"], env)
 
 
 def predecessors(folder: Path, url: str, symbols: int, dates: list[dt.date]) -> float:
