@@ -43,6 +43,11 @@ reading them once more."""
 HOPELESS = 50
 """So many failures in a row, none of them a file that is missing, and nothing more is asked."""
 
+INTERRUPTED_SECONDS = 2
+"""An interrupted download waits so long for the files that it is at."""
+
+_END = object()
+
 KEPT_PART = 2**20
 """A beginning of at least this size is kept for the next try."""
 
@@ -341,52 +346,73 @@ class _Run:
             threading.Thread(target=work, daemon=True, name=f"fetch-{n}")
             for n in range(self.options.in_flight)
         ]
-        for thread in threads:
+        # Ctrl-C strikes in the main thread, between any two steps: counted there, a file that got
+        # its name could be lost to the manifest.
+        failures: list[BaseException] = []
+        count = threading.Thread(
+            target=self._collect, args=(results, len(threads), failures), kwargs={"last": last},
+            daemon=True, name="count",
+        )  # fmt: skip
+        for thread in (*threads, count):
             thread.start()
         try:
-            self._collect(results, len(threads), last=last)
+            count.join()
         except KeyboardInterrupt:
             self.report.interrupted = True
         finally:
+            interrupted = self.report.interrupted
             self._stop.set()
+            until = time.monotonic() + INTERRUPTED_SECONDS
             for thread in threads:
-                thread.join(2 if self.report.interrupted else None)
-            self._take_rest(results)
-            if not self.report.interrupted:
+                thread.join(max(0, until - time.monotonic()) if interrupted else None)
+            results.put(_END)
+            count.join()
+            if not interrupted:
                 self._stop.clear()
+        if failures:
+            raise failures[0]
 
-    def _collect(self, results: "SimpleQueue[Any]", working: int, *, last: bool) -> None:
+    def _collect(
+        self,
+        results: "SimpleQueue[Any]",
+        working: int,
+        failures: list[BaseException],
+        *,
+        last: bool,
+    ) -> None:
+        """Count what the threads have done, until they are at their end.
+
+        After the first failure the others end what they are at, and that is counted, too.
+        """
         in_a_row = 0
         while working:
             try:
-                result = results.get(timeout=1)
-            except Empty:
+                try:
+                    result = results.get(timeout=1)
+                except Empty:
+                    self._keep_up()
+                    continue
+                if result is _END:
+                    break
+                if result is None:
+                    working -= 1
+                    continue
+                if isinstance(result, OSError):
+                    raise disk_error(self.store, result)
+                if isinstance(result, BaseException):
+                    raise result
+                error = self._count(result, last=last or self._stop.is_set())
+                hopeless = isinstance(error, FetchError) and not isinstance(error, MissingError)
+                in_a_row = in_a_row + 1 if hopeless else 0
+                if in_a_row == HOPELESS:
+                    raise MirrorError(
+                        f"{HOPELESS} files in a row could not be fetched ({error}); what was "
+                        "verified stays, go on later"
+                    )
                 self._keep_up()
-                continue
-            if result is None:
-                working -= 1
-                continue
-            if isinstance(result, OSError):
-                raise disk_error(self.store, result)
-            if isinstance(result, BaseException):
-                raise result
-            error = self._count(result, last=last)
-            hopeless = isinstance(error, FetchError) and not isinstance(error, MissingError)
-            in_a_row = in_a_row + 1 if hopeless else 0
-            if in_a_row == HOPELESS:
-                raise MirrorError(
-                    f"{HOPELESS} files in a row could not be fetched ({error}); what was verified "
-                    "stays, go on later"
-                )
-            self._keep_up()
-
-    def _take_rest(self, results: "SimpleQueue[Any]") -> None:
-        """What the threads had done when something ended the run."""
-        with suppress(Empty):
-            while True:
-                result = results.get_nowait()
-                if isinstance(result, tuple | Settled):
-                    self._count(result, last=True)
+            except BaseException as error:  # noqa: BLE001 - raised by `go`
+                failures.append(error)
+                self._stop.set()
 
     def _count(self, result: Any, *, last: bool) -> FetchError | None:
         if isinstance(result, Settled):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import uuid
 from pathlib import Path
+from queue import SimpleQueue
 
 import boto3
 import duckdb
@@ -426,6 +427,27 @@ class TestDeaths:
         # Nothing that was whole was fetched again.
         assert report.already + report.adopted == len(there)
         assert not any(host.asked[key] for key in there)
+
+    def test_an_interrupt_between_any_two_steps_loses_no_file(self, db, host, dest, monkeypatch):
+        """Ctrl-C as a result is handed over: the file has its name, and is in no list yet."""
+        publish(host, "AUSDT", START, START + dt.timedelta(40))
+        record(db, host, end=START + dt.timedelta(40))
+
+        class Interrupting(SimpleQueue):
+            given = 0
+
+            def get(self, *words, **named):
+                found = super().get(*words, **named)
+                self.given += 1
+                if self.given == 12:
+                    signal.raise_signal(signal.SIGINT)
+                return found
+
+        monkeypatch.setattr("availability_pipeline.mirror.download.SimpleQueue", Interrupting)
+        report = fetch(db, host, dest)
+        assert report.interrupted
+        assert set(entries(dest)) == set(under_names(dest))
+        assert report.fetched == len(under_names(dest))
 
 
 @pytest.fixture(scope="module")
