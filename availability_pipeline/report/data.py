@@ -22,6 +22,7 @@ from availability_pipeline.archive.datasets import (
     relisted_name,
 )
 from availability_pipeline.dates import aware
+from availability_pipeline.quality.days import DayState, day_states
 from availability_pipeline.queries import QueryError
 from availability_pipeline.record.schema import REMEDY_MISSING
 from availability_pipeline.record.status import Scope, scope
@@ -36,21 +37,6 @@ LATE_HOURS, LATE_MONTH_HOURS = 24, 24 * MONTHLY_SETTLE_DAYS
 
 Usual are 7 to 9 hours of dates, and 8 hours to 13 days of months.
 """
-
-POOR_SHARE = 0.5
-"""Below this share of the expected files a date is called nearly empty."""
-
-
-class DayState(IntEnum):
-    """What a date is, seen as a whole."""
-
-    UNKNOWN = 0  # never probed
-    IDLE = 1  # probed, and no file is expected: rightly so before 2019-12-31
-    PENDING = 2  # an expected file is missing, and it is too early to say
-    COMPLETE = 3  # every expected file is there
-    MET = 4  # some are confirmed missing, the share is met
-    SHORT = 5  # below the share
-    POOR = 6  # below POOR_SHARE
 
 
 class Cell(IntEnum):
@@ -397,24 +383,6 @@ def _days(
     del frame["known"], frame["settled"]
     frame["late"] = frame["lag_p50"] > (LATE_MONTH_HOURS if t.dataset.monthly else LATE_HOURS)
     return frame
-
-
-def day_states(frame: "pd.DataFrame", threshold: float) -> npt.NDArray[np.int_]:
-    """The `DayState` of each row: `known`, `settled`, `available`, `expected` and `pending`."""
-    # The expected symbols are of one probe, so their missing files are all pending or all
-    # confirmed. What is pending on a settled date is of symbols that ended and were left out since.
-    missing = (frame["expected"] - frame["available"]).clip(lower=0)
-    share = (frame["available"] / frame["expected"].where(frame["expected"] > 0)).clip(upper=1)
-    # In a record that knows no file yet nothing is expected, but a young date is still open.
-    pending = ~frame["settled"].to_numpy(bool) & (frame["pending"] > 0)
-    pending &= (missing > 0) | (frame["expected"] == 0)
-    return np.select(
-        [~frame["known"].to_numpy(bool), pending, frame["expected"] == 0, missing == 0,
-         share >= threshold, share >= POOR_SHARE],
-        [DayState.UNKNOWN, DayState.PENDING, DayState.IDLE, DayState.COMPLETE, DayState.MET,
-         DayState.SHORT],
-        DayState.POOR,
-    )  # fmt: skip
 
 
 def _cells(con: duckdb.DuckDBPyConnection, t: Scope, data: ReportData) -> npt.NDArray[np.uint8]:

@@ -15,9 +15,9 @@ import numpy as np
 
 from availability_pipeline.archive.datasets import Dataset
 from availability_pipeline.masking import printable
+from availability_pipeline.quality.days import DayState
 from availability_pipeline.report.data import (
     Cell,
-    DayState,
     ReportData,
     Segment,
     calendar,

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import duckdb
 
 from availability_pipeline.archive.datasets import CATALOGUE, MARKETS, Dataset
+from availability_pipeline.quality.days import DayState, day_states
 from availability_pipeline.record.status import Scope, recorded_datasets, scope
-from availability_pipeline.report.data import DayState, day_states, last_period
+from availability_pipeline.report.data import last_period
 
 RECENT_DATES, RECENT_MONTHS = 30, 12
 """Of so many settled dates, or months, the overview says how complete they are."""

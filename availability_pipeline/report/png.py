@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from availability_pipeline import masking
+from availability_pipeline.quality.days import DayState
 from availability_pipeline.report.data import (
     Cell,
-    DayState,
     ReportData,
     Segment,
     calendar,

@@ -9,7 +9,8 @@ import re
 from collections.abc import Mapping
 
 from availability_pipeline.archive.datasets import CATALOGUE, Dataset
-from availability_pipeline.report.data import Cell, DayState, ReportData, percent
+from availability_pipeline.quality.days import DayState
+from availability_pipeline.report.data import Cell, ReportData, percent
 from availability_pipeline.report.volumes import Volume
 
 DAY_COLOURS = {

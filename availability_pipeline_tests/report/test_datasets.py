@@ -12,10 +12,11 @@ from click.testing import CliRunner
 
 from availability_pipeline.archive.datasets import Dataset, UnknownDatasetError
 from availability_pipeline.cli.main import cli
+from availability_pipeline.quality.days import DayState
 from availability_pipeline.record.connection import reader, writer
 from availability_pipeline.report import data as recorded
 from availability_pipeline.report import draw, html, overview, png
-from availability_pipeline.report.data import Cell, DayState
+from availability_pipeline.report.data import Cell
 from availability_pipeline_tests.support.helpers import D, flat
 from availability_pipeline_tests.support.several import (
     END,

@@ -25,6 +25,7 @@ from availability_pipeline.definitions import defs
 from availability_pipeline.orchestration.code_location import build_defs
 from availability_pipeline.orchestration.resources import AvailabilityDuckDB
 from availability_pipeline.orchestration.schedules import daily_update_schedule, report_sensor
+from availability_pipeline.quality.days import DayState
 from availability_pipeline.record import write as store
 from availability_pipeline.record.connection import reader, writer
 from availability_pipeline.report import data as report_data
@@ -33,7 +34,7 @@ from availability_pipeline.report import draw as report
 from availability_pipeline.report import html
 from availability_pipeline.report import png as report_axes
 from availability_pipeline.report import png as report_png
-from availability_pipeline.report.data import Cell, DayState, Rename
+from availability_pipeline.report.data import Cell, Rename
 from availability_pipeline_tests.support.helpers import (
     PATIENCE,
     D,
