@@ -1,3 +1,3 @@
 """Copies of the record elsewhere: backups, restoring them, exports, and their destinations."""
 
-__all__ = ["backup", "destinations", "export", "publication", "restore"]
+__all__ = ["backup", "destinations", "export", "pages", "publication", "restore"]
