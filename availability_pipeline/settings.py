@@ -121,6 +121,10 @@ class Settings(BaseSettings):
 
     publish_url: str | None = None
     """Folder, file:// or s3:// URL that each update is published to, as Parquet."""
+    site_url: str | None = None
+    """Folder, file:// or s3:// URL that each update is published to, as a web site."""
+    site_address: str | None = None
+    """Public http(s) address of that site, for the links of its feeds."""
     mirror_url: str | None = None
     """Folder, file:// or s3:// URL that the files themselves are mirrored to after each update."""
     mirror: str | None = None
@@ -173,7 +177,7 @@ class Settings(BaseSettings):
             raise ValueError("give the name of a bucket: letters, digits, dots and hyphens")
         return value
 
-    @field_validator("publish_url", "mirror_url")
+    @field_validator("publish_url", "site_url", "mirror_url")
     @classmethod
     def _destination_is_known(cls, value: str | None) -> str | None:
         if value and "://" in value and not value.startswith(("s3://", "file://")):
@@ -183,7 +187,7 @@ class Settings(BaseSettings):
             raise ValueError("leave credentials out of the address; boto3 finds them (AWS_PROFILE)")
         return value
 
-    @field_validator("s3_endpoint", "exchange_info_url", "download_url")
+    @field_validator("s3_endpoint", "exchange_info_url", "download_url", "site_address")
     @classmethod
     def _address_is_http(cls, value: str | None) -> str | None:
         if value is None:

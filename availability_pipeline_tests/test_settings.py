@@ -30,6 +30,8 @@ BAD = {
     "AVAILABILITY_BACKUP_KEEP_WEEKLY": ["-1", "10001"],
     "AVAILABILITY_BACKUP_KEEP_MONTHLY": ["-1", "1.5"],
     "AVAILABILITY_PUBLISH_URL": ["ftp://host/folder", "https://host/"],
+    "AVAILABILITY_SITE_URL": ["ftp://host/folder", "https://host/"],
+    "AVAILABILITY_SITE_ADDRESS": ["register.example.org", "s3://bucket"],
     "AVAILABILITY_MIRROR_URL": ["ftp://host/folder", "https://host/"],
     "AVAILABILITY_EXECUTOR": ["threads"],
     "AVAILABILITY_S3_ENDPOINT": ["localhost:9000"],

@@ -1,4 +1,4 @@
-"""Copies of the record: `backup`, `restore`, `export`."""
+"""Copies of the record: `backup`, `restore`, `export`, `publish`."""
 
 import datetime as dt
 from collections.abc import Callable, Sequence
@@ -246,6 +246,59 @@ def export(
         f"{to}: {done.manifest.rows['availability']:,} rows{of} up to {until}"
         f" in {len(files)} files, {sum(f.bytes for f in files):,} bytes; "
         f"{len(done.written)} written, {len(done.unchanged)} unchanged, {len(done.removed)} removed"
+    )
+
+
+@click.command()
+@click.argument("dest", required=False)
+@click.option(
+    "--verify", is_flag=True, help="Read all that is published; upload again what is bad."
+)
+@click.option(
+    "--snapshot",
+    is_flag=True,
+    help="Replace record.duckdb too, which is otherwise done every 30 days.",
+)
+def publish(dest: str | None, verify: bool, snapshot: bool) -> None:
+    """Publish the record to DEST, a static site for any web server.
+
+    Pages, JSON, Parquet, news as Atom, and the record itself in pieces, for `follow`. Only what
+    changed is uploaded; latest.json, replaced last, switches to it. What is no longer needed stays
+    for 7 days. docs/register.md has the format.
+
+    DEST is a folder, a file:// or an s3://bucket/prefix URL; AVAILABILITY_SITE_URL when left out.
+
+    Example: binance-availability publish /var/www/availability
+    """
+    from availability_pipeline.copies import destinations
+    from availability_pipeline.copies import publish as publishing
+
+    with one_line_errors():
+        s = settings.load()
+        dest = text_argument(dest) if dest is not None else s.site_url
+        if dest is None:
+            raise click.UsageError("say where: give DEST, or set AVAILABILITY_SITE_URL")
+        to = destinations.destination(dest)
+        bad = publishing.damaged(to) if verify else []
+        for path in bad:
+            click.echo(f"missing or damaged: {path}", err=True)
+        done = publishing.publish(
+            s.db_path,
+            to,
+            publishing.Form(
+                address=s.site_address, threshold=s.slo_completeness, snapshot=snapshot
+            ),
+            now=dt.datetime.now(dt.UTC),
+            wait_seconds=s.db_wait_seconds,
+            again=bad,
+        )
+    probed = done.latest.last_probe
+    last = f"{probed:%Y-%m-%d %H:%M} UTC" if probed else "-"
+    click.echo(
+        f"{to}: {'publication' if done.changed else 'still publication'} "
+        f"{done.latest.publication}, last probe {last}, "
+        f"{done.files:,} files, {done.bytes:,} bytes; uploaded {done.uploaded:,} files, "
+        f"{done.uploaded_bytes:,} bytes, removed {done.removed:,}"
     )
 
 

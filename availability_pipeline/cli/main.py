@@ -11,7 +11,7 @@ from availability_pipeline.archive.datasets import FIRST_DATE
 from availability_pipeline.cli._options import DATE, datasets_option, in_order, with_db
 from availability_pipeline.cli._output import NO_PAGER, checked_output, utf8_streams
 from availability_pipeline.cli.alerts import alerts
-from availability_pipeline.cli.copies import backup, export, restore
+from availability_pipeline.cli.copies import backup, export, publish, restore
 from availability_pipeline.cli.datasets import datasets
 from availability_pipeline.cli.files import files as files_group
 from availability_pipeline.cli.operate import slo_command, status
@@ -159,6 +159,7 @@ for _command in (
         backup,
         restore,
         export,
+        publish,
         alerts,
         datasets,
         files_group,

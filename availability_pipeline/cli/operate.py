@@ -274,6 +274,7 @@ def slo_command(ctx: click.Context, patterns: Sequence[str], days: int, as_json:
                 runs = {"update_success_rate": rate}
             verdicts = runs | verdicts | _judge_mirror(instance, s)
             verdicts |= _judge_volume(instance, now, s, chosen)
+            verdicts |= _judge_site(now, s)
             history = instance is not None
         if s.exchange_info_url and checks.exchange_dataset(s) in (None, *chosen):
             verdicts["exchange_coverage"] = checks.exchange_coverage(*settled, s)
@@ -403,11 +404,34 @@ def _judge_volume(
         with connection.reader(s.db, s.db_wait_seconds) as con:
             return volume_checks.complete(con, s, now, busy=busy, chosen=chosen)
 
-    judges: dict[str, Callable[[], Verdict]] = {
-        checks.VOLUME_COMPLETE_CHECK: complete,
-        checks.VOLUME_MATCHES_CHECK: lambda: volume_checks.matches_monthly(s, chosen),
-        checks.VOLUME_PLAUSIBLE_CHECK: lambda: volume_checks.plausible(s, now, chosen),
-    }
+    return _judged(
+        {
+            checks.VOLUME_COMPLETE_CHECK: complete,
+            checks.VOLUME_MATCHES_CHECK: lambda: volume_checks.matches_monthly(s, chosen),
+            checks.VOLUME_PLAUSIBLE_CHECK: lambda: volume_checks.plausible(s, now, chosen),
+        }
+    )
+
+
+def _judge_site(now: dt.datetime, s: settings.Settings) -> dict[str, Verdict]:
+    """Whether what is published is current and whole, where something is to be."""
+    if s.site_url is None:
+        return {}
+    from availability_pipeline.copies import standing
+
+    def current() -> Verdict:
+        with connection.reader(s.db, s.db_wait_seconds) as con:
+            return standing.current(con, s, now)
+
+    return _judged(
+        {
+            checks.PUBLICATION_CURRENT_CHECK: current,
+            checks.PUBLICATION_WHOLE_CHECK: lambda: standing.whole(s, now),
+        }
+    )
+
+
+def _judged(judges: Mapping[str, Callable[[], Verdict]]) -> dict[str, Verdict]:
     found = {}
     for name, judge in judges.items():
         try:

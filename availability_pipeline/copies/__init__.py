@@ -1,3 +1,13 @@
-"""Copies of the record elsewhere: backups, restoring them, exports, and their destinations."""
+"""Copies of the record elsewhere: backups, exports, the published site, and their destinations."""
 
-__all__ = ["backup", "destinations", "export", "pages", "publication", "restore"]
+__all__ = [
+    "backup",
+    "destinations",
+    "documents",
+    "export",
+    "pages",
+    "publication",
+    "publish",
+    "restore",
+    "standing",
+]

@@ -17,6 +17,7 @@ from availability_pipeline.errors import DamagedDatabaseError
 from availability_pipeline.record import apart, connection
 from availability_pipeline.record.connection import LOG_SUFFIXES, with_suffix
 from availability_pipeline.record.schema import SPARSE, get_meta
+from availability_pipeline.record.status import Scope
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,19 @@ LEFT JOIN (SELECT dataset, count(*) AS n FROM files GROUP BY dataset) f ON f.dat
 LEFT JOIN (SELECT dataset, min(period) AS first, max(period) AS last FROM probes GROUP BY dataset) p
     ON p.dataset = d.id
 ORDER BY d.id"""
+
+
+def state(con: duckdb.DuckDBPyConnection, t: Scope) -> str:
+    """The same as long as nothing of a dataset is written."""
+    # Each write is one of a probe, or acknowledges something.
+    [(found,)] = con.execute(
+        f"""SELECT concat_ws('-', epoch_us(max(last_probe)), max(settle_days),
+            (SELECT count(*) FROM {t.files}), (SELECT count(*) FROM {t.all_probes}),
+            (SELECT count(*) FROM {t.revisions}), (SELECT count(*) FROM {t.symbols}),
+            (SELECT to_hex(coalesce(bit_xor(hash(a)), 0)) FROM {t.acknowledgements} a))
+        FROM datasets WHERE id = {t.id}"""
+    ).fetchall()
+    return str(found)
 
 
 def sha256(path: Path) -> str:

@@ -25,6 +25,7 @@ from urllib.parse import unquote, urlsplit
 
 from availability_pipeline import files
 from availability_pipeline.copies import _snapshot
+from availability_pipeline.copies.publication import is_hashed
 from availability_pipeline.errors import ExportError
 from availability_pipeline.masking import mask
 from availability_pipeline.record import outputs
@@ -88,6 +89,7 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.work = "export"
 
     def __str__(self) -> str:
         return str(self.path)
@@ -98,9 +100,14 @@ class Folder:
         files.public_folder(self.path)
         with files.lock_file(self.path / _LOCK) as lock:
             if not files.try_lock(lock):
-                raise ExportError(f"another export to {self} is running; try again when it is done")
+                raise ExportError(
+                    f"another {self.work} to {self} is running; try again when it is done"
+                )
             with files.temporary_folder(self.path, _STAGING) as staging:
                 yield staging
+
+    def renew(self) -> None:
+        """The lock is held as long as the process lives."""
 
     def refuse_protected(self, names: Iterable[str], record: Path) -> None:
         """Raise ProtectedFileError where one of these files must not be written."""
@@ -298,13 +305,14 @@ class Bucket:
         with self.refusals(), staged.open("rb") as file:
             try:
                 answer = self.client.put_object(
-                    Bucket=self.bucket, Key=self.prefix + name, Body=file, **condition
-                )
+                    Bucket=self.bucket, Key=self.prefix + name, Body=file, **condition,
+                    **_headers(name),
+                )  # fmt: skip
             except ClientError as error:
                 if _lost_the_race(error):
                     raise ExportError(
-                        f"{self}{name} was changed by another export at the same time; this one "
-                        "stopped without a manifest of its own. Run it again, one at a time"
+                        f"{self}{name} was changed by another {self.work} at the same time; this "
+                        "one stopped without a manifest of its own. Run it again, one at a time"
                     ) from None
                 raise
         return Stored(staged.stat().st_size, answer["ETag"])
@@ -333,6 +341,27 @@ class Bucket:
 
 Destination = Folder | Bucket
 """A place of files with names like `availability/month=2024-01/availability.parquet`."""
+
+
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".json": "application/json",
+    ".atom": "application/atom+xml; charset=utf-8",
+    ".csv": "text/csv; charset=utf-8",
+    ".parquet": "application/vnd.apache.parquet",
+}
+
+
+def _headers(name: str) -> Any:
+    """What a bucket that is a web site says of an object: its type, and how long it may be kept."""
+    kept = "public, max-age=31536000, immutable" if is_hashed(name) else "no-cache"
+    return {
+        "ContentType": _TYPES.get(Path(name).suffix, "application/octet-stream"),
+        "CacheControl": kept,
+    }
 
 
 def _lost_the_race(error: "ClientError") -> bool:

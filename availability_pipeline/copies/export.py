@@ -360,16 +360,8 @@ def _chosen(con: duckdb.DuckDBPyConnection, form: Form) -> dict[str, Scope]:
 
 def _state(con: duckdb.DuckDBPyConnection, t: Scope, folder: str, form: Form) -> str:
     """The same as long as the dataset's files would be the same."""
-    # Each write is one of a probe, or acknowledges something.
-    [(found,)] = con.execute(
-        f"""SELECT concat_ws('-', epoch_us(max(last_probe)), max(settle_days),
-            (SELECT count(*) FROM {t.files}), (SELECT count(*) FROM {t.all_probes}),
-            (SELECT count(*) FROM {t.revisions}), (SELECT count(*) FROM {t.symbols}),
-            (SELECT to_hex(coalesce(bit_xor(hash(a)), 0)) FROM {t.acknowledgements} a))
-        FROM datasets WHERE id = {t.id}"""
-    ).fetchall()
     wanted = f"{form.by_month:d}{form.everything:d}{form.versioned:d}"
-    return f"{_versions(form)}-{folder}-{wanted}-{found}"
+    return f"{_versions(form)}-{folder}-{wanted}-{_snapshot.state(con, t)}"
 
 
 def _versions(form: Form) -> str:

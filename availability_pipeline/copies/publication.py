@@ -25,9 +25,10 @@ datasets of 756,000 files each (242 MB) a day of all changes 2.5 % of the blocks
 
 _HASHED = re.compile(r"-[0-9a-f]{16}(?=\.[a-z]+\Z)")
 
-Sha256 = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{64}\Z")]
+# In pydantic's regular expressions `$` is the end, and not before a newline too.
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 _PART = "[A-Za-z0-9][A-Za-z0-9=_.-]*"
-Path = Annotated[str, StringConstraints(pattern=rf"\A{_PART}(/{_PART})*\Z", max_length=500)]
+Path = Annotated[str, StringConstraints(pattern=rf"^{_PART}(/{_PART})*$", max_length=500)]
 """Relative to the root of the site; it cannot lead out of it."""
 
 
@@ -68,7 +69,7 @@ class File(Link):
     Attributes:
         name: without the hash; under it lies a copy, where it is a document.
         dataset: whose; None where it is of all.
-        content: the same for the same rows, and for nobody but the publisher.
+        content: the same for the same rows; of use to the publisher only.
     """
 
     name: Path

@@ -16,7 +16,7 @@ import dagster as dg
 from availability_pipeline import PROGRAM
 from availability_pipeline.archive.datasets import configured
 from availability_pipeline.archive.listing import Archive
-from availability_pipeline.copies import backup, destinations, export
+from availability_pipeline.copies import backup, destinations, export, publish
 from availability_pipeline.orchestration.instance import pools
 from availability_pipeline.orchestration.outcomes import no_longer_set, one_line_failures
 from availability_pipeline.orchestration.partitions import ONE_RUN, Kind
@@ -284,6 +284,48 @@ def published_availability(
             "bytes": sum(file.bytes for file in done.manifest.files),
         }
     )
+
+
+@dg.asset(
+    deps=[*DERIVED],
+    backfill_policy=ONE_RUN,
+    group_name="published",
+    kinds={"html", "json", "duckdb"},
+    owners=OWNERS,
+    pool="site",  # of two at once the second would be refused
+    description="The record as a static site, where AVAILABILITY_SITE_URL says: pages, JSON, "
+    "Parquet, news, and the record itself for `follow`.",
+)
+def published_record(
+    duckdb: dg.ResourceParam[AvailabilityDuckDB],
+    clock: dg.ResourceParam[Clock],
+    limits: dg.ResourceParam[Settings],
+) -> dg.MaterializeResult[None]:
+    """Upload what has changed, then latest.json, which switches to it."""
+    if limits.site_url is None:
+        raise no_longer_set("AVAILABILITY_SITE_URL")
+    with one_line_failures():
+        to = destinations.destination(limits.site_url)
+        form = publish.Form(address=limits.site_address, threshold=limits.slo_completeness)
+        done = publish.publish(
+            duckdb.path(), to, form, now=clock.now(), wait_seconds=limits.db_wait_seconds
+        )
+    found: dict[str, Any] = {
+        "published": str(to),
+        "publication": done.latest.publication,
+        "datasets": len({file.dataset for file in done.manifest.files if file.dataset}),
+        "files": done.files,
+        "bytes": done.bytes,
+        "files_uploaded": done.uploaded,
+        "bytes_uploaded": done.uploaded_bytes,
+        "files_removed": done.removed,
+        "record_bytes": done.manifest.database.bytes,
+    }
+    if done.latest.last_probe:
+        found["last_probe"] = dg.MetadataValue.timestamp(done.latest.last_probe)
+    if limits.site_address:
+        found["address"] = dg.MetadataValue.url(limits.site_address)
+    return dg.MaterializeResult(metadata=found)
 
 
 @dg.asset(

@@ -15,6 +15,7 @@ import dagster as dg
 from availability_pipeline.archive import datasets
 from availability_pipeline.archive.discovery import discover
 from availability_pipeline.archive.listing import ArchiveError, S3Archive
+from availability_pipeline.copies import standing as published
 from availability_pipeline.errors import StoreError
 from availability_pipeline.mirror import standing, volume_checks
 from availability_pipeline.mirror.sources import configured_markets
@@ -205,6 +206,31 @@ def volume_is_plausible(
     )
 
 
+@_standing(checks.PUBLICATION_CURRENT_CHECK)
+def publication_is_current(
+    duckdb: dg.ResourceParam[AvailabilityDuckDB],
+    clock: dg.ResourceParam[Clock],
+    limits: dg.ResourceParam[Settings],
+) -> Result:
+    """The record beside what is published."""
+
+    def judge() -> Verdict:
+        with duckdb.get_reader() as con:
+            return published.current(con, limits, clock.now())
+
+    yield from _judged(checks.PUBLICATION_CURRENT_CHECK, duckdb, judge)
+
+
+@_standing(checks.PUBLICATION_WHOLE_CHECK)
+def publication_is_whole(
+    clock: dg.ResourceParam[Clock], limits: dg.ResourceParam[Settings]
+) -> Result:
+    """The site alone; some of its files are read."""
+    yield from _judged(
+        checks.PUBLICATION_WHOLE_CHECK, None, lambda: published.whole(limits, clock.now())
+    )
+
+
 _ALWAYS = (
     *(_of_the_record(name) for name in checks.ALL),
     update_success_rate,
@@ -217,12 +243,14 @@ _OF_MIRROR = (mirror_is_complete, mirror_is_verified)
 
 _OF_VOLUME = (volume_is_complete, volume_matches_monthly, volume_is_plausible)
 
-STANDING = (*_ALWAYS, exchange_coverage, *_OF_MIRROR, *_OF_VOLUME)
+_OF_SITE = (publication_is_current, publication_is_whole)
+
+STANDING = (*_ALWAYS, exchange_coverage, *_OF_MIRROR, *_OF_VOLUME, *_OF_SITE)
 """All there are."""
 
 
 def standing_checks(configured: Settings) -> Sequence[dg.AssetChecksDefinition]:
-    """Those of what is configured: the exchange, the mirror and volume may not be."""
+    """Those of what is configured: the exchange, mirror, volume and the site may not be."""
     found = list(_ALWAYS)
     if configured.exchange_info_url:
         found.append(exchange_coverage)
@@ -230,4 +258,6 @@ def standing_checks(configured: Settings) -> Sequence[dg.AssetChecksDefinition]:
         found += _OF_MIRROR
     if configured_markets(configured):
         found += _OF_VOLUME
+    if configured.site_url:
+        found += _OF_SITE
     return found

@@ -63,6 +63,8 @@ def _assets(configured: settings.Settings) -> list[Asset]:
         found.append(assets.availability_report)
     if configured.publish_url:
         found.append(assets.published_availability)
+    if configured.site_url:
+        found.append(assets.published_record)
     if configured.backup_dir:
         found.append(assets.record_backup)
     if configured.mirror_url:

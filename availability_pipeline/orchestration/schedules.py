@@ -85,16 +85,28 @@ catalogue_check = dg.define_asset_job(
 draw_report = dg.define_asset_job(
     "draw_report", dg.AssetSelection.assets("availability_report"), description="Draw the record."
 )
-publish = dg.define_asset_job(
-    "publish",
-    dg.AssetSelection.assets("published_availability"),
-    description="Write the record's files to AVAILABILITY_PUBLISH_URL.",
-)
+PUBLISH = "publish"
 backup = dg.define_asset_job(
     "backup",
     dg.AssetSelection.assets("record_backup"),
     description="Copy the record into AVAILABILITY_BACKUP_DIR and verify the copy.",
 )
+
+
+def publish(configured: Settings) -> Any:
+    """The job that publishes to each place that is set."""
+    chosen = []
+    if configured.publish_url:
+        chosen.append("published_availability")
+    if configured.site_url:
+        chosen.append("published_record")
+    return dg.define_asset_job(
+        PUBLISH,
+        dg.AssetSelection.assets(*chosen),
+        description="Write the record's files to AVAILABILITY_PUBLISH_URL, and the site to "
+        "AVAILABILITY_SITE_URL.",
+    )
+
 
 MIRROR_SECONDS = 30 * 86_400
 """All of a large dataset may take days, where `dagster.yaml` ends what runs longer than an hour."""
@@ -262,15 +274,15 @@ _UNFINISHED = dg.RunsFilter(statuses=mirrored.UNFINISHED)
 #
 # Not Dagster's `asset_sensor`, which asks for a run after each: the updates of forty assets at
 # 02:00 would be forty publications in a row, each of the whole record.
-@_described(dg.sensor, job=publish, **_AFTER_UPDATES)
+@_described(dg.sensor, job_name=PUBLISH, **_AFTER_UPDATES)
 def publish_sensor(
     context: dg.SensorEvaluationContext, clock: dg.ResourceParam[Clock]
 ) -> dg.RunRequest | dg.SkipReason:
-    """Publish to AVAILABILITY_PUBLISH_URL after each update; once, when several end together.
+    """Publish after each update, the record's files and the site; once, when several end together.
 
     While updates follow each other without a pause, once an hour.
     """
-    return _after_updates(context, clock, publish.name)
+    return _after_updates(context, clock, PUBLISH)
 
 
 @_described(dg.sensor, job_name=mirrored.JOB, **_AFTER_UPDATES)
@@ -326,7 +338,7 @@ def _after_updates(
 
 
 _CALLED = {
-    publish.name: "publication",
+    PUBLISH: "publication",
     mirrored.JOB: "mirror run",
     volumes.JOB: "reading of volume",
 }
@@ -361,8 +373,8 @@ def jobs(configured: Settings) -> list[Any]:
     found.append(history_retention)
     if not extras.missing("report"):
         found.append(draw_report)
-    if configured.publish_url:
-        found.append(publish)
+    if configured.publish_url or configured.site_url:
+        found.append(publish(configured))
     if configured.backup_dir:
         found.append(backup)
     if configured.mirror_url:
@@ -387,7 +399,8 @@ def schedules(configured: Settings) -> list[dg.ScheduleDefinition]:
 
 def sensors(configured: Settings) -> list[dg.SensorDefinition]:
     """The sensors of what is configured, but for the alerts'."""
-    found: list[dg.SensorDefinition] = [publish_sensor] if configured.publish_url else []
+    publishes = configured.publish_url or configured.site_url
+    found: list[dg.SensorDefinition] = [publish_sensor] if publishes else []
     if configured.mirror_url:
         found.append(mirror_sensor)
     if configured_markets(configured):

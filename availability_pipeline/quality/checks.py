@@ -402,6 +402,9 @@ VOLUME_COMPLETE_CHECK = "volume_is_complete"
 VOLUME_MATCHES_CHECK = "volume_matches_monthly"
 VOLUME_PLAUSIBLE_CHECK = "volume_is_plausible"
 
+PUBLICATION_CURRENT_CHECK = "publication_is_current"
+PUBLICATION_WHOLE_CHECK = "publication_is_whole"
+
 TABLE: dict[str, Check] = {
     check.name: check
     for check in (
@@ -488,6 +491,16 @@ TABLE: dict[str, Check] = {
             VOLUME_PLAUSIBLE_CHECK,
             "No volume of the last 30 days is more than a thousand times the median of the "
             "symbol's 30 days before, or less than a thousandth; otherwise a warning.",
+        ),
+        Check(
+            PUBLICATION_CURRENT_CHECK,
+            "The site (AVAILABILITY_SITE_URL) has the newest date or month of each recorded "
+            "dataset, two hours after it was probed.",
+        ),
+        Check(
+            PUBLICATION_WHOLE_CHECK,
+            "Each file of the site is there with its size, and 200 of them, others each day, have "
+            "the content that the manifest says.",
         ),
     )
 }

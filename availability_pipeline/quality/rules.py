@@ -697,6 +697,48 @@ def mirror_verified(
     )
 
 
+def publication_current(
+    behind: Sequence[tuple[str, str | None, str]], published_at: dt.datetime | None
+) -> Verdict:
+    """What is published has the newest period of each recorded dataset.
+
+    Args:
+        behind: datasets of which it has not, with its newest period (None: not at all) and the
+            record's.
+        published_at: when the newest publication was made; None without one.
+    """
+    return verdict_on(
+        [f"{name}: published up to {there or 'nothing'}, recorded up to {last}"
+         for name, there, last in behind],
+        offenders=[{"dataset": name, "published": there or "", "recorded": last}
+                   for name, there, last in behind],
+        observed=len(behind),
+        threshold=0,
+        recovery="Launch the job publish; if it fails, it says why.",
+        note=f"published {published_at:%Y-%m-%d %H:%M} UTC" if published_at else "never published",
+    )  # fmt: skip
+
+
+def publication_whole(damaged: Sequence[str], files: int, read: int, where: str) -> Verdict:
+    """Each published file is there, and those that were read are what the manifest says.
+
+    Args:
+        damaged: paths that are missing or damaged.
+        files: how many are published; 0 where nothing is.
+        read: how many were read.
+        where: the site.
+    """
+    return verdict_on(
+        damaged,
+        offenders=[{"path": path} for path in damaged],
+        observed=len(damaged) if files else None,
+        threshold=0,
+        recovery=f"`{PROGRAM} publish {where} --verify` reads all of it and uploads what is wrong. "
+        "Then look for the cause: a disk, or another program.",
+        note=f"{files} files, {read} of them read" if files else "nothing is published yet",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class UnreadFile:
     """A recorded file that daily volume lacks.

@@ -121,7 +121,8 @@ def leaves(group, path=()):
 
 def test_every_command_that_reads_is_tried():
     doing = {
-        "alerts test", "backfill", "backup", "datasets discover", "demo", "export", "report",
+        "alerts test", "backfill", "backup", "datasets discover", "demo", "export", "publish",
+        "report",
         "restore", "running", "slo acknowledge", "slo forget", "start", "stop", "up",
         "update manual", "files download", "volume update",
     }  # fmt: skip

@@ -100,6 +100,7 @@ def test_the_standing_checks_are_exactly_these_and_block_nothing():
         "update_success_rate", "freshness", "store_matches_dagster", "exchange_coverage",
         "catalogue_matches_archive", "mirror_is_complete", "mirror_is_verified",
         "volume_is_complete", "volume_matches_monthly", "volume_is_plausible",
+        "publication_is_current", "publication_is_whole",
     }  # fmt: skip
     assert {name for name in ASSETS if ASSETS[name] != "record"} == {"mirror_is_verified"}
     assert set(standing.ALL) < set(standing.TABLE) == set(ASSETS)
@@ -111,6 +112,7 @@ def test_the_standing_checks_are_exactly_these_and_block_nothing():
 
 OF_MIRROR = {"mirror_is_complete", "mirror_is_verified"}
 OF_VOLUME = {"volume_is_complete", "volume_matches_monthly", "volume_is_plausible"}
+OF_SITE = {"publication_is_current", "publication_is_whole"}
 
 
 @pytest.mark.parametrize("url", [None, "http://127.0.0.1:9"])
@@ -120,11 +122,12 @@ def test_slo_checks_runs_all_but_the_weekly_one_and_no_other_job_runs_any(monkey
     if url:
         monkeypatch.setenv("AVAILABILITY_EXCHANGE_INFO_URL", url)
         monkeypatch.setenv("AVAILABILITY_MIRROR_URL", "/mirror")
+        monkeypatch.setenv("AVAILABILITY_SITE_URL", "/site")
         monkeypatch.setenv("AVAILABILITY_DATASETS", "um/daily/klines/*")
     found = build_defs()
     graph = found.resolve_asset_graph()
     everything = {key.name for key in graph.asset_check_keys}
-    missing = OF_MIRROR | OF_VOLUME if not url else set()
+    missing = OF_MIRROR | OF_VOLUME | OF_SITE if not url else set()
     assert everything == set(ASSETS) - missing - (set() if url else {"exchange_coverage"})
     for job in schedules.jobs(settings.load()):
         if isinstance(job, UnresolvedAssetJobDefinition):
@@ -239,7 +242,7 @@ def test_remedies_that_a_wrong_file_would_need_name_the_file(world):
         )
         assert str(world.path) in found.description
     elsewhere = {"exchange_coverage", "freshness", "update_success_rate", standing.CATALOGUE_CHECK}
-    for name in set(ASSETS) - elsewhere - OF_MIRROR - OF_VOLUME:
+    for name in set(ASSETS) - elsewhere - OF_MIRROR - OF_VOLUME - OF_SITE:
         assert world.verdict(name).metadata["database"].value == str(world.path)
 
 

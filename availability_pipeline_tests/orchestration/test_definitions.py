@@ -42,6 +42,7 @@ SENSORS = {"report_sensor"}
 
 BACKUP = "AVAILABILITY_BACKUP_DIR", "/var/backups/availability"
 PUBLISH = "AVAILABILITY_PUBLISH_URL", "s3://my-bucket/availability"
+SITE = "AVAILABILITY_SITE_URL", "s3://my-bucket/site"
 ALERTS = "AVAILABILITY_ALERT_URLS", "json://127.0.0.1:9"
 MIRROR = "AVAILABILITY_MIRROR_URL", "s3://my-bucket/mirror"
 OPTIONAL = {"AVAILABILITY_EXCHANGE_INFO_URL", BACKUP[0], PUBLISH[0], ALERTS[0], MIRROR[0]}
@@ -78,6 +79,7 @@ def test_a_default_installation_defines_exactly_what_can_run():
     [
         (BACKUP, {"record_backup"}, {"backup"}, {"backup_schedule": "45 4 * * *"}, set()),
         (PUBLISH, {"published_availability"}, {"publish"}, {}, {"publish_sensor"}),
+        (SITE, {"published_record"}, {"publish"}, {}, {"publish_sensor"}),
         (
             MIRROR,
             {"mirrored_files"},
@@ -87,7 +89,7 @@ def test_a_default_installation_defines_exactly_what_can_run():
         ),
         (ALERTS, set(), set(), {}, {"alert_sensor"}),
     ],
-    ids=["backup", "publish", "mirror", "alerts"],
+    ids=["backup", "publish", "site", "mirror", "alerts"],
 )
 def test_a_setting_adds_exactly_its_own(monkeypatch, setting, tables, jobs, schedules, sensors):
     monkeypatch.setenv(*setting)

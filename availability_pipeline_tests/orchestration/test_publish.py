@@ -1,6 +1,7 @@
 """Publishing and backups as assets: their runs, and that the record never hangs on them."""
 
 import datetime as dt
+import json
 
 import dagster as dg
 import pytest
@@ -70,6 +71,53 @@ def test_all_recorded_datasets_are_published_and_drawn(world, tmp_path, monkeypa
     assert "live, no longer configured" in page
     months = (tmp_path / "report" / "um-monthly-fundingRate.html").read_text("utf-8")
     assert "<dd>2023-11 to 2023-12</dd>" in months
+
+
+def checked(world):
+    """What the checks of the site say: passed, and the note and sample."""
+    done = world.execute("slo_checks")
+    return {
+        found.check_name: (found.passed, found.description)
+        for found in done.get_asset_check_evaluations()
+        if found.check_name.startswith("publication_is")
+    }
+
+
+def test_the_site_is_published_and_judged(world, tmp_path, monkeypatch):
+    site = tmp_path / "site"
+    monkeypatch.setenv("AVAILABILITY_SITE_URL", site.as_uri())
+    monkeypatch.setenv("AVAILABILITY_SITE_ADDRESS", "https://example.org/a")
+    before = checked(world)
+    # The update has just been: two hours later this is a breach (copies/test_standing.py).
+    assert before["publication_is_current"] == (True, "never published")
+    done = world.execute("publish")
+    assert done.success
+    found = metadata(done)
+    assert found["publication"] == json.loads((site / "latest.json").read_bytes())["publication"]
+    assert (found["datasets"], found["address"]) == (1, "https://example.org/a")
+    assert found["files_uploaded"] > 10
+    assert found["bytes_uploaded"] > found["record_bytes"]
+    assert {name: passed for name, (passed, _) in checked(world).items()} == {
+        "publication_is_current": True, "publication_is_whole": True,
+    }  # fmt: skip
+    assert metadata(world.execute("publish"))["files_uploaded"] == 0
+    next((site / "record").rglob("*.piece")).unlink()
+    passed, text = checked(world)["publication_is_whole"]
+    assert not passed
+    assert ".piece" in text
+    assert "publish" in text
+
+
+def test_both_places_are_published_to_in_one_run_and_one_that_refuses_keeps_no_other(
+    world, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("AVAILABILITY_PUBLISH_URL", str(world.path / "below"))
+    monkeypatch.setenv("AVAILABILITY_SITE_URL", str(tmp_path / "site"))
+    done = world.execute("publish")
+    assert not done.success
+    assert (tmp_path / "site" / "latest.json").exists()
+    monkeypatch.setenv("AVAILABILITY_PUBLISH_URL", str(tmp_path / "out"))
+    assert world.execute("publish").success
 
 
 def test_a_destination_that_refuses_fails_its_own_run_and_no_update(world, monkeypatch):
@@ -179,6 +227,7 @@ def test_a_backup_without_a_place_fails_in_one_line(world, monkeypatch):
     [
         ("AVAILABILITY_BACKUP_DIR", "backup"),
         ("AVAILABILITY_PUBLISH_URL", "publish"),
+        ("AVAILABILITY_SITE_URL", "publish"),
         ("AVAILABILITY_MIRROR_URL", "mirror"),
     ],
 )
