@@ -1,4 +1,4 @@
-"""The hosted example, `deploy/github/`, as far as it goes without GitHub: each step's script is run.
+"""The hosted example, `deploy/github/`, as far as it goes without GitHub: its steps are run.
 
 If this fails, a public register is not updated, or begins anew and forgets what it knew.
 """
