@@ -67,7 +67,7 @@ class File(Link):
     """One file of a publication.
 
     Attributes:
-        name: without the hash; under it lies a copy, where it is a document.
+        name: without the hash; under it lies a copy of most documents.
         dataset: whose; None where it is of all.
         content: the same for the same rows; of use to the publisher only.
     """

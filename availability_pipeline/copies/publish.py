@@ -508,7 +508,7 @@ class _Run:
         """Replace what has a plain name: copies of the documents, and the pages."""
         before = {file.name: file.sha256 for file in self.old.files} if self.old else {}
         for file in self.files:
-            if file.name.endswith(".parquet") or publication.is_hashed(file.name):
+            if not has_copy(file.name) or publication.is_hashed(file.name):
                 continue
             there = self.there.get(file.name)
             same = there and there.bytes == file.bytes and before.get(file.name) == file.sha256
@@ -582,6 +582,14 @@ class _Run:
             sum(file.bytes for file in manifest.files) + manifest.database.bytes,
             len(self.uploaded), sum(self.uploaded.values()), removed,
         )  # fmt: skip
+
+
+def has_copy(name: str) -> bool:
+    """Whether a file is there under its plain name, too: pages, and documents for tools.
+
+    Not Parquet, nor what only an index leads to: it would be a tenth of each update.
+    """
+    return not name.endswith(".parquet") and not name.startswith("symbols/")
 
 
 _DOCUMENTS = ("symbols", "holes", "revisions", "days", "news")
