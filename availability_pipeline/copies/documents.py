@@ -429,7 +429,7 @@ def feed(
         _element(item, "title", f"{one['dataset']}: {one['text']}")
         _element(item, "updated", one["at"])
         only = f"#{quote(one['symbols'][0])}" if one["count"] == 1 and one["symbols"] else ""
-        _element(item, "link", href=f"{base}{one['dataset']}/{only}")
+        _element(item, "link", href=f"{base}{one['dataset']}/index.html{only}")
         more = ", ".join(one["symbols"])
         _element(item, "content", f"{one['text']}. {more}" if more else one["text"])
     ET.indent(top, " ")

@@ -204,6 +204,7 @@ def verify(to: Destination, *, some: int | None = None, seed: str = "") -> Verif
         raise ExportError(f"{to} has no publication; make one with `{PROGRAM} publish`")
     _, manifest, _ = found
     expected = {file.path: (file.bytes, file.sha256) for file in manifest.files}
+    expected |= {f.name: (f.bytes, f.sha256) for f in manifest.files if has_copy(f.name)}
     for sha256, _, size in manifest.database.spans():
         expected[piece_path(sha256)] = size, sha256
     if kept := manifest.snapshot:

@@ -309,7 +309,7 @@ class TestContents:
             root = ET.fromstring((site / name).read_bytes())
             assert root.find(f"{atom}link").get("href") == f"https://example.org/a/{name}"
             links = [e.find(f"{atom}link").get("href") for e in root.iter(f"{atom}entry")]
-            assert f"https://example.org/a/{TRADES}/#{SHARED}" in links
+            assert f"https://example.org/a/{TRADES}/index.html#{SHARED}" in links
 
     def test_names_with_markup_stay_text(self, record, site):
         hostile = 'A<script>alert("1")</script>&龙虾'
@@ -552,7 +552,8 @@ class TestDamage:
         done = run(record, site)
         assert publish.damaged(Folder(site)) == []
         piece = piece_path(done.manifest.database.pieces[1])
-        bad = [piece, done.latest.documents.symbols, "record.duckdb"]
+        bad = [piece, done.latest.documents.symbols, "record.duckdb", f"{FUNDING}/symbols.json",
+               "index.html"]  # fmt: skip
         for path in bad:
             content = bytearray((site / path).read_bytes())
             content[len(content) // 2] ^= 1
