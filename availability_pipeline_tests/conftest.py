@@ -54,6 +54,7 @@ SLOW = (
     "system/test_postgres.py",
     "system/test_mutants.py::test_the_command_says_which_test_noticed_each_change",
     "report/test_report_browser.py",
+    "system/test_register_site.py",
     "system/test_deploy.py::test_what_is_built_is_what_a_package_index_takes",
     "system/test_deploy.py::test_an_installation_brings_what_a_home_needs",
     "system/test_deploy.py::test_the_former_name_starts_the_same_program",

@@ -1,11 +1,10 @@
-"""Copies of the record elsewhere: backups, exports, the published site, and copies of one."""
+"""Copies of the record elsewhere: backups, exports, the published site, and their destinations."""
 
 __all__ = [
     "backup",
     "destinations",
     "documents",
     "export",
-    "follow",
     "pages",
     "publication",
     "publish",

@@ -9,7 +9,6 @@ __all__ = [
     "apart",
     "connection",
     "derived",
-    "followed",
     "outputs",
     "schema",
     "status",

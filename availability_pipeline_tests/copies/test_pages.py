@@ -1,12 +1,17 @@
 """The pages of a published record as they are built: shells, and the schemas of their documents."""
 
+import functools
 import hashlib
 import html
 import json
 import posixpath
 import re
-from collections.abc import Mapping
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +22,8 @@ from availability_pipeline.copies import pages
 from availability_pipeline.quality.days import DayState
 from availability_pipeline.report import style
 from availability_pipeline_tests.support import register
+from availability_pipeline_tests.support.helpers import PATIENCE
+from availability_pipeline_tests.support.servers import Server
 
 DATASETS = ("um/daily/klines/1m", "um/monthly/fundingRate", "spot/daily/trades")
 SHELLS = ("index.html", "symbol.html", "about.html", *(f"{name}/index.html" for name in DATASETS))
@@ -248,3 +255,64 @@ def test_documents_are_valid_and_not_with_a_key_more_or_less(
             )
         assert not validator.is_valid(document | {"more": 1})
         assert not validator.is_valid(document | {"format": 2})
+
+
+# The examples of about.html.
+
+
+class Handler(SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def address(site: Path) -> Iterator[str]:
+    handler = functools.partial(Handler, directory=str(site))
+    with Server(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def examples(kind: str, address: str) -> list[str]:
+    about = pages.build(DATASETS, title="Files", address=address)["about.html"].decode()
+    found = re.findall(f'<pre data-example="{kind}">(.*?)</pre>', about, flags=re.S)
+    assert found
+    return [html.unescape(re.sub("<[^>]*>", "", one)) for one in found]
+
+
+def run(*command: str, cwd: Path) -> str:
+    done = subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@pytest.mark.requires("jq")
+def test_the_shell_examples_give_what_they_say(address: str, site: Path, tmp_path: Path) -> None:
+    dates, holes, verified = (
+        run("bash", "-euo", "pipefail", "-c", example, cwd=tmp_path)
+        for example in examples("bash", address)
+    )
+    symbols = json.loads((site / DATASETS[0] / "symbols.json").read_bytes())["symbols"]
+    assert dates == f"{symbols['BTCUSDT']['first']} {symbols['BTCUSDT']['last']}\n"
+    runs = json.loads((site / DATASETS[0] / "holes.json").read_bytes())["holes"]
+    sol = [f"{run['first']} to {run['last']}" for run in runs if run["symbol"] == "SOLUSDT"]
+    assert holes.splitlines() == sol + sorted({run["symbol"] for run in runs})
+    assert verified == "holes.json: OK\n"
+
+
+def test_the_python_examples_give_what_they_say(address: str, site: Path, tmp_path: Path) -> None:
+    wanted, frame = (
+        run(sys.executable, "-c", example, cwd=tmp_path) for example in examples("python", address)
+    )
+    btc = json.loads((site / DATASETS[0] / "symbols.json").read_bytes())["symbols"]["BTCUSDT"]
+    assert wanted == f"{btc['files']} files, the first of {btc['first']}\n"
+    assert "contract_type" in frame
+
+
+def test_the_duckdb_example_reads_the_parquet_files(site: Path, tmp_path: Path) -> None:
+    """From files: DuckDB would have to fetch its extension for HTTP first."""
+    [example] = examples("duckdb", site.as_uri())
+    assert "│ BTCUSDT" in run(sys.executable, "-c", example, cwd=tmp_path)

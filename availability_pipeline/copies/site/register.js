@@ -6,6 +6,7 @@ const DATASET = document.body.dataset.dataset;
 const FORMAT = 1;
 const OLD_HOURS = 36;         // an update comes every day
 const MOST_HOLES = 5000;
+const MOST_NAME = 1024;       // of a key in S3
 const MARKETS = {spot: "Spot", um: "USD-M futures", cm: "COIN-M futures", option: "Options"};
 const NONE = "\u2013";        // where there is nothing, or nothing is known
 const LETTERS = "ceipmsu";
@@ -341,9 +342,15 @@ function finder(latest) {
 
 function newsList(items, most, inDataset) {
   if (!items.length) return [h("p", null, "Nothing has been reported yet.")];
-  const line = one => h("li", null, h("time", {datetime: text(one.at)}, instant(one.at)), " ",
-    inDataset ? null : h("a", {href: datasetPage(one.dataset)}, text(one.dataset)),
-    inDataset ? null : " ", named(text(one.text)));
+  const line = one => {
+    const only = one.count === 1 ? list(one.symbols).find(isText) : undefined;
+    const said = named(text(one.text));
+    return h("li", null, h("time", {datetime: text(one.at)}, instant(one.at)), " ",
+      inDataset ? null : h("a", {href: datasetPage(one.dataset)}, text(one.dataset)),
+      inDataset ? null : " ", only === undefined ? said
+        : h("a", {href: inDataset ? `#${encodeURIComponent(only)}`
+          : datasetPage(one.dataset, only)}, said));
+  };
   const made = [h("ul", null, ...items.slice(0, most).map(line))];
   if (items.length > most) {
     made.push(h("details", null, h("summary", null, `${count(items.length - most)} earlier`),
@@ -371,7 +378,7 @@ async function indexPage() {
     const date = (name, key, title) => ({name, title, cell: one => period(one[key]),
       value: one => one[key]});
     const made = table("Datasets", [
-      {name: "Dataset", cell: one => h("a", {href: datasetPage(one.dataset)}, text(one.dataset)),
+      {name: "Dataset", cell: one => h("a", {href: datasetPage(one.dataset)}, named(text(one.dataset))),
        value: one => one.dataset},
       {name: "State", cell: one => text(one.lifecycle), value: one => one.lifecycle},
       date("Probed from", "first"), date("Probed to", "last"),
@@ -649,7 +656,8 @@ function calendarOf(days, periods) {
       },
       say: n => described(days, periods, n),
     });
-    const present = all.reduce((sum, n) => sum + (days.expected[n] ? days.available[n] || 0 : 0), 0);
+    const present = all.reduce((sum, n) => sum + Math.min(days.available[n] || 0,
+      days.expected[n] || 0), 0);
     const wanted = all.reduce((sum, n) => sum + (days.expected[n] || 0), 0);
     return h("figure", null, h("figcaption", null, h("b", null, year), " ",
       wanted ? percent(present / wanted) : ""), svg);
@@ -700,11 +708,11 @@ async function datasetPageShown() {
     `${mine.lifecycle === "live" ? "" : "; no more files are expected"}. A missing file is ` +
     `pending for ${counted(mine.settle_days, "day")} after its ${unit} ends, then absent.`;
   numbers([["Probed", span(mine.first, mine.last)], ["Settled to", period(mine.last_settled)],
-    ["Symbols", `${count(mine.symbols)}, ${count(mine.live)} of them live`],
+    ["Symbols", `${count(mine.symbols)} (${count(mine.live)} live)`],
     ["Files", count(mine.files)], ["Size", size(mine.bytes)],
     ["Holes", counted(mine.holes, `symbol-${day}`)],
     ["Pending", counted(mine.pending, `symbol-${day}`)],
-    [`Completeness (30 ${unit}s)`, percent(mine.completeness)]]);
+    [`Of 30 ${unit}s`, `${percent(mine.completeness)} complete`]]);
   const documents = mine.documents ?? {};
   const read = {};
   for (const name of ["symbols", "days", "holes", "revisions", "news"]) {
@@ -767,7 +775,7 @@ function symbolsTable(document_, read, unit) {
   }
 
   async function filledDetail(one) {
-    const cell = one.detail.firstChild, row = one.row;
+    const cell = one.detail.firstChild.firstChild, row = one.row;
     const symbol = row.symbol;
     try {
       const [holes, revisions] = await Promise.all([read.holes, read.revisions]);
@@ -806,8 +814,8 @@ function symbolsTable(document_, read, unit) {
     if (open && open !== one) { close(open); open = null; }
     if (!one) {
       if (wanted && !byId(wanted)) {
-        said.replaceChildren(named(wanted.slice(0, 100)), " is not recorded in this dataset. ",
-          h("a", {href: symbolPage(wanted.slice(0, 100))}, "Other datasets and similar names"));
+        said.replaceChildren(named(wanted.slice(0, MOST_NAME)), " is not recorded in this dataset. ",
+          h("a", {href: symbolPage(wanted.slice(0, MOST_NAME))}, "Other datasets and similar names"));
         if (move) byId("h-symbols").scrollIntoView();
       }
       return;
@@ -819,7 +827,8 @@ function symbolsTable(document_, read, unit) {
     }
     if (open !== one) {
       open = one;
-      one.detail = h("tr", {class: "detail"}, h("td", {colspan: made.columns}, "Loading\u2026"));
+      one.detail = h("tr", {class: "detail"}, h("td", {colspan: made.columns},
+        h("div", null, "Loading\u2026")));
       one.line.after(one.detail);
       one.line.classList.add("chosen");
       const link = one.line.querySelector("a");
@@ -965,7 +974,7 @@ function downloads(mine) {
 // --- symbol.html --------------------------------------------------------------------------------
 
 async function symbolPageShown() {
-  const asked = (new URLSearchParams(location.search).get("name") ?? "").trim().slice(0, 200);
+  const asked = (new URLSearchParams(location.search).get("name") ?? "").trim().slice(0, MOST_NAME);
   const latest = await load("latest.json");
   sayFresh(latest.last_probe, latest.published_at);
   byId("find").replaceChildren(finder(latest));
