@@ -258,7 +258,7 @@ class _Run:
             described = self._datasets(con)
             first = self._roots(con, described)
             [(probed,)] = con.execute("SELECT max(last_probe) FROM datasets").fetchall()
-        probed = probed and probed.astimezone(dt.UTC)
+        probed = probed and probed.astimezone(dt.UTC).replace(microsecond=0)  # as in documents
         for name, content in site.items():
             self._page(name, content)
         snapshot = self._snapshot_due()
