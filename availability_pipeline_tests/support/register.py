@@ -74,14 +74,17 @@ class Made:
         return [d.text(period) for period in d.periods(self.start, self.end)]
 
 
-def market(count: int, periods: int, seed: int = 1) -> dict[str, Symbol]:
-    """Symbols that came over the years, a quarter of which ended, one in five with holes."""
+def market(count: int, periods: int, seed: int = 1, idle: int = 0) -> dict[str, Symbol]:
+    """Symbols that came over the years, a quarter of which ended, one in five with holes.
+
+    Nothing comes in the first `idle` periods.
+    """
     draw = random.Random(seed)
     names = ["BTCUSDT", "ETHUSDT", "SOLUSDT", *HOSTILE]
     names += [f"{draw.choice(['', '1000'])}{word(draw)}{n}USDT" for n in range(count - len(names))]
     found = {}
     for n, name in enumerate(names):
-        first = 0 if n < 3 else draw.randrange(periods - periods // 12)
+        first = idle if n < 3 else draw.randrange(idle, periods - periods // 12)
         ended = n > 2 and draw.random() < 0.25
         last = draw.randrange(first, periods - 1) if ended else periods - 1
         holes: dict[int, int] = {}
@@ -275,7 +278,7 @@ def write_site(folder: Path, *, symbols: int = 1_000, datasets: int = 97) -> Sit
                  unknown=((400, 520), (1500, 1500)))  # fmt: skip
     months = Made(Dataset.parse(MONTHS), dt.date(2020, 1, 1), dt.date(2026, 10, 1),
                   market(300, 82), unknown=((10, 12),))  # fmt: skip
-    spot = Made(Dataset.parse(SPOT), dt.date(2017, 8, 17), end, market(600, 3387, seed=2))
+    spot = Made(Dataset.parse(SPOT), dt.date(2017, 1, 1), end, market(600, 3615, seed=2, idle=228))
     made = [large, months, spot, *map(small, intervals()[:datasets])]
     entries, news = [], []
     shards: dict[str, dict[str, Json]] = {}

@@ -422,6 +422,30 @@ def test_growth_says_the_numbers_and_shades_what_is_unknown(
         assert text(page, "#growth output").startswith("2019-12-31: complete, 3 of 3")
 
 
+def test_what_was_before_the_first_file_takes_no_room(chromium: Browser, site: Served) -> None:
+    """A first probe goes back to where the archive begins, whenever the dataset did."""
+    with visited(chromium, site, f"{SPOT}/index.html") as visit:
+        page = visit.page
+        page.locator("#growth figure svg").focus()
+        page.keyboard.press("Home")
+        assert text(page, "#growth output").startswith("2017-08-17: complete, 3 of 3")
+        page.keyboard.press("ArrowLeft")
+        assert text(page, "#growth output").startswith("2017-08-17")
+        assert "idle: probed, no file expected" in text(page, "#calendar .key")
+        years = page.locator("#calendar figcaption b").all_inner_texts()
+        assert years == [str(year) for year in range(2017, 2027)]
+
+
+def test_a_single_year_is_as_large_as_one_of_many(chromium: Browser, site: Served) -> None:
+    sizes = []
+    for name in (LARGE, "um/daily/klines/3m"):
+        with visited(chromium, site, f"{name}/index.html") as visit:
+            box = visit.page.locator("#calendar figure").first.bounding_box()
+            assert box
+            sizes.append(box["width"])
+    assert sizes[0] == sizes[1]
+
+
 def test_monthly_files_are_shown_in_months(chromium: Browser, site: Served) -> None:
     days = site.document(f"{MONTHS}/days.json")
     with visited(chromium, site, f"{MONTHS}/index.html") as visit:

@@ -150,7 +150,9 @@ function sayFresh(lastProbe, publishedAt) {
 
 function numbers(pairs) {
   byId("numbers").replaceChildren(...pairs.map(([name, value]) =>
-    h("div", null, h("dt", null, name), h("dd", null, value))));
+    h("div", null, h("dt", null, name),
+      // A date is not broken at its hyphens.
+      h("dd", null, ...value.split(" ").flatMap(word => [h("span", null, word), " "])))));
 }
 
 // --- tables -------------------------------------------------------------------------------------
@@ -378,8 +380,8 @@ async function indexPage() {
     const date = (name, key, title) => ({name, title, cell: one => period(one[key]),
       value: one => one[key]});
     const made = table("Datasets", [
-      {name: "Dataset", cell: one => h("a", {href: datasetPage(one.dataset)}, named(text(one.dataset))),
-       value: one => one.dataset},
+      {name: "Dataset", value: one => one.dataset,
+       cell: one => h("a", {href: datasetPage(one.dataset)}, named(text(one.dataset)))},
       {name: "State", cell: one => text(one.lifecycle), value: one => one.lifecycle},
       date("Probed from", "first"), date("Probed to", "last"),
       date("Settled to", "last_settled", "Up to here every missing file is absent, not pending"),
@@ -508,19 +510,24 @@ function niceStep(most, ticks) {
 
 function growth(days, periods) {
   const total = days.states.length;
+  // Before the first file there is nothing to see.
+  const begin = Math.max(0, periods.findIndex((_, n) => letter(days, n) !== "i"));
   const expected = list(days.expected), available = list(days.available);
   const most = [...expected, ...available].reduce((top, one) => Math.max(top, one || 0), 1);
+  const step = steps({ArrowLeft: -1, ArrowRight: 1, ArrowDown: -30, ArrowUp: 30, PageUp: -365,
+    PageDown: 365}, total - 1 - begin);
   const figure = h("figure"), said = h("output", {class: "said"},
     "Move over the picture, or use the arrow keys in it, for the numbers of a " +
     `${monthly(days) ? "month" : "date"}.`);
   const gap = runsOf(days, "u");
-  const summary = `Symbols with a file from ${periods[0]} to ${periods[total - 1]}, at most ` +
+  const summary = `Symbols with a file from ${periods[begin]} to ${periods[total - 1]}, at most ` +
     `${count(most)}` + (gap.length ? `; ${counted(gap.length, "stretch", "stretches")} never probed`
       : "");
   function draw() {
     const width = Math.max(280, Math.round(figure.clientWidth)), height = width < 500 ? 200 : 260;
     const left = 46, right = width - 8, top = 10, bottom = height - 24;
-    const x = n => left + (right - left) * (total > 1 ? n / (total - 1) : 0.5);
+    const x = n => left + (right - left) * (total - begin > 1 ? (n - begin) / (total - 1 - begin)
+      : 0.5);
     const y = value => bottom - (bottom - top) * value / most;
     const svg = s("svg", {viewBox: `0 0 ${width} ${height}`, role: "img", tabindex: "0",
       "aria-label": summary});
@@ -530,9 +537,9 @@ function growth(days, periods) {
           count(value)));
     }
     // Years, or months where there are few; as many as have room.
-    const short = total < (monthly(days) ? 30 : 800);
-    const marks = periods.map((one, n) => [one, n]).filter(([one, n]) => monthly(days)
-      ? short ? true : one.endsWith("-01") : one.endsWith(short ? "-01" : "-01-01"));
+    const short = total - begin < (monthly(days) ? 30 : 800);
+    const marks = periods.map((one, n) => [one, n]).slice(begin).filter(([one]) => monthly(days)
+      ? short || one.endsWith("-01") : one.endsWith(short ? "-01" : "-01-01"));
     const every = Math.max(1, Math.ceil(marks.length / ((right - left) / (short ? 62 : 44))));
     for (const [one, n] of marks.filter((_, m) => m % every === 0)) {
       svg.append(s("line", {class: "grid", x1: x(n), x2: x(n), y1: bottom, y2: bottom + 4}),
@@ -541,13 +548,13 @@ function growth(days, periods) {
           short ? one.slice(0, 7) : one.slice(0, 4)));
     }
     for (const run of gap) {
-      const from = x(Math.max(0, run.from - 0.5)), to = x(Math.min(total - 1, run.to + 0.5));
+      const from = x(Math.max(begin, run.from - 0.5)), to = x(Math.min(total - 1, run.to + 0.5));
       svg.append(s("rect", {class: "s-u band", x: from, width: Math.max(1.5, to - from), y: top,
         height: bottom - top}));
     }
     for (const [name, values] of [["expected", expected], ["available", available]]) {
       let path = "", pen = false;
-      for (let n = 0; n < total; n += 1) {
+      for (let n = begin; n < total; n += 1) {
         if (!isNumber(values[n])) { pen = false; continue; }
         const alone = !pen && !isNumber(values[n + 1]);
         path += `${pen ? "L" : "M"}${x(n).toFixed(1)} ${y(values[n]).toFixed(1)}`;
@@ -559,10 +566,12 @@ function growth(days, periods) {
     const cursor = s("line", {class: "cursor", y1: top, y2: bottom, visibility: "hidden"});
     svg.append(cursor);
     explorable(svg, said, {
-      nth: event => Math.min(total - 1, Math.max(0, Math.round(
-        (inside(svg, event)[0] - left) / (right - left) * (total - 1)))),
-      step: steps({ArrowLeft: -1, ArrowRight: 1, ArrowDown: -30, ArrowUp: 30, PageUp: -365,
-        PageDown: 365}, total - 1),
+      nth: event => Math.min(total - 1, Math.max(begin, begin + Math.round(
+        (inside(svg, event)[0] - left) / (right - left) * (total - 1 - begin)))),
+      step: (key, now) => {
+        const by = step(key, now === null ? null : now - begin);
+        return by === null ? null : by + begin;
+      },
       mark: n => {
         cursor.setAttribute("x1", x(n)); cursor.setAttribute("x2", x(n));
         cursor.setAttribute("visibility", "visible");
@@ -697,8 +706,10 @@ async function datasetPageShown() {
   const latest = await load("latest.json");
   const all = list((await load(latest.documents.datasets)).datasets);
   const mine = all.find(one => one.dataset === DATASET);
-  if (!mine) throw new Failure("This dataset is not in the latest publication. All that are in it: " +
-    "see All datasets, above.");
+  if (!mine) {
+    throw new Failure("This dataset is not in the latest publication. Those that are: see All " +
+      "datasets, above.");
+  }
   sayFresh(mine.last_probe, latest.published_at);
   const unit = mine.frequency === "monthly" ? "month" : "date";
   const day = mine.frequency === "monthly" ? "month" : "day";
@@ -712,7 +723,7 @@ async function datasetPageShown() {
     ["Files", count(mine.files)], ["Size", size(mine.bytes)],
     ["Holes", counted(mine.holes, `symbol-${day}`)],
     ["Pending", counted(mine.pending, `symbol-${day}`)],
-    [`Of 30 ${unit}s`, `${percent(mine.completeness)} complete`]]);
+    [`Last 30 ${unit}s`, `${percent(mine.completeness)} complete`]]);
   const documents = mine.documents ?? {};
   const read = {};
   for (const name of ["symbols", "days", "holes", "revisions", "news"]) {
@@ -814,8 +825,9 @@ function symbolsTable(document_, read, unit) {
     if (open && open !== one) { close(open); open = null; }
     if (!one) {
       if (wanted && !byId(wanted)) {
-        said.replaceChildren(named(wanted.slice(0, MOST_NAME)), " is not recorded in this dataset. ",
-          h("a", {href: symbolPage(wanted.slice(0, MOST_NAME))}, "Other datasets and similar names"));
+        const name = wanted.slice(0, MOST_NAME);
+        said.replaceChildren(named(name), " is not recorded in this dataset. ",
+          h("a", {href: symbolPage(name)}, "Other datasets and similar names"));
         if (move) byId("h-symbols").scrollIntoView();
       }
       return;
@@ -999,7 +1011,7 @@ async function symbolPageShown() {
       value: one => one[key_]});
     const made = table("Datasets", [
       {name: "Dataset", value: one => one.dataset,
-       cell: one => h("a", {href: datasetPage(one.dataset, name)}, one.dataset)},
+       cell: one => h("a", {href: datasetPage(one.dataset, name)}, named(one.dataset))},
       key("State", "state"), key("First file", "first"), key("Last file", "last"),
       {name: "Files", number: true, cell: one => count(one.files), value: one => one.files},
       {name: "Holes", number: true, cell: one => count(one.holes), value: one => one.holes,
@@ -1010,13 +1022,14 @@ async function symbolPageShown() {
       "no more come; settled: a contract that was closed and renamed. The dataset's name leads " +
       "to the symbol there."), made.node,
       ...(holed.length ? [h("h2", null, "Holes"), ...holed.map(one => holesOf(latest, one, name))]
-        : [h("p", null, "No holes: nothing is confirmed absent between its first and last file.")])];
+        : [h("p", null, "No holes: nothing is absent between its first and last file.")])];
   });
 }
 
 let datasetsRead = null;
 function holesOf(latest, one, name) {
-  const made = h("details", null, h("summary", null, `${one.dataset}: ${counted(one.holes, "hole")}`));
+  const made = h("details", null, h("summary", null,
+    `${one.dataset}: ${counted(one.holes, "hole")}`));
   made.addEventListener("toggle", async () => {
     if (!made.open || made.children.length > 1) return;
     const inner = h("div", null, h("p", null, "Loading\u2026"));
