@@ -11,6 +11,7 @@ StoreError
 ├── StoreBusyError            another process kept it open longer than the wait
 ├── ProtectedFileError        a file to be written is the record's, a backup or Dagster's
 ├── BackupError               a backup cannot be made, trusted or put back
+├── FollowError               a published record cannot be copied; the copy is as it was
 ├── ExportError               a destination of exported files refuses, or is not ours
 ├── MirrorError               a mirror cannot be written, or is another's
 ├── ReportError               the report cannot be written
@@ -63,6 +64,10 @@ class ProtectedFileError(StoreError):
 
 class BackupError(StoreError):
     """A backup cannot be made, trusted or put back; what was there before is still there."""
+
+
+class FollowError(StoreError):
+    """A published record cannot be copied; the copy that was there before is still there."""
 
 
 class ExportError(StoreError):

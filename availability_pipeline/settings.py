@@ -106,6 +106,9 @@ class Settings(BaseSettings):
 
     log_file: str | None = None
     """Log of what runs did; `log/availability.log` in DAGSTER_HOME when unset."""
+    cache_dir: str | None = None
+    """Folder of copies of published records; `binance-availability` in XDG_CACHE_HOME, else
+    ~/.cache."""
     backup_dir: str | None = None
     """Folder of backups, for `backup` and the schedule."""
     backup_keep_daily: int = Field(default=7, ge=0, le=10_000)
@@ -163,7 +166,9 @@ class Settings(BaseSettings):
                 )
         return names
 
-    @field_validator("db", "log_file", "backup_dir", "report_dir", "volume_db", "rankings_dir")
+    @field_validator(
+        "db", "log_file", "cache_dir", "backup_dir", "report_dir", "volume_db", "rankings_dir"
+    )
     @classmethod
     def _path_is_one(cls, value: str | None) -> str | None:
         if value and is_address(value):
@@ -216,6 +221,16 @@ class Settings(BaseSettings):
     def db_path(self) -> Path:
         """The database file, `~` expanded."""
         return Path(self.db).expanduser()
+
+    @property
+    def cache_path(self) -> Path:
+        """The folder of copies of published records, `~` expanded."""
+        if self.cache_dir:
+            return Path(self.cache_dir).expanduser()
+        given = os.environ.get("XDG_CACHE_HOME", "")
+        # A relative one counts as not set, says the specification.
+        folder = given if given.startswith("/") else "~/.cache"
+        return Path(folder).expanduser() / PROGRAM
 
     @property
     def download_base(self) -> str:

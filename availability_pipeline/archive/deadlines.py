@@ -2,8 +2,9 @@
 
 A timeout of a socket begins again with each byte, so a server that drips headers, or sends `100
 Continue` for ever, would hold a request for ever: http.client reads on until they end. So one
-thread shuts late connections of urllib3's pools down, botocore's among them. Their requests then
-fail as if the server had closed, and `Request.late` says why.
+thread shuts late connections down: those of urllib3's pools, botocore's among them, and whatever
+else is given to `Request.watch`. Their requests then fail as if the server had closed, and
+`Request.late` says why. Nothing here needs urllib3 but `watched`.
 """
 
 import os
@@ -13,9 +14,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from urllib3.connectionpool import HTTPConnectionPool
+if TYPE_CHECKING:
+    from urllib3.connectionpool import HTTPConnectionPool
 
 
 @dataclass(eq=False)
@@ -33,6 +35,12 @@ class Request:
             self.sockets.append(socket.socket(fileno=os.dup(connected.fileno())))
             if self.late:
                 self.shut()
+
+    def end(self) -> None:
+        """End the request now, from another thread."""
+        with _lock:
+            self.late = True
+            self.shut()
 
     def shut(self) -> None:
         """End what is read or written there, in whichever thread."""
@@ -109,7 +117,7 @@ def _watch_for_this_thread(connected: socket.socket) -> None:
         request.watch(connected)
 
 
-def watched(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
+def watched(pool: "type[HTTPConnectionPool]") -> "type[HTTPConnectionPool]":
     """The same kind of pool, whose connections end at the deadline of `within`."""
     connection = type(f"Watched{pool.ConnectionCls.__name__}", (_Watched, pool.ConnectionCls), {})
     return type(f"Watched{pool.__name__}", (pool,), {"ConnectionCls": connection})

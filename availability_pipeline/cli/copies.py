@@ -1,7 +1,9 @@
-"""Copies of the record: `backup`, `restore`, `export`, `publish`."""
+"""Copies of the record: `backup`, `restore`, `export`, `publish`, `follow`."""
 
 import datetime as dt
+import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,12 +12,13 @@ import click
 from availability_pipeline import PROGRAM, settings
 from availability_pipeline.archive.datasets import Dataset, configured
 from availability_pipeline.cli._options import LocalPath, patterns_option, text_argument
-from availability_pipeline.cli._output import count, one_line_errors, say
+from availability_pipeline.cli._output import count, file_bar, one_line_errors, print_json, say
 from availability_pipeline.cli.probe import require_launch, run_probe
 from availability_pipeline.copies import backup as backups
 from availability_pipeline.copies import restore as restoring
 from availability_pipeline.dates import today_utc
-from availability_pipeline.errors import BackupError
+from availability_pipeline.errors import BackupError, StoreError
+from availability_pipeline.masking import mask, printable
 from availability_pipeline.record.schema import SCHEMA_VERSION
 
 
@@ -299,6 +302,71 @@ def publish(dest: str | None, verify: bool, snapshot: bool) -> None:
         f"{done.latest.publication}, last probe {last}, "
         f"{done.files:,} files, {done.bytes:,} bytes; uploaded {done.uploaded:,} files, "
         f"{done.uploaded_bytes:,} bytes, removed {done.removed:,}"
+    )
+
+
+class NotFollowedError(click.ClickException):
+    """The copy is as it was."""
+
+    exit_code = 2
+
+
+@click.command()
+@click.argument("url")
+@click.option(
+    "--to",
+    type=LocalPath(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The copy; a file in AVAILABILITY_CACHE_DIR when left out.",
+)
+@click.option("--json", "as_json", is_flag=True, help="JSON, UTF-8.")
+def follow(url: str, to: Path | None, as_json: bool) -> None:
+    """Copy a published record, or bring such a copy up to date.
+
+    URL is the root of the published record, or a folder that holds one. Only the pieces that the
+    copy lacks are fetched; all of it is verified before it takes the copy's place. A copy is read
+    only: what would write into it is refused.
+
+    Exit code 2 if it could not be done; the copy is as it was then.
+
+    Example: binance-availability follow https://example.org/register --to record.duckdb
+    """
+    from availability_pipeline.copies import follow as following
+
+    with one_line_errors():
+        s = settings.load()
+    now = dt.datetime.now(dt.UTC)
+    try:
+        url = text_argument(url)
+        path = to or following.cached(url, s.cache_path)
+        with file_bar("following") as bar:
+
+            def move(done: int, of: int, read: int, of_bytes: int) -> None:
+                if not done:
+                    bar.expect(of, of_bytes)
+                bar.move(done, read)
+
+            found = following.follow(
+                url, path, now=now, timeout_seconds=s.s3_timeout_seconds, progress=move
+            )
+    except StoreError as error:
+        raise NotFollowedError(printable(str(error))) from None
+    if as_json:
+        print_json({**asdict(found), "path": str(found.path)})
+        return
+    probed = f"{found.last_probe:%Y-%m-%d %H:%M} UTC" if found.last_probe else "never"
+    how = "replaced" if found.changed else "unchanged"
+    click.echo(
+        f"{found.path}: {how}, a copy of {printable(mask(found.url))}, published "
+        f"{found.published_at:%Y-%m-%d %H:%M} UTC, last probe {probed}"
+    )
+    click.echo(
+        f"{found.fetched_bytes:,} bytes fetched, {found.fetched_pieces:,} of "
+        f"{count(found.pieces, 'piece')}; {found.reused_bytes:,} bytes were there"
+    )
+    click.echo(
+        f"ask it: AVAILABILITY_DB={shlex.quote(str(found.path))} {PROGRAM} status, or any question "
+        "with --db"
     )
 
 

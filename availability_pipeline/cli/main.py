@@ -11,7 +11,7 @@ from availability_pipeline.archive.datasets import FIRST_DATE
 from availability_pipeline.cli._options import DATE, datasets_option, in_order, with_db
 from availability_pipeline.cli._output import NO_PAGER, checked_output, utf8_streams
 from availability_pipeline.cli.alerts import alerts
-from availability_pipeline.cli.copies import backup, export, publish, restore
+from availability_pipeline.cli.copies import backup, export, follow, publish, restore
 from availability_pipeline.cli.datasets import datasets
 from availability_pipeline.cli.files import files as files_group
 from availability_pipeline.cli.operate import slo_command, status
@@ -160,6 +160,7 @@ for _command in (
         restore,
         export,
         publish,
+        follow,
         alerts,
         datasets,
         files_group,
@@ -172,7 +173,7 @@ for _command in (
 # What goes on running, or is about no record: for those that run, the variable says which record,
 # as it does for the commands that are asked about them later.
 WITHOUT_DB = frozenset({"demo", "up", "start", "stop", "running", "alerts test",
-                        "datasets", "datasets discover"})  # fmt: skip
+                        "datasets", "datasets discover", "follow"})  # fmt: skip
 with_db(cli, WITHOUT_DB)
 
 

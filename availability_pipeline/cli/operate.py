@@ -1,6 +1,7 @@
 """`status` and `slo`: what is asked of the record and of Dagster's history, and how it is shown."""
 
 import datetime as dt
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from availability_pipeline.masking import mask
 from availability_pipeline.quality import checks, rules
 from availability_pipeline.quality.rules import Verdict
 from availability_pipeline.queries.answers import require_any
-from availability_pipeline.record import connection
+from availability_pipeline.record import connection, followed
 from availability_pipeline.record.status import recorded_datasets, scope
 
 if TYPE_CHECKING:
@@ -48,7 +49,10 @@ def print_status(
         lines.append(("Covers", count(len(several), "dataset")))
     elif several:
         lines += [("Covers", _covers_text(several[0])), ("", _holds_text(several[0]))]
-    lines += [("Database", answer["database"]), ("Log", answer["log"])]
+    lines += [("Database", answer["database"])]
+    if copy := answer.get("copy_of"):
+        lines += [("Copy of", _copy_text(copy))]
+    lines += [("Log", answer["log"])]
     for label, text in lines:
         say(f"{label:<10}{text}", 10)
     if len(several) > 1:
@@ -81,6 +85,14 @@ def _holds_text(one: Mapping[str, Any]) -> str:
     return (
         f"{one['symbols']:,} symbols, {one['available']:,} files; "
         f"{one['pending']:,} pending, {count(one['holes'], 'hole')}, {unknown} unknown"
+    )
+
+
+def _copy_text(copy: Mapping[str, Any]) -> str:
+    probed = f"{copy['last_probe']:%Y-%m-%d %H:%M} UTC" if copy["last_probe"] else "none"
+    return (
+        f"{mask(copy['url'])}, published {copy['published_at']:%Y-%m-%d %H:%M} UTC, last probe "
+        f"{probed}; followed {copy['followed_at']:%Y-%m-%d %H:%M} UTC"
     )
 
 
@@ -178,6 +190,8 @@ def status(patterns: Sequence[str], as_json: bool) -> None:
     with opened_history() as instance:
         answer: dict[str, Any] = {"database": str(s.db_path), "log": str(settings.log_path(s))}
         answer["history"] = instance is not None
+        if copy := followed.read(s.db_path):
+            answer["copy_of"] = copy.model_dump(include=_OF_A_COPY)
         try:
             with connection.reader(s.db, s.db_wait_seconds) as con:
                 covered = _covered(con, s, chosen, all_of_them=not patterns)
@@ -210,6 +224,8 @@ def status(patterns: Sequence[str], as_json: bool) -> None:
     if error:
         raise click.ClickException(str(error))
 
+
+_OF_A_COPY = {"url", "publication", "published_at", "last_probe", "followed_at"}
 
 _ADDED = ("dataset", "configured")
 """What an entry of `datasets` has beside the coverage of one."""
@@ -477,7 +493,7 @@ class Step:
 
     kind: Literal[
         "record_error", "never_ran", "daemon_down", "overdue", "schedules_off", "unknown_dates",
-        "breach", "last_run_failed", "nothing",
+        "breach", "last_run_failed", "follow", "nothing",
     ]  # fmt: skip
     text: str
     command: str | None = None
@@ -490,6 +506,11 @@ def next_step(
     """The one thing to do next: what keeps the rest from mending itself comes first."""
     if error:
         return Step("record_error", str(error))
+    if copy := answer.get("copy_of"):
+        # What is late or was never probed, only who publishes it can mend.
+        url, path = shlex.quote(copy["url"]), shlex.quote(str(Path(answer["database"]).absolute()))
+        command = f"{PROGRAM} follow {url} --to {path}"
+        return Step("follow", f"This is a copy; bring it up to date with: {command}", command)
     if not answer["history"]:
         return Step("never_ran", NEVER)
     if not answer["daemon"]["running"]:

@@ -18,7 +18,7 @@ from availability_pipeline.archive.datasets import CATALOGUE, UM_KLINES_1M, Data
 from availability_pipeline.copies import _snapshot
 from availability_pipeline.copies.backup import REMEDY, Manifest
 from availability_pipeline.errors import BackupError, ProtectedFileError
-from availability_pipeline.record import apart, connection
+from availability_pipeline.record import apart, connection, followed
 from availability_pipeline.record.status import Scope, recorded_datasets, scope
 
 
@@ -73,7 +73,7 @@ def put_back(
         Where the replaced database is, or None if there was none.
 
     Raises:
-        ProtectedFileError: the backup is the database itself.
+        ProtectedFileError: the backup is the database itself, or that is a followed copy.
         BackupError: a disk refuses, or the backup changed since it was verified.
         StoreBusyError: another process kept the database open for longer than the wait.
     """
@@ -82,6 +82,7 @@ def put_back(
         raise ProtectedFileError(
             f"{backup} is the record itself; set AVAILABILITY_DB to where it is to be restored"
         )
+    followed.refuse_writing(target)
     name = connection.with_suffix(target, ".restoring")
     try:
         files.private_folder(target.parent)

@@ -1,7 +1,10 @@
 """The record for a notebook: the questions of `queries` as methods that answer with frames."""
 
+import datetime as dt
 import inspect
+import re
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import wraps
@@ -9,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from availability_pipeline import settings
+from availability_pipeline.errors import StoreError
 from availability_pipeline.queries.answers import Connection, Rows, checked
 from availability_pipeline.queries.files import (
     holes,
@@ -29,7 +33,7 @@ from availability_pipeline.queries.symbols import (
 from availability_pipeline.queries.universe import universe
 from availability_pipeline.queries.volume import rankings, volume
 from availability_pipeline.record import connection as connections
-from availability_pipeline.record import volumes
+from availability_pipeline.record import followed, volumes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -191,9 +195,38 @@ def open(db: str | Path | None = None) -> Record:  # noqa: A001 - as in `zipfile
     """The record for a notebook: its methods answer with pandas frames.
 
     Args:
-        db: the DuckDB file; `AVAILABILITY_DB` when left out.
+        db: the DuckDB file; `AVAILABILITY_DB` when left out. Or the address of a published record
+            (`https://…`, `file:///folder`): it is followed into `AVAILABILITY_CACHE_DIR` first.
+            Where that cannot be done and a copy is there, a warning says so and the copy answers.
 
     Raises:
         SettingsError: an environment variable has a bad value.
+        FollowError: a published record cannot be copied, and no copy of it is there.
     """
+    if isinstance(db, str) and ADDRESS.match(db):
+        db = _followed(db)
     return Record(db)
+
+
+ADDRESS = re.compile("(https?|file)://", re.IGNORECASE)
+"""What a published record's address begins with."""
+
+
+def _followed(url: str) -> Path:
+    from availability_pipeline.copies import follow  # the only import upwards; see pyproject.toml
+
+    s, now = settings.load(), dt.datetime.now(dt.UTC)
+    path = follow.cached(url, s.cache_path)
+    try:
+        return follow.follow(url, path, now=now, timeout_seconds=s.s3_timeout_seconds).path
+    except StoreError as error:
+        marker = followed.read(path) if path.exists() else None
+        if marker is None:
+            raise
+        probed = f"{marker.last_probe:%Y-%m-%d %H:%M} UTC" if marker.last_probe else "never"
+        text = (
+            f"{error}; the copy of {marker.followed_at:%Y-%m-%d %H:%M} UTC answers, last probe "
+            f"{probed}"
+        )
+    warnings.warn(text, stacklevel=4)  # where `open` was called, through `checked`
+    return path

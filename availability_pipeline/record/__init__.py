@@ -9,6 +9,7 @@ __all__ = [
     "apart",
     "connection",
     "derived",
+    "followed",
     "outputs",
     "schema",
     "status",

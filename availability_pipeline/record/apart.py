@@ -51,6 +51,21 @@ def copy(pairs: Sequence[tuple[Path, Path]]) -> None:
     _run("copy", *(path for pair in pairs for path in pair))
 
 
+def copy_ranges(source: Path, target: Path, ranges: Sequence[tuple[int, int, int]]) -> None:
+    """Copy parts of one file to places in another, which is there.
+
+    Args:
+        source: the file to read.
+        target: the one to write into.
+        ranges: where a part begins, its bytes, and where it goes; of one that is longer than the
+            source only its beginning is copied.
+
+    Raises:
+        OSError: a file cannot be read or written.
+    """
+    _run("ranges", source, target, given=json.dumps(ranges))
+
+
 @contextmanager
 def locked(path: Path, wait: Callable[[], object]) -> Iterator[None]:
     """Hold DuckDB's own write lock on a file, against this process as well.
@@ -89,11 +104,11 @@ def _command(verb: str, *args: object) -> list[str]:
     return [sys.executable, "-I", "-S", __file__, verb, *map(str, args)]
 
 
-def _run(verb: str, *args: object) -> str:
+def _run(verb: str, *args: object, given: str = "") -> str:
     import subprocess
 
     done = subprocess.run(  # noqa: S603 - our own interpreter and program
-        _command(verb, *args), capture_output=True, text=True, check=False
+        _command(verb, *args), input=given, capture_output=True, text=True, check=False
     )
     if done.returncode:
         _raise(done.stdout, done.stderr.strip() or f"it ended with code {done.returncode}")
@@ -128,6 +143,17 @@ def _lock(path: str) -> None:
             sys.stdout.flush()
 
 
+def _copy_ranges(source: str, target: str) -> None:
+    with Path(source).open("rb") as old, Path(target).open("r+b") as new:
+        for start, size, place in json.load(sys.stdin):
+            old.seek(start)
+            new.seek(place)
+            left = size
+            while left and (chunk := old.read(min(left, 2**20))):
+                new.write(chunk)
+                left -= len(chunk)
+
+
 def _main(verb: str, *args: str) -> int:
     try:
         if verb == "lock":
@@ -135,6 +161,8 @@ def _main(verb: str, *args: str) -> int:
         elif verb == "copy":
             for source, target in zip(args[::2], args[1::2], strict=True):
                 shutil.copyfile(source, target)
+        elif verb == "ranges":
+            _copy_ranges(args[0], args[1])
         elif verb == "heads":
             for path in args[1:]:
                 sys.stdout.write(_head(path, int(args[0])) + "\n")

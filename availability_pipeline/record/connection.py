@@ -34,7 +34,7 @@ from availability_pipeline.errors import (
     StoreError,
     UnwritableDatabaseError,
 )
-from availability_pipeline.record import apart, derived
+from availability_pipeline.record import apart, derived, followed
 from availability_pipeline.record.schema import (
     REMEDY_FOREIGN,
     REMEDY_MISSING,
@@ -76,6 +76,7 @@ def writer(path: str | Path, wait_seconds: float = 60) -> Iterator[duckdb.DuckDB
         StoreError: as one of its subclasses; see `errors`.
     """
     path = Path(path).expanduser()
+    followed.refuse_writing(path)
     refuse_left_behind(path)
     try:
         files.private_folder(path.parent)
@@ -152,6 +153,7 @@ def require_writable(path: str | Path, wait_seconds: float = 60) -> None:
         StoreError: as one of its subclasses; see `errors`.
     """
     path = Path(path).expanduser()
+    followed.refuse_writing(path)
     if _exists(path) and path.stat().st_size:
         with _connected(path, read_only=False, wait_seconds=wait_seconds):
             return

@@ -1,8 +1,9 @@
 """Tell which files a command that reads the record may write, and which it never may.
 
 Protected are every DuckDB and SQLite database whatever its name (the record, backups, Dagster's
-history), what stands beside a database and belongs to it (`….wal`, `….turn`, `….restoring`), what
-is named like a backup, and the files of DAGSTER_HOME. Links of both kinds are followed.
+history), what stands beside a database and belongs to it (`….wal`, `….turn`, `….restoring`,
+`….followed`), what is named like a backup, and the files of DAGSTER_HOME. Links of both kinds are
+followed.
 """
 
 import re
@@ -13,13 +14,13 @@ from pathlib import Path
 
 from availability_pipeline import files, settings
 from availability_pipeline.errors import ProtectedFileError
-from availability_pipeline.record import apart
+from availability_pipeline.record import apart, followed
 from availability_pipeline.record.connection import LOG_SUFFIXES, with_suffix
 
 BACKUP_NAME = re.compile(r"availability-(\d{8}T\d{6}Z)\.duckdb")
 """How a backup is named; its manifest beside it ends in `.json`."""
 
-_BESIDE = (*LOG_SUFFIXES, ".turn", ".restoring")
+_BESIDE = (*LOG_SUFFIXES, ".turn", ".restoring", followed.SUFFIX)
 _DAGSTER_FOLDERS = ("history", "storage", "schedules", "log", "logs", ".telemetry", ".logs_queue")
 _DAGSTER_FILES = (".yaml", ".yml", ".lock", ".log", "-lock")
 

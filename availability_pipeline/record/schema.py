@@ -341,6 +341,15 @@ def unlike(found: Objects, expected: Mapping[str, str]) -> list[str]:
     ]
 
 
+def views_of_others(con: duckdb.DuckDBPyConnection) -> list[str]:
+    """The views of an open database that are none of ours."""
+    return [
+        f"the view {name}, which is not this package's"
+        for name, (kind, _) in objects(con).items()
+        if kind == "view" and name not in (CELLS, VIEW)
+    ]
+
+
 def refuse_strange(con: duckdb.DuckDBPyConnection, strange: Sequence[str]) -> None:
     """Raise for the first of them, if there is one.
 

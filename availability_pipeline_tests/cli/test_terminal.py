@@ -124,7 +124,7 @@ def test_every_command_that_reads_is_tried():
         "alerts test", "backfill", "backup", "datasets discover", "demo", "export", "publish",
         "report",
         "restore", "running", "slo acknowledge", "slo forget", "start", "stop", "up",
-        "update manual", "files download", "volume update",
+        "update manual", "files download", "volume update", "follow",
     }  # fmt: skip
     assert set(leaves(cli)) == set(READING) | doing
 

@@ -1,5 +1,6 @@
 """A download host that serves the files it is given, and misbehaves as it is told."""
 
+import gzip
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,14 +19,17 @@ class Fault:
 
     Attributes:
         kind: `flip` a byte, `cut` the body, answer with the HTTP `status`, `reset` the connection,
-            `stall` in the body until the host is closed, `move` elsewhere, `longer` than promised.
+            `stall` in the body until the host is closed, `drip` it byte by byte, `move` elsewhere,
+            `longer` than promised, `gzip` it as the headers say; `hang up` after the answer.
         times: how often; then the host is well again.
         status: of `status`.
+        where: of `move`.
     """
 
     kind: str
     times: int = 10**9
     status: int = 503
+    where: str = "http://elsewhere.example/x"
 
 
 @dataclass
@@ -93,14 +97,17 @@ def download_host() -> Iterator[Host]:
                     self._send(text.encode(), len(text.encode()))
                 return
             content, fault = host.files.get(key), host.fault(key)
-            if fault and fault.kind == "reset":
+            if fault and fault.kind == "hang up":
+                self._body(key, content or b"", None)
+                self.close_connection = True
+            elif fault and fault.kind == "reset":
                 self.close_connection = True
                 self.connection.close()
             elif fault and fault.kind == "status":
                 self._refuse(fault.status)
             elif fault and fault.kind == "move":
                 self.send_response(302)
-                self.send_header("Location", "http://elsewhere.example/x")
+                self.send_header("Location", fault.where)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
             elif content is None:
@@ -122,8 +129,18 @@ def download_host() -> Iterator[Host]:
                 content, whole = content + b"x" * 10, whole + 10
             if fault and fault.kind in ("cut", "stall"):
                 content = content[: whole * 3 // 4]
+            if fault and fault.kind == "gzip":
+                content, more = gzip.compress(content), {"Content-Encoding": "gzip"}
+                whole = len(content)
             with host.lock:
                 host.served[key] += len(content)
+            if fault and fault.kind == "drip":
+                self._send(content[:1], whole, status)
+                for byte in content[1:]:
+                    if host.closing.wait(0.05):
+                        return
+                    self.wfile.write(bytes([byte]))
+                return
             self._send(content, whole, status, {"ETag": f'"{etag}"', **more})
             if fault and fault.kind == "stall":
                 host.closing.wait()

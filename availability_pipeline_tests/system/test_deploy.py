@@ -23,7 +23,7 @@ from availability_pipeline.cli.main import cli
 from availability_pipeline.record import write
 from availability_pipeline.record.connection import writer
 from availability_pipeline.settings import Settings
-from availability_pipeline_tests.support import volumes
+from availability_pipeline_tests.support import published, volumes
 from availability_pipeline_tests.support.demo_process import free_port, left_of_home
 from availability_pipeline_tests.support.helpers import PATIENCE, D, days, flat, make_listing
 from availability_pipeline_tests.support.requirements import need, skip
@@ -545,6 +545,8 @@ READ = [
     "backup backups",
     "backup backups --verify",
     "restore backups",
+    "follow site --to followed.duckdb",
+    "query listings --db followed.duckdb",
     "files plan --daily-only",
     "files verify mirror --daily-only --symbols AUSDT --start 2024-01-05 --end 2024-01-05",
 ]
@@ -583,6 +585,7 @@ def reading(installed, tmp_path_factory):
             write.write_probe(con, make_listing(FIRST, LAST, files), probed_at=at, run_id="run")
     traded = {("AUSDT", date): None for date in days(FIRST, LAST)}
     volumes.write(folder / "volume.duckdb", traded, {"AUSDT": "USDT"})
+    published.publish(folder / "record.duckdb", folder / "site")
     [library] = installed.glob("lib*/python*/site-packages")
     ours = ("AVAILABILITY_", "DAGSTER_", "PYTHON")
     env = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
@@ -633,6 +636,7 @@ def test_a_reader_asks_exports_and_backs_up(reading):
             name = {"AVAILABILITY_DB": str(reading.folder / "record.duckdb")}
             csv = [*call.split(), "--csv"]
             theirs = reading(reading.program, *csv).stdout
+            csv = [arg.replace("followed", str(reading.folder / "followed")) for arg in csv]
             assert theirs == CliRunner().invoke(cli, csv, env=name).stdout, call
             assert theirs.count("\n") > 1 or "delistings" in call, call
     for call in ("backup", "status"):
