@@ -165,11 +165,12 @@ def documents(made: Made) -> tuple[dict[str, Json], Json]:
          "files": 30 + n, "symbols": 10, "first": periods[-40], "last": periods[-38]}
         for n in range(20)
     ]  # fmt: skip
+    told = [sorted(made.symbols)[n : n + 50] for n in range(6)]
     news = [
         {"id": f"tag:binance-availability,2026:{name}/{n}", "at": f"2026-11-{24 - n:02}T02:00:05Z",
          "dataset": name, "kind": ("listed", "hole", "replaced")[n % 3], "period": periods[-1 - n],
-         "symbols": some[n : n + 3], "count": 3,
-         "text": f"3 new symbols: {', '.join(some[n : n + 3])}"}
+         "symbols": told[n], "count": 70,
+         "text": f"70 new symbols: {', '.join(told[n][:10])} and 60 more"}
         for n in range(6)
     ]  # fmt: skip
     made_documents: dict[str, Json] = {
@@ -225,15 +226,23 @@ class Site:
         there.parent.mkdir(parents=True, exist_ok=True)
         there.write_bytes(content)
 
-    def document(self, name: str, content: bytes | Mapping[str, Any], dataset: str | None) -> str:
-        """Both names of a document; the one that never changes."""
+    def document(
+        self,
+        name: str,
+        content: bytes | Mapping[str, Any],
+        dataset: str | None,
+        *,
+        copied: bool = True,
+    ) -> str:
+        """Write a document, if `copied` under its plain name too; the one that never changes."""
         if not isinstance(content, bytes):
             text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
             content = text.encode()
         sha256 = hashlib.sha256(content).hexdigest()
         stem, _, ending = name.rpartition(".")
         path = f"{stem}-{sha256[:16]}.{ending}"
-        self.put(name, content)
+        if copied:
+            self.put(name, content)
         self.put(path, content)
         self.files.append(
             {"name": name, "path": path, "bytes": len(content), "sha256": sha256,
@@ -242,8 +251,9 @@ class Site:
         return path
 
 
-def parquet(site: Site, name: str, symbols: Iterable[str]) -> str:
-    staged = site.folder / "part.parquet"
+def parquet(symbols: Iterable[str], folder: Path) -> bytes:
+    """A file with a row of each."""
+    staged = folder / "part.parquet"
     rows = [(symbol, "2024-01-01", 52_345) for symbol in symbols]
     with duckdb.connect() as con:
         con.execute("CREATE TABLE t (symbol VARCHAR, period DATE, file_size_bytes BIGINT)")
@@ -251,8 +261,12 @@ def parquet(site: Site, name: str, symbols: Iterable[str]) -> str:
         con.sql("FROM t").write_parquet(str(staged))
     content = staged.read_bytes()
     staged.unlink()
-    path = f"{name}/files/year=2024/files.parquet"
-    return site.document(path, content, name)
+    return content
+
+
+PARTS = [f"files/year={year}/files" for year in range(2019, 2026)]
+PARTS += [f"files/year=2026/month={month:02}/files" for month in range(1, 12)]
+"""Parquet files of a dataset: of the last year a file a month."""
 
 
 def small(name: str) -> Made:
@@ -273,6 +287,7 @@ def intervals() -> list[str]:
 def write_site(folder: Path, *, symbols: int = 1_000, datasets: int = 97) -> Site:
     """A whole publication: three datasets of full length and `datasets` short ones."""
     site = Site(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     end = dt.date(2026, 11, 24)
     large = Made(Dataset.parse(LARGE), dt.date(2019, 12, 31), end, market(symbols, 2521),
                  unknown=((400, 520), (1500, 1500)))  # fmt: skip
@@ -280,6 +295,7 @@ def write_site(folder: Path, *, symbols: int = 1_000, datasets: int = 97) -> Sit
                   market(300, 82), unknown=((10, 12),))  # fmt: skip
     spot = Made(Dataset.parse(SPOT), dt.date(2017, 1, 1), end, market(600, 3615, seed=2, idle=228))
     made = [large, months, spot, *map(small, intervals()[:datasets])]
+    content = parquet(list(large.symbols)[:9], folder)
     entries, news = [], []
     shards: dict[str, dict[str, Json]] = {}
     for one in made:
@@ -291,8 +307,13 @@ def write_site(folder: Path, *, symbols: int = 1_000, datasets: int = 97) -> Sit
             for kind, document in found.items()
         }
         site.document(f"{name}/feed.atom", b"<feed/>", name)
-        rows = [parquet(site, name, list(one.symbols)[:9])] if one in (large, months) else []
-        entries.append(entry | {"documents": paths, "parquet": {"files": rows, "revisions": None}})
+        rows = {
+            part: site.document(f"{name}/{part}.parquet", content, name, copied=False)
+            for part in (*PARTS, "revisions")
+        }
+        revisions = rows.pop("revisions")
+        files = {"files": list(rows.values()), "revisions": revisions}
+        entries.append(entry | {"documents": paths, "parquet": files})
         for symbol, member in one.symbols.items():
             shards.setdefault(symbol, {})[name] = listing(one, member)
     entries[2]["lifecycle"] = "stopped"

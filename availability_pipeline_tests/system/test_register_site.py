@@ -15,11 +15,25 @@ from urllib.parse import quote, unquote, urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, Route
 
+from availability_pipeline.archive.datasets import UM_KLINES_1M
+from availability_pipeline.copies import publish
+from availability_pipeline.copies.destinations import destination
+from availability_pipeline.quality.acknowledgements import acknowledge
+from availability_pipeline.record.connection import writer
 from availability_pipeline_tests.support import register
 from availability_pipeline_tests.support.browser import browser, patient
-from availability_pipeline_tests.support.helpers import wait_for
+from availability_pipeline_tests.support.helpers import flat, wait_for
 from availability_pipeline_tests.support.register import HOSTILE, LARGE, MONTHS, NOW, SPOT
 from availability_pipeline_tests.support.servers import Server
+from availability_pipeline_tests.support.several import (
+    END,
+    SETTLED,
+    SHARED,
+    START,
+    TRADES,
+    write_dataset,
+    write_three,
+)
 
 PREFIX = "/some/prefix"
 WIDTHS = (360, 768, 1280)
@@ -58,15 +72,40 @@ class Visit:
     fetched: dict[str, int] = field(default_factory=dict)
 
 
+@contextmanager
+def served(top: Path) -> Iterator[Served]:
+    """The site below a prefix of a server's address."""
+    with Server(("127.0.0.1", 0), partial(Handler, directory=str(top))) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        folder = top / PREFIX.removeprefix("/")
+        yield Served(folder, f"http://127.0.0.1:{server.server_port}{PREFIX}/")
+        server.shutdown()
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     top = tmp_path_factory.mktemp("server")
-    folder = top / PREFIX.removeprefix("/")
-    register.write_site(folder)
-    with Server(("127.0.0.1", 0), partial(Handler, directory=str(top))) as server:
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        yield Served(folder, f"http://127.0.0.1:{server.server_port}{PREFIX}/")
-        server.shutdown()
+    register.write_site(top / PREFIX.removeprefix("/"))
+    with served(top) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """What is published of a record: three datasets with holes, files replaced and gone."""
+    top = tmp_path_factory.mktemp("published")
+    record = top / "record.duckdb"
+    write_three(record)
+    files = {SHARED: flat(START, END), "AUSDT": flat(START, END, 101)}
+    write_dataset(record, UM_KLINES_1M, files, at=SETTLED + dt.timedelta(1))
+    with writer(record) as con:
+        acknowledge(con, [dt.date(2024, 1, 7)], reason="<b>never</b> made", at=NOW, dataset=TRADES)
+        for table in ("symbols", "files", "symbol_spans"):
+            con.execute(f"UPDATE {table} SET symbol = ? WHERE symbol = 'AUSDT'", [HOSTILE[0]])
+    to = destination(str(top / PREFIX.removeprefix("/")))
+    publish.publish(record, to, publish.Form(), now=NOW)
+    with served(top) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +211,36 @@ def test_what_a_page_fetches_is_small(chromium: Browser, site: Served) -> None:
             assert all(visit.fetched.values()), "the server says every length"
 
 
+def test_what_is_published_of_a_record_is_shown(chromium: Browser, published: Served) -> None:
+    datasets = published.document("datasets.json")["datasets"]
+    assert len(datasets) == 3
+    paths = ["index.html", f"symbol.html?name={SHARED}", "about.html"]
+    for path in (*paths, *(f"{one['dataset']}/#{SHARED}" for one in datasets)):
+        with visited(chromium, published, path) as visit:
+            assert visit.page.locator("[role=alert], .failed").count() == 0
+            assert visit.page.evaluate(WIDER) <= 0
+            if "/#" in path:
+                detail = visit.page.locator("tr.detail")
+                detail.locator("h3").first.wait_for()
+                folder = path.partition("/#")[0]
+                holes = published.document(f"{folder}/holes.json")["holes"]
+                for hole in [hole for hole in holes if hole["symbol"] == SHARED]:
+                    assert hole["first"] in detail.inner_text()
+    with visited(chromium, published, f"{LARGE}/") as visit:
+        assert "replaced" in text(visit.page, "#revisions table")
+        assert "vanished" in text(visit.page, "#revisions table")
+        assert visit.page.locator("#news li").count() > 0
+
+
 # All datasets.
+
+
+def test_news_are_fetched_when_one_comes_near(chromium: Browser, site: Served) -> None:
+    with visited(chromium, site, "index.html") as visit:
+        assert not [path for path in visit.fetched if "news" in path]
+        visit.page.get_by_role("link", name="News", exact=True).click()
+        visit.page.locator("#news li").first.wait_for()
+        assert visit.page.locator("#news > ul > li").count() == 20
 
 
 def test_the_first_page_has_every_dataset_sorted_as_one_likes(
@@ -213,7 +281,8 @@ def test_a_symbol_is_found_with_the_keyboard_alone(chromium: Browser, site: Serv
         assert page.evaluate("document.activeElement.className") == "skip"
         page.keyboard.press("Enter")
         assert page.evaluate("document.activeElement.id") == "main"
-        page.keyboard.press("Tab")
+        for _ in range(5):  # four links to the page's parts
+            page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.getAttribute('role')") == "combobox"
         page.keyboard.type("olusd")
         page.locator("#found li").first.wait_for()

@@ -139,6 +139,23 @@ async function part(id, fill) {
   }
 }
 
+// What is far below and may be large is fetched when the reader comes near it, or prints.
+function whenNear(id, fill) {
+  const place = byId(id);
+  place.replaceChildren(h("p", null, "Loading\u2026"));
+  let begun = false;
+  const observer = new IntersectionObserver(found => {
+    if (found.some(one => one.isIntersecting)) begin();
+  }, {rootMargin: "500px"});
+  function begin() {
+    observer.disconnect();
+    if (!begun) part(id, fill);
+    begun = true;
+  }
+  observer.observe(place);
+  addEventListener("beforeprint", begin);
+}
+
 function sayFresh(lastProbe, publishedAt) {
   const place = byId("fresh"), hours = hoursSince(lastProbe);
   const published = publishedAt ? `, published ${instant(publishedAt)}` : "";
@@ -409,8 +426,7 @@ async function indexPage() {
         "last 30 settled dates or months, the share that is there. Settled: late enough that a " +
         "missing file is absent, and not only pending.")];
   });
-  // After the table: the news may be the larger part.
-  await part("news", async () => newsList(list((await load(latest.documents.news)).news), 20));
+  whenNear("news", async () => newsList(list((await load(latest.documents.news)).news), 20));
 }
 
 // --- a dataset's periods ------------------------------------------------------------------------
