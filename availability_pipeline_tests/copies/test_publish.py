@@ -452,7 +452,8 @@ class TestCutOff:
         shutil.copytree(start, complete)
         puts = run(record, complete, NOW + DAY).uploaded + 1
         assert puts > 20
-        for n in range(1, puts + 1):
+        # The first and the last ones, where it switches, and every fifth between them.
+        for n in sorted({1, *range(2, puts, 5), puts - 1, puts}):
             site = tmp_path / f"cut-{n}"
             shutil.copytree(start, site, copy_function=os.link)
             with pytest.raises(ExportError, match="No space left on device"):
@@ -467,14 +468,27 @@ class TestCutOff:
                     content = (site / file.name).read_bytes()
                     assert hashlib.sha256(content).hexdigest() == file.sha256, file.name
             assert done.latest == latest or done.changed
-            # What the one that was cut off had written goes in time.
-            one_more_done = run(record, site, NOW + 20 * DAY)
-            assert one_more_done.manifest.paths() <= set(everything(site))
             shutil.rmtree(site)
+        # What the one that was cut off had written goes in time.
+        site = tmp_path / "left"
+        shutil.copytree(start, site, copy_function=os.link)
+        with pytest.raises(ExportError):
+            run(record, Cut(site, 5), NOW + DAY)
+        one_more(record, END + 2 * DAY)
+        for days in (2, 20):
+            run(record, site, NOW + days * DAY)
+            one_more(record, END + (1 + days) * DAY)
+        _, manifest = whole(site)
+        hashed = {name for name in everything(site) if is_hashed(name)}
+        pages = {file.path for file in manifest.files if is_hashed(file.path)}
+        pieces = {piece_path(sha256) for sha256 in manifest.database.pieces}
+        old = {one.path for one in manifest.superseded}
+        mine = {publish.read(Folder(site))[0].manifest.path}
+        assert hashed == pages | pieces | old | mine
 
     def test_a_first_publication_that_was_cut_off_goes_on(self, record, tmp_path):
         puts = run(record, tmp_path / "complete").uploaded + 1
-        for n in range(1, puts + 1, 7):
+        for n in range(1, puts + 1, 25):
             site = tmp_path / f"cut-{n}"
             with pytest.raises(ExportError):
                 run(record, Cut(site, n))
@@ -635,7 +649,7 @@ class TestBucket:
 
 @pytest.mark.usefixtures("monkeypatch")
 class TestModel:
-    @hypothesis.settings(max_examples=10)
+    @hypothesis.settings(max_examples=6)
     @hypothesis.given(data=st.data())
     def test_a_publication_after_others_is_as_a_first_one(self, data, tmp_path_factory):
         """Whatever is written in between, only what changed is made anew, and nothing is missed."""

@@ -158,7 +158,7 @@ def test_two_days_of_a_register(tmp_path):
         # The next day one file has another content.
         archive.put("BTCUSDT", [FIRST], b"another zip")
         runner.job(cached=public)
-        runner.ok("restore", "update", "check")
+        runner.ok("restore", "update")
         done = runner.ok("publish")
         assert "uploaded" in done.stdout
         runner.deploy(public)
@@ -170,7 +170,7 @@ def test_two_days_of_a_register(tmp_path):
         ]
         # A third one without the cache: the record still knows it.
         runner.job()
-        runner.ok("restore", "update", "check", "publish")
+        runner.ok("restore", "publish")
         runner.deploy(public)
         again = json.loads((public / "um/daily/klines/1m/revisions.json").read_bytes())
         assert again["revisions"] == found["revisions"]
