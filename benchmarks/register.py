@@ -14,7 +14,12 @@ name the last date of each symbol that is live.
 import dataclasses
 import datetime as dt
 import gzip
+import re
+import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +27,7 @@ import pandas as pd
 
 from availability_pipeline.archive.datasets import FIRST_DATE, Dataset, select
 from availability_pipeline.archive.listing import Listing
-from availability_pipeline.copies import destinations, publish
+from availability_pipeline.copies import destinations, follow, publish
 from availability_pipeline.record import write
 from availability_pipeline.record.connection import reader, writer
 from benchmarks import synthetic
@@ -79,6 +84,34 @@ def probe(path: Path, chosen: list[Dataset], listing: Listing, at: dt.datetime) 
             write.write_probe(con, of(listing, dataset, at), probed_at=at, run_id=f"{at:%F}")
 
 
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """A folder behind a web server of another process."""
+
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@contextmanager
+def served(folder: Path, port: int = 0) -> Iterator[Served]:
+    """Python's own server, which is slow enough to be anybody's."""
+    command = [sys.executable, "-u", "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+    command += ["--protocol", "HTTP/1.1"]  # connections are kept
+    with subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        try:
+            assert process.stdout
+            found = re.search(r"port (\d+)", process.stdout.readline())
+            assert found
+            yield Served(int(found[1]))
+        finally:
+            process.terminate()
+
+
 def main() -> None:
     """Measure and print."""
     made = parser(__doc__ or "")
@@ -103,9 +136,21 @@ def main() -> None:
 
         first = run(at)
         again = run(at)
+        followed: list[follow.Followed] = []
+        copy = folder / "copy" / "record.duckdb"
+
+        def run_follow() -> Timing:
+            return timed(
+                lambda: followed.append(follow.follow(server.url, copy, now=at, in_flight=32))
+            )
+
+        with served(site) as server:
+            follow_first, follow_again = run_follow(), run_follow()
         at += DAY
         probe(record, chosen, archive.listing(until - LOOKBACK, until), at)
         daily = run(at)
+        with served(site, server.port) as server:
+            follow_daily = run_follow()
         start, _, update = done
         whole = start.uploaded_bytes  # all of the site, record.duckdb and plain copies too
         share = update.uploaded_bytes / whole
@@ -114,6 +159,7 @@ def main() -> None:
             for sha256, _, size in update.manifest.database.spans()
             if sha256 not in set(start.manifest.database.pieces)
         )
+        fetched = followed[2].fetched_bytes / followed[0].fetched_bytes
         text = (site / "um/daily/klines/1m/symbols.json").read_bytes()
         packed = len(gzip.compress(text))
         rows = [
@@ -127,6 +173,15 @@ def main() -> None:
                 f"pieces {of_pieces / 1e6:,.1f} MB"),
             Row("what an update uploads", f"{share:.1%}", "of all that is published",
                 f"at most {SHARE:.0%}", share <= SHARE),
+            Row("followed, the first time", str(follow_first),
+                f"{followed[0].fetched_bytes / 1e6:,.0f} MB over loopback, 32 in flight"),
+            Row("followed again, nothing new", str(follow_again),
+                f"{followed[1].fetched_bytes:,} bytes"),
+            Row("followed after a day", str(follow_daily),
+                f"{followed[2].fetched_bytes / 1e6:,.1f} MB, {followed[2].fetched_pieces} of "
+                f"{followed[2].pieces:,} pieces"),
+            Row("what a follower fetches", f"{fetched:.1%}", "of the record",
+                f"at most {SHARE:.0%}", fetched <= SHARE),
             Row("symbols.json of the default dataset", f"{len(text):,} bytes",
                 f"{packed:,} with gzip", "150 kB, 30 kB", len(text) <= 150_000 >= 5 * packed),
         ]  # fmt: skip
