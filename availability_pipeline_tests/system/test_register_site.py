@@ -2,6 +2,9 @@
 
 import datetime as dt
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +25,7 @@ from availability_pipeline.quality.acknowledgements import acknowledge
 from availability_pipeline.record.connection import writer
 from availability_pipeline_tests.support import register
 from availability_pipeline_tests.support.browser import browser, patient
-from availability_pipeline_tests.support.helpers import flat, wait_for
+from availability_pipeline_tests.support.helpers import PATIENCE, flat, wait_for
 from availability_pipeline_tests.support.register import HOSTILE, LARGE, MONTHS, NOW, SPOT
 from availability_pipeline_tests.support.servers import Server
 from availability_pipeline_tests.support.several import (
@@ -746,6 +749,21 @@ def test_a_page_prints_without_what_is_of_use_on_a_screen_only(
         assert not visit.page.locator("header").is_visible()
         assert not visit.page.locator(".controls").first.is_visible()
         assert visit.page.locator("#holes tbody tr").first.is_visible()
+
+
+def test_the_example_of_following_answers_from_the_copy(
+    chromium: Browser, published: Served, tmp_path: Path
+) -> None:
+    with visited(chromium, published, "about.html") as visit:
+        example = text(visit.page, "pre[data-example=follow]")
+    program = Path(sys.executable).parent
+    done = subprocess.run(
+        ["bash", "-euc", example], cwd=tmp_path, capture_output=True, text=True, check=False,
+        timeout=PATIENCE, env=os.environ | {"PATH": f"{program}{os.pathsep}{os.environ['PATH']}"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for name in (LARGE, MONTHS, SPOT):
+        assert name in done.stdout
 
 
 def test_the_examples_name_the_site_they_are_read_on(chromium: Browser, site: Served) -> None:
