@@ -525,6 +525,7 @@ class _Run:
         snapshot: Snapshot | None,
         first: Documents,
     ) -> Published:
+        self._wait()  # all that is there is known only then
         name = f"{self.now:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
         path = f"manifests/{name}.json"
         manifest = Manifest(

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import threading
+import time
 import uuid
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -485,6 +486,23 @@ class TestCutOff:
         old = {one.path for one in manifest.superseded}
         mine = {publish.read(Folder(site))[0].manifest.path}
         assert hashed == pages | pieces | old | mine
+
+    def test_a_slow_upload_is_waited_for(self, record, site, monkeypatch):
+        """What is there was counted while record.duckdb was still on its way."""
+
+        class Slow(Folder):
+            def put(self, name, staged, replacing):
+                if name == "record.duckdb":
+                    time.sleep(0.3)
+                return super().put(name, staged, replacing)
+
+        def slowly(path):
+            time.sleep(0.01)
+            return is_hashed(path)
+
+        monkeypatch.setattr("availability_pipeline.copies.publication.is_hashed", slowly)
+        run(record, Slow(site))
+        whole(site)
 
     def test_a_first_publication_that_was_cut_off_goes_on(self, record, tmp_path):
         puts = run(record, tmp_path / "complete").uploaded + 1
