@@ -355,7 +355,7 @@ def follow(url: str, to: Path | None, as_json: bool) -> None:
         print_json({**asdict(found), "path": str(found.path)})
         return
     probed = f"{found.last_probe:%Y-%m-%d %H:%M} UTC" if found.last_probe else "never"
-    how = "replaced" if found.changed else "unchanged"
+    how = "brought up to date" if found.changed else "unchanged"
     click.echo(
         f"{found.path}: {how}, a copy of {printable(mask(found.url))}, published "
         f"{found.published_at:%Y-%m-%d %H:%M} UTC, last probe {probed}"
