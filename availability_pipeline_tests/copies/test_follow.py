@@ -896,7 +896,8 @@ def test_the_command_says_where_the_copy_is_and_how_to_ask_it(site):
     done = call(site.url)
     assert done.exit_code == 0, done.output
     path = cached(site.url, Path(os.environ["XDG_CACHE_HOME"]) / "binance-availability")
-    assert done.output.startswith(f"{path}: brought up to date, a copy of {site.url}, published 2024-03-01")
+    said = f"{path}: brought up to date, a copy of {site.url}, published 2024-03-01"
+    assert done.output.startswith(said)
     assert f"AVAILABILITY_DB={path} binance-availability status" in done.output
     assert path.read_bytes() == site.record.read_bytes()
     said = json.loads(call(site.url, "--json").output)
