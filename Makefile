@@ -4,7 +4,7 @@ STAMP := .venv/.installed
 PORT ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up start stop running test test-quick duckdb15 reader lint graph docs bench dist clean
+.PHONY: help demo up start stop running test test-quick duckdb15 reader frames lint graph docs bench dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -44,12 +44,14 @@ test: $(STAMP) lint  ## lint and every test, from a fresh clone too
 test-quick: $(STAMP)  ## the tests of the inner loop, in less than two minutes
 	$(PY) -m pytest -m 'not slow' $(ARGS)
 
-.venv-duckdb15/.installed:
+# Its extension httpfs is a package for this version alone.
+.venv-duckdb15/.with-httpfs:
 	python3 -m venv .venv-duckdb15
-	.venv-duckdb15/bin/python -m pip install -q --disable-pip-version-check 'duckdb>=1.5,<1.6'
+	.venv-duckdb15/bin/python -m pip install -q --disable-pip-version-check \
+		'duckdb>=1.5,<1.6' 'duckdb-extension-httpfs>=1.5,<1.6'
 	@touch $@
 
-duckdb15: .venv-duckdb15/.installed  ## an older DuckDB beside ours, for the test that it opens the record
+duckdb15: .venv-duckdb15/.with-httpfs  ## an older DuckDB beside ours, for the tests that it opens what we write
 
 .venv-reader/.installed: requirements/reader.txt constraints.txt
 	python3 -m venv .venv-reader
@@ -60,6 +62,14 @@ duckdb15: .venv-duckdb15/.installed  ## an older DuckDB beside ours, for the tes
 	@touch $@
 
 reader: .venv-reader/.installed  ## what only reads the record, for the test that no more is needed
+
+.venv-frames/.installed: requirements/reader.txt constraints.txt
+	python3 -m venv .venv-frames
+	.venv-frames/bin/python -m pip install -q --disable-pip-version-check \
+		-c constraints.txt -r requirements/reader.txt polars pyarrow
+	@touch $@
+
+frames: .venv-frames/.installed  ## polars and pyarrow beside a reader, for the tests of other frames
 
 graph: $(STAMP)  ## draw rooms, imports and walks again in docs/architecture.md
 	$(PY) docs/graph.py

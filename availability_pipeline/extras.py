@@ -39,6 +39,20 @@ def require(extra: str) -> None:
         raise MissingExtraError(line)
 
 
+def require_library(module: str) -> None:
+    """See that a library is there that no extra brings: who wants its kind of answer has it.
+
+    With pyarrow installed, pandas 3 keeps texts in another way, so it is not for everybody.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    if find_spec(module) is None:
+        raise MissingExtraError(
+            f"this needs {module}, which is not installed; pip install {module}"
+        )
+
+
 def said(module: str) -> str:
     """One line: that this module is missing, and what installs it."""
     module = module.partition(".")[0]

@@ -96,7 +96,9 @@ SLOW = (
     # More than half a second a test, on an idle machine.
     "archive/test_any_dataset.py",
     "cli/test_operate.py",
+    "copies/test_follow.py",
     "copies/test_publish.py",
+    "system/test_snippets.py",
     "copies/test_several.py",
     "copies/test_standing.py",
     "mirror/test_volume.py",

@@ -133,16 +133,17 @@ def range_(start: dt.date, end: dt.date, form: str | None, **filters: Unpack[Fil
 
 @query.command()
 @click.argument("symbol", required=False)
+@click.option("--runs", is_flag=True, help="Consecutive dates of a symbol as one row.")
 @filter_options
 @form_options
-def holes(symbol: str | None, form: str | None, **filters: Unpack[Filters]) -> None:
+def holes(symbol: str | None, runs: bool, form: str | None, **filters: Unpack[Filters]) -> None:
     """Confirmed absences between a symbol's first and last file.
 
     Example: binance-availability query holes SOLUSDT
     """
     with record() as con:
-        found = queries.holes(con, text_argument(symbol) if symbol else None, **filters)
-    print_rows(found, form, count(len(found.rows), "hole"))
+        found = queries.holes(con, text_argument(symbol) if symbol else None, runs=runs, **filters)
+    print_rows(found, form, count(len(found.rows), "run of holes" if runs else "hole"))
 
 
 @query.command()

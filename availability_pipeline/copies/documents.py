@@ -21,6 +21,7 @@ from availability_pipeline.archive.datasets import CATALOGUE, Dataset
 from availability_pipeline.copies.publication import FORMAT, instant
 from availability_pipeline.quality.days import DayState, day_states
 from availability_pipeline.queries import changes
+from availability_pipeline.queries.files import hole_runs
 from availability_pipeline.record import derived
 from availability_pipeline.record.status import Scope, recorded_datasets, scope
 
@@ -125,7 +126,7 @@ def describe(con: duckdb.DuckDBPyConnection, t: Scope, threshold: float) -> Desc
     about = entry(con, t)
     head = {"format": FORMAT, "dataset": str(t.dataset), "last_probe": about["last_probe"]}
     listed = _symbols(con, t)
-    runs = _hole_runs(con, t)
+    runs = hole_runs(con, t, f"{t.listings} WHERE hole_days > 0")
     days = _days(con, t, threshold)
     changed = changes(con, dataset=t.dataset).dicts()[::-1]
     return Described(
@@ -167,19 +168,6 @@ def _symbols(con: duckdb.DuckDBPyConnection, t: Scope) -> Json:
         symbol: {"contract_type": kind, "quote_asset": of, **_listing(t.dataset, *listing)}
         for symbol, kind, of, *listing in rows
     }
-
-
-def _hole_runs(con: duckdb.DuckDBPyConnection, t: Scope) -> list[tuple[str, dt.date, dt.date, int]]:
-    """Consecutive holes of a symbol as one: symbol, first, last, how many."""
-    holes = t.holes(f"(FROM {t.listings} WHERE hole_days > 0)")
-    place = t.distance("DATE '2000-01-01'", "date")
-    return con.execute(
-        f"""SELECT symbol, min(date), max(date), count(*) FROM (
-            SELECT symbol, date,
-                {place} - row_number() OVER (PARTITION BY symbol ORDER BY date) AS run
-            FROM {holes})
-        GROUP BY symbol, run ORDER BY symbol, min(date)"""
-    ).fetchall()
 
 
 def _run(d: Dataset, symbol: str, first: dt.date, last: dt.date, periods: int) -> Json:

@@ -35,8 +35,9 @@ from availability_pipeline.queries.files import (
     timeline,
 )
 from availability_pipeline.queries.notebook import open  # noqa: A004 - as in `zipfile`, `gzip`
+from availability_pipeline.queries.own import sql
 from availability_pipeline.queries.plan import Plan, plan
-from availability_pipeline.queries.revisions import changes, renames, revisions
+from availability_pipeline.queries.revisions import changes, original_symbol, renames, revisions
 from availability_pipeline.queries.symbols import (
     delistings,
     delistings_confirmed,
@@ -71,11 +72,13 @@ __all__ = [
     "missing_dates",
     "new_listings",
     "open",
+    "original_symbol",
     "plan",
     "rankings",
     "renames",
     "revisions",
     "snapshot",
+    "sql",
     "summary",
     "symbol_coverage",
     "symbols_in_range",

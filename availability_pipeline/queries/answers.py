@@ -15,13 +15,13 @@ import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, get_args
 
 import duckdb
 
-from availability_pipeline import PROGRAM
+from availability_pipeline import PROGRAM, extras
 from availability_pipeline.archive.datasets import CATALOGUE, UM_KLINES_1M, ContractType, Dataset
 from availability_pipeline.dates import AsOf, as_date, as_moment, said, today_utc
 from availability_pipeline.record import derived
@@ -29,6 +29,8 @@ from availability_pipeline.record.status import Scope, recorded_datasets, scope
 
 if TYPE_CHECKING:
     import pandas as pd
+    import polars as pl
+    import pyarrow as pa
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,6 +46,7 @@ DatasetLike = str | Dataset
 
 CONTRACT_TYPES: tuple[str, ...] = get_args(ContractType)
 SNAPSHOT_STATUSES = ("available", "pending", "absent")
+FRAMES = ("pandas", "arrow", "polars")
 STATUSES = (*SNAPSHOT_STATUSES, "unknown")
 MOST_DAYS = 10_000
 
@@ -64,15 +67,20 @@ class UnknownSymbolError(QueryError):
 
 @dataclass(frozen=True)
 class Rows:
-    """An answer: column names and tuples; `frame()` and `dicts()` are the same otherwise.
+    """An answer: column names and tuples; `frame()`, `dicts()` and the others are the same.
 
     `notes` are about the answer as a whole, one sentence each: dates in its range that were never
     probed, a symbol that was read in upper case. The command line prints them on stderr.
+
+    `kinds` says what the values of a column are where its name does not.
     """
 
     columns: tuple[str, ...]
     rows: Sequence[tuple[Any, ...]]
     notes: tuple[str, ...] = ()
+    kinds: Mapping[str, "Kind | None"] = field(
+        default_factory=dict, repr=False, compare=False, kw_only=True
+    )
 
     def dicts(self) -> list[dict[str, Any]]:
         """One dict a row."""
@@ -94,7 +102,8 @@ class Rows:
 
         frame = pd.DataFrame(self.rows, columns=list(self.columns))
         for name in self.columns:
-            if dtype := _DTYPES.get(name):
+            if kind := self.kind(name):
+                dtype = _DTYPES[kind]
                 # From Python objects in one step: an object column of None has no other way.
                 values: Any = self.column(name)
                 if dtype.startswith("datetime64"):
@@ -103,28 +112,85 @@ class Rows:
         frame.attrs["notes"] = list(self.notes)
         return frame
 
+    def arrow(self) -> "pa.Table":
+        """An Arrow table; its schema's metadata has the notes, as JSON, under `notes`.
 
-_DTYPES: dict[str, str] = {
+        Raises:
+            MissingExtraError: pyarrow is not installed.
+        """
+        extras.require_library("pyarrow")
+        import json
+
+        import pyarrow as pa
+
+        types = {"date": pa.date32(), "instant": pa.timestamp("us", "UTC"), "truth": pa.bool_(),
+                 "count": pa.int64(), "price": pa.float64(), "share": pa.float64()}  # fmt: skip
+        arrays = []
+        for name in self.columns:
+            values = self.column(name)
+            kind = self.kind(name)
+            empty = pa.string() if all(value is None for value in values) else None
+            arrays.append(pa.array(values, types[kind] if kind else empty))
+        notes = {"notes": json.dumps(self.notes, ensure_ascii=False)}
+        return pa.table(arrays, names=list(self.columns), metadata=notes)
+
+    def polars(self) -> "pl.DataFrame":
+        """A polars frame. It has no place for the notes: see `notes`.
+
+        Raises:
+            MissingExtraError: polars is not installed.
+        """
+        extras.require_library("polars")
+        import polars as pl
+
+        types = {"date": pl.Date(), "instant": pl.Datetime("us", "UTC"), "truth": pl.Boolean(),
+                 "count": pl.Int64(), "price": pl.Float64(), "share": pl.Float64()}  # fmt: skip
+        series = []
+        for name in self.columns:
+            values = self.column(name)
+            kind = self.kind(name)
+            empty = pl.String() if all(value is None for value in values) else None
+            series.append(pl.Series(name, values, dtype=types[kind] if kind else empty))
+        return pl.DataFrame(series)
+
+    def kind(self, name: str) -> "Kind | None":
+        """What a column's values are; None where they need no saying, as texts."""
+        return self.kinds[name] if name in self.kinds else _KINDS.get(name)
+
+
+Kind = Literal["date", "instant", "count", "price", "share", "truth"]
+
+_DTYPES: dict[Kind, str] = {
+    "date": "datetime64[us]",
+    "instant": "datetime64[us, UTC]",
+    "count": "Int64",
+    "price": "float64",
+    "share": "Float64",
+    "truth": "boolean",
+}
+
+_KINDS: dict[str, Kind] = {
     **dict.fromkeys(
-        ("date", "first_available", "last_available", "first", "last"), "datetime64[us]"
+        ("date", "first_available", "last_available", "first", "last", "first_date", "last_date"),
+        "date",
     ),
     **dict.fromkeys(
         ("last_modified", "observed_at", "old_last_modified", "new_last_modified"),
-        "datetime64[us, UTC]",
+        "instant",
     ),
     **dict.fromkeys(
         ("file_size_bytes", "old_size", "new_size", "status_code", "days_available", "hole_days",
          "available_count", "pending_count", "trades", "rank", "rank_change_1d",
          "rank_change_7d", "rank_change_14d", "rank_change_30d"),
-        "Int64",
+        "count",
     ),
     **dict.fromkeys(
         ("open", "high", "low", "close", "volume", "quote_volume", "taker_buy_volume",
          "taker_buy_quote_volume", "percentile"),
-        "float64",
+        "price",
     ),
-    "share": "Float64",
-    "available": "boolean",
+    "share": "share",
+    "available": "truth",
 }  # fmt: skip
 
 
@@ -347,6 +413,17 @@ def _symbol(name: str, value: object) -> None:
         raise ValueError(f"{name} is empty; give a symbol, as 'BTCUSDT'")
 
 
+def _sql(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be SQL as text, not {said(value)}")
+    if not value.strip():
+        raise ValueError(f"{name} is empty; give SQL")
+
+
+def _anything(_name: str, _value: object) -> None:
+    """What the caller names himself: DuckDB judges it."""
+
+
 def _some(example: str) -> Check:
     def check(name: str, value: object) -> None:
         entries = list(value) if isinstance(value, list | tuple | AbstractSet) else [value]
@@ -444,7 +521,10 @@ CHECKS: Mapping[str, Check] = {
     "datasets": _some("'um/daily/klines/1m' or ['um/*', 'spot/daily/trades']"),
     "symbols": _some("'BTCUSDT' or ['BTCUSDT', 'ETHUSDT']"),
     "live_on": _date,
-    "monthly": _truth,
+    **dict.fromkeys(("monthly", "runs"), _truth),
+    "text": _sql,
+    "params": _anything,
+    "frames": one_of(FRAMES),
     "market": one_of(("um", "cm", "spot")),
     "top": _days,
     "by": one_of(("volume",)),

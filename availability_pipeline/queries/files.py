@@ -1,6 +1,7 @@
 """Questions about dates and files: what is there, pending, absent, a hole, or unknown."""
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from availability_pipeline.archive.datasets import Dataset
@@ -47,6 +48,11 @@ def snapshot(
     """The files of one date, by symbol: symbol, file_size_bytes, last_modified (aware UTC).
 
     With `status` "pending" or "absent" the symbols without a file, the other columns None.
+
+    Examples:
+        >>> record.snapshot("2026-10-23", quote_asset="USDC")
+            symbol  file_size_bytes             last_modified
+        0  BTCUSDC            63880 2026-10-24 08:12:24+00:00
 
     Raises:
         NotProbedError: the date was never probed.
@@ -112,6 +118,13 @@ def timeline(
     that were never probed, for any symbol or for this one, have status `unknown`, and None in the
     other columns; a note has the command that probes them. `status` keeps only the dates with
     that one.
+
+    Examples:
+        >>> record.timeline("NMRUSDT", "2026-10-22", "2026-10-24")[["date", "status"]]
+                date     status
+        0 2026-10-22  available
+        1 2026-10-23     absent
+        2 2026-10-24  available
 
     Raises:
         UnknownSymbolError: no such symbol is recorded.
@@ -192,6 +205,10 @@ def symbols_in_range(
 ) -> list[str]:
     """Symbols with at least one file from `start` to `end` (both included), sorted.
 
+    Examples:
+        >>> record.symbols_in_range("2026-10-01", "2026-10-31", quote_asset="USDC")
+        ['BTCUSDC']
+
     Raises:
         NotProbedError: a date of the range was never probed: the list might be short.
         QueryError: no recorded symbol has that quote asset or contract type.
@@ -218,7 +235,12 @@ def missing_dates(
     dataset: DatasetLike | None = None,
     as_of: AsOf | None = None,
 ) -> list[dt.date]:
-    """Dates from `start` to `end` (both included) without rows: unknown."""
+    """Dates from `start` to `end` (both included) without rows: unknown.
+
+    Examples:
+        >>> record.missing_dates("2026-11-20", "2026-11-24")
+        [datetime.date(2026, 11, 24)]
+    """
     return unknown_dates(con, tables(con, dataset, as_of), *as_range(start, end))
 
 
@@ -229,12 +251,23 @@ def holes(
     *,
     quote_asset: Texts = None,
     contract_type: Texts = None,
+    runs: bool = False,
     dataset: DatasetLike | None = None,
     as_of: AsOf | None = None,
 ) -> Rows:
     """Confirmed absences strictly between a symbol's first and last file: symbol, date, url.
 
     Dates that are pending or were never probed are not holes; a note counts the latter.
+
+    With `runs`, consecutive dates (or months) of a symbol are one row: symbol, first, last,
+    periods (how many). A date that is not a hole, whatever it is, ends a run.
+
+    Examples:
+        >>> record.holes()["date"].dt.strftime("%Y-%m-%d").tolist()
+        ['2026-10-23']
+        >>> record.holes(runs=True)
+            symbol      first       last  periods
+        0  NMRUSDT 2026-10-23 2026-10-23        1
 
     Raises:
         UnknownSymbolError: `symbol` is not recorded.
@@ -244,11 +277,41 @@ def holes(
     t = tables(con, dataset, as_of)
     chosen = Filter(quote_asset, contract_type, symbol).chosen(con, t)
     windows = f"{t.listings} WHERE hole_days > 0{chosen.where()}"
-    found = ask(con, f"FROM {t.holes(windows)} ORDER BY symbol, date", chosen.args).rows
+    notes = (*chosen.notes, *_gaps_note(con, t))
+    found: Sequence[tuple[Any, ...]]
+    if runs:
+        found = hole_runs(con, t, windows, chosen.args)
+    else:
+        found = ask(con, f"FROM {t.holes(windows)} ORDER BY symbol, date", chosen.args).rows
     if not found:
         require_any(con, t)
+    if runs:
+        return Rows(("symbol", "first", "last", "periods"), found, notes)
     rows = [(name, day, t.dataset.url(name, day)) for name, day in found]
-    return Rows(("symbol", "date", "url"), rows, (*chosen.notes, *_gaps_note(con, t)))
+    return Rows(("symbol", "date", "url"), rows, notes)
+
+
+def hole_runs(
+    con: Connection, t: Scope, windows: str, args: dict[str, object] | None = None
+) -> Sequence[tuple[Any, ...]]:
+    """Consecutive holes of a symbol as one: symbol, first, last, how many; in that order.
+
+    Args:
+        con: an open record.
+        t: the dataset.
+        windows: as of `Scope.holes`, its values bound.
+        args: these values.
+    """
+    place = t.distance("DATE '2000-01-01'", "date")
+    return ask(
+        con,
+        f"""SELECT symbol, min(date) AS first, max(date) AS last, count(*) AS periods FROM (
+            SELECT symbol, date,
+                {place} - row_number() OVER (PARTITION BY symbol ORDER BY date) AS run
+            FROM {t.holes(windows)})
+        GROUP BY symbol, run ORDER BY symbol, first""",
+        args or {},
+    ).rows
 
 
 def _gaps_note(con: Connection, t: Scope) -> tuple[str, ...]:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, cast
 
-from availability_pipeline import settings
+from availability_pipeline import extras, settings
 from availability_pipeline.errors import StoreError
 from availability_pipeline.queries.answers import Connection, Rows, checked
 from availability_pipeline.queries.files import (
@@ -21,8 +21,14 @@ from availability_pipeline.queries.files import (
     symbols_in_range,
     timeline,
 )
+from availability_pipeline.queries.own import sql
 from availability_pipeline.queries.plan import plan
-from availability_pipeline.queries.revisions import changes, revisions
+from availability_pipeline.queries.revisions import (
+    changes,
+    original_symbol,
+    renames,
+    revisions,
+)
 from availability_pipeline.queries.symbols import (
     delistings,
     listings,
@@ -40,6 +46,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Frames = Literal["pandas", "arrow", "polars"]
 M = TypeVar("M", bound=Callable[..., Any])
 
 
@@ -64,7 +71,7 @@ def _framed(
     @wraps(function)
     def method(self: "Record", /, *args: P.args, **kwargs: P.kwargs) -> "pd.DataFrame":
         with self.connection() as con:
-            return function(con, *args, **kwargs).frame()
+            return self._shown(function(con, *args, **kwargs))
 
     return _signed(method, function, "pd.DataFrame")
 
@@ -77,7 +84,7 @@ def _of_volume(
     @wraps(function)
     def method(self: "Record", /, *args: P.args, **kwargs: P.kwargs) -> "pd.DataFrame":
         with self.volume_connection() as con:
-            return function(con, *args, **kwargs).frame()
+            return self._shown(function(con, *args, **kwargs))
 
     return _signed(method, function, "pd.DataFrame")
 
@@ -106,12 +113,24 @@ class Record:
     Dates are given as `datetime.date`, `"YYYY-MM-DD"` or a timestamp with its time zone. Every
     method raises `StoreError` when the file cannot be read, `ValueError` or `TypeError` for an
     argument that cannot be meant, and `NotProbedError`, `UnknownSymbolError` or another
-    `QueryError` as the function of `queries` of the same name does. `frame.attrs["notes"]` holds
-    an answer's notes.
+    `QueryError` as the function of `queries` of the same name does.
+
+    With `frames="arrow"` or `"polars"` the answers are Arrow tables or polars frames. An answer's
+    notes are in `frame.attrs["notes"]`, in an Arrow table's schema as JSON, and warnings with
+    polars, whose frames have no place for them.
     """
 
     @checked()
-    def __init__(self, db: str | Path | None = None, wait_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        db: str | Path | None = None,
+        wait_seconds: float | None = None,
+        *,
+        frames: Frames = "pandas",
+    ) -> None:
+        if frames != "pandas":
+            extras.require_library({"arrow": "pyarrow"}.get(frames, frames))
+        self._frames = frames
         s = settings.load()
         self.path = Path(db if db is not None else s.db).expanduser()
         self._wait = s.db_wait_seconds if wait_seconds is None else wait_seconds
@@ -142,6 +161,16 @@ class Record:
         with self._lock:
             self._blocks, self._held = 0, None
             self._stack.close()
+
+    def _shown(self, rows: Rows) -> "pd.DataFrame":
+        """An answer in the form that was chosen; for the type checker, in the default one."""
+        if self._frames == "pandas":
+            return rows.frame()
+        if self._frames == "arrow":
+            return cast("pd.DataFrame", rows.arrow())
+        for note in rows.notes:
+            warnings.warn(note, stacklevel=3)
+        return cast("pd.DataFrame", rows.polars())
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -179,6 +208,9 @@ class Record:
     symbol_coverage = _framed(symbol_coverage)
     holes = _framed(holes)
     changes = _framed(changes)
+    renames = _framed(renames)
+    original_symbol = _framed(original_symbol)
+    sql = _framed(sql)  # type: ignore[arg-type] # none of its own names is `con`
     revisions = _framed(revisions)
     summary = _framed(summary)
     plan = _framed(plan)
@@ -191,21 +223,29 @@ class Record:
 
 
 @checked()
-def open(db: str | Path | None = None) -> Record:  # noqa: A001 - as in `zipfile.open`, `gzip.open`
-    """The record for a notebook: its methods answer with pandas frames.
+def open(  # noqa: A001 - as in `zipfile.open`, `gzip.open`
+    db: str | Path | None = None, *, frames: Frames = "pandas"
+) -> Record:
+    """The record for a notebook: its methods answer with frames.
+
+    Examples:
+        >>> record.snapshot("2026-10-23", quote_asset="USDC")["symbol"].tolist()
+        ['BTCUSDC']
 
     Args:
         db: the DuckDB file; `AVAILABILITY_DB` when left out. Or the address of a published record
             (`https://…`, `file:///folder`): it is followed into `AVAILABILITY_CACHE_DIR` first.
             Where that cannot be done and a copy is there, a warning says so and the copy answers.
+        frames: of which kind: "pandas", "arrow" or "polars".
 
     Raises:
+        MissingExtraError: pyarrow or polars is not installed.
         SettingsError: an environment variable has a bad value.
         FollowError: a published record cannot be copied, and no copy of it is there.
     """
     if isinstance(db, str) and ADDRESS.match(db):
         db = _followed(db)
-    return Record(db)
+    return Record(db, frames=frames)
 
 
 ADDRESS = re.compile("(https?|file)://", re.IGNORECASE)

@@ -144,6 +144,10 @@ def plan(
         monthly: whether monthly files may stand for daily ones.
         as_of: what the record knew at that moment; see `AsOf`.
 
+    Examples:
+        >>> record.plan(symbols=["BTCUSDT"], start="2026-11-22", end="2026-11-23")["key"][0]
+        'data/futures/um/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2026-11-22.zip'
+
     Raises:
         NotProbedError: nothing was probed, or `live_on` was not.
         UnknownSymbolError: a symbol is not recorded in any of the datasets.

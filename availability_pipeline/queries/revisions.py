@@ -19,6 +19,7 @@ from availability_pipeline.queries.answers import (
     Texts,
     ask,
     checked,
+    find_symbol,
     require_any,
     tables,
 )
@@ -116,6 +117,11 @@ def revisions(
 
     With those that came on the morning after, as nearly all do; `changes` has what is news.
 
+    Examples:
+        >>> record.revisions("2026-11-01", symbol="SOLUSDT")[["change", "date", "new_size"]]
+             change       date  new_size
+        0  replaced 2026-11-21     36457
+
     Raises:
         UnknownSymbolError: `symbol` is not recorded.
         NotProbedError: no date at all was probed.
@@ -147,6 +153,10 @@ def renames(
         symbol, renamed_to, first_date and last_date of the files that moved, files (how many),
         observed_at (aware, UTC; when it was first seen). Probes less than `NEIGHBOURS` apart make
         one event: the look-back sees the last 20 dates move, the next reconcile all others.
+
+    Examples:
+        >>> record.renames().columns.tolist()  # none was seen in the demo's record
+        ['symbol', 'renamed_to', 'first_date', 'last_date', 'files', 'observed_at']
     """
     t = tables(con, dataset, as_of)
     return ask(
@@ -154,6 +164,48 @@ def renames(
         f"""{_moved(t)} SELECT * EXCLUDE (last_seen_at) FROM events
         ORDER BY observed_at, symbol""",
     )
+
+
+@checked()
+def original_symbol(
+    con: Connection,
+    symbol: str | None = None,
+    *,
+    dataset: DatasetLike | None = None,
+    as_of: AsOf | None = None,
+) -> Rows:
+    """Under which name each settled contract traded, and from when to when it has files.
+
+    With `symbol`, every contract that traded under that name, or under the name that it had: the
+    present one too.
+
+    Returns:
+        symbol, original_symbol, first and last (of its files; None without any), observed_at
+        (aware, UTC; when its files were seen to move, None where that was before the first probe).
+
+    Examples:
+        >>> record.original_symbol()[["symbol", "original_symbol", "first", "last"]]
+                     symbol original_symbol      first       last
+        0  AERGOUSDTSETTLED       AERGOUSDT 2026-07-30 2026-09-06
+
+    Raises:
+        UnknownSymbolError: `symbol` is not recorded.
+    """
+    t = tables(con, dataset, as_of)
+    notes: tuple[str, ...] = ()
+    condition, args = "original_symbol <> symbol", dict[str, object]()
+    if symbol is not None:
+        found, notes = find_symbol(con, t, symbol)
+        condition, args = f"original_symbol = {unsettled_sql('$symbol')}", {"symbol": found}
+    rows = ask(
+        con,
+        f"""{_moved(t)} SELECT symbol, {unsettled_sql("symbol")} AS original_symbol,
+            first_available AS first, last_available AS last,
+            (SELECT max(observed_at) FROM events e WHERE e.renamed_to = s.symbol) AS observed_at
+        FROM {t.listings} s WHERE {condition} ORDER BY original_symbol, first, symbol""",
+        args,
+    )
+    return Rows(rows.columns, rows.rows, notes)
 
 
 @checked()
@@ -178,6 +230,12 @@ def changes(
         observed_at (aware, UTC), change (`appeared`, `replaced`, `vanished`, `renamed`), symbol,
         date, last_date and files (of a rename; else the date itself and 1), renamed_to, old_size
         and new_size (bytes), old_last_modified and new_last_modified (aware, UTC).
+
+    Examples:
+        >>> record.changes("2026-11-01")[["change", "symbol", "date"]]
+             change    symbol       date
+        0  appeared  LINKUSDT 2026-11-17
+        1  replaced   SOLUSDT 2026-11-21
 
     Raises:
         UnknownSymbolError: `symbol` is not recorded.

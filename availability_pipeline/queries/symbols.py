@@ -46,6 +46,11 @@ def listings(
     Columns: symbol, contract_type, base_asset, quote_asset, first_available, last_available,
     days_available, hole_days, state (`live`, `ended`, `settled`).
 
+    Examples:
+        >>> record.listings(symbol="MATICUSDT")[["symbol", "last_available", "state"]]
+              symbol last_available  state
+        0  MATICUSDT     2026-10-26  ended
+
     Raises:
         UnknownSymbolError: `symbol` is not recorded.
         NotProbedError: no date at all was probed.
@@ -69,6 +74,13 @@ def symbol_coverage(con: Connection, symbol: str, *, as_of: AsOf | None = None) 
 
     Columns: dataset, first and last (of its files; a month is its first day), files, holes (how
     many of each), state (`live`, `ended`, `settled`).
+
+    Examples:
+        >>> record.symbol_coverage("NMRUSDT")[["dataset", "first", "files", "holes"]]
+                          dataset      first  files  holes
+        0      um/daily/klines/1m 2026-07-27    119      1
+        1      um/daily/klines/1d 2026-07-27    120      0
+        2  um/monthly/fundingRate 2026-01-01     10      0
 
     Raises:
         UnknownSymbolError: no recorded dataset has it.
@@ -110,6 +122,10 @@ def new_listings(
 
     While the date is pending for others, the list may grow.
 
+    Examples:
+        >>> record.new_listings("2026-10-13")
+        ['币安人生USDT']
+
     Raises:
         NotProbedError: the date, or the one before, was never probed: then a file on it does
             not show that the symbol is new.
@@ -137,6 +153,10 @@ def delistings(
 
     Only those that are confirmed absent on three published dates afterwards: a date that is not
     published yet, or a hole, is not a delisting. So the newest dates have none yet.
+
+    Examples:
+        >>> record.delistings("2026-10-27")
+        ['MATICUSDT']
 
     Raises:
         NotProbedError: the date, or the one before, was never probed.
@@ -183,6 +203,12 @@ def summary(
 
     All dates, the last `days` up to yesterday (UTC), or those from `start` to `end`. A date that
     was never probed has no row; a note names it. `today` replaces the clock.
+
+    Examples:
+        >>> record.summary(start="2026-11-22", end="2026-11-23")
+                date  available_count  pending_count
+        0 2026-11-22               14              3
+        1 2026-11-23               14              3
 
     Raises:
         NotProbedError: none of these dates was ever probed.

@@ -20,6 +20,7 @@ from availability_pipeline.queries.answers import (
     Connection,
     DatasetLike,
     Filter,
+    Kind,
     NotProbedError,
     QueryError,
     Rows,
@@ -49,6 +50,10 @@ By = Literal["volume"]
 @dataclass(frozen=True)
 class Universe(Rows):
     """The matrix as rows: column `date`, then one per symbol with True, False or None."""
+
+    def kind(self, name: str) -> Kind:
+        """What a column's values are."""
+        return "date" if name == self.columns[0] else "truth"
 
     def frame(self) -> "pd.DataFrame":
         """Index `date` (datetime64[us], UTC dates), a `boolean` column a symbol (`symbol`)."""
@@ -98,6 +103,10 @@ def universe(
     With `top`, a cell is True only where the contract's rank by volume, in its quote asset, was at
     most that on the day before: no date is judged by its own. It is None where that is not known:
     nothing was read of that day, or files it lacks may still take the place.
+
+    Examples:
+        >>> record.universe("2026-09-25", "2026-09-26", contract_type="delivery").sum().to_dict()
+        {'BTCUSDT_260925': 1, 'ETHUSDT_261225': 2}
 
     Raises:
         NotProbedError: a date of the range was never probed, and `unknown` is "refuse".

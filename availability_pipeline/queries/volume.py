@@ -72,6 +72,12 @@ def volume(
         end: last one, likewise.
         market: um, cm or spot.
 
+    Examples:
+        >>> record.volume("BTCUSDT", "2026-11-22", "2026-11-23")[["date", "trades"]]
+                date   trades
+        0 2026-11-22  2408991
+        1 2026-11-23  2132555
+
     Raises:
         UnknownSymbolError: nothing was read of it.
         ValueError: `end` is before `start`.
@@ -123,6 +129,13 @@ def rankings(
         quote_asset: only these.
         top: only ranks up to this.
         market: um, cm or spot.
+
+    Examples:
+        >>> record.rankings("2026-11-23", quote_asset="USDT", top=3)[["rank", "symbol", "share"]]
+           rank   symbol     share
+        0     1  ETHUSDT  0.575762
+        1     2  BTCUSDT  0.234033
+        2     3  SOLUSDT  0.137819
 
     Raises:
         NotProbedError: no volume of that date was read.

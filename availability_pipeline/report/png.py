@@ -221,10 +221,13 @@ FILE_DPI, SMALL_DPI = 160, 88
 """Of the files (1,600 pixels wide) and of the copies for the Dagster UI (880)."""
 
 
-def draw(data: ReportData, dpis: Sequence[int] = (FILE_DPI,)) -> dict[str, tuple[bytes, ...]]:
+def draw(
+    data: ReportData, dpis: Sequence[int] = (FILE_DPI,), only: Container[str] | None = None
+) -> dict[str, tuple[bytes, ...]]:
     """The pictures by name (`growth`, `completeness`, `matrix`, `lag`), a PNG for each of `dpis`.
 
-    Each has a palette of less than 100 colours, which makes it three times smaller.
+    Each has a palette of less than 100 colours, which makes it three times smaller. With `only`,
+    those of these names.
     """
     import matplotlib as mpl
 
@@ -241,7 +244,11 @@ def draw(data: ReportData, dpis: Sequence[int] = (FILE_DPI,)) -> dict[str, tuple
     with mpl.rc_context({"font.family": families, "font.size": 9}), _without_words_on_weights():
         return {
             name: tuple(_png(figure, dpi) for dpi in dpis)
-            for name, figure in ((name, make(data)) for name, make in pictures.items())
+            for name, figure in (
+                (name, make(data))
+                for name, make in pictures.items()
+                if only is None or name in only
+            )
         }
 
 

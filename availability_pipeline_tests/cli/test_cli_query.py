@@ -409,7 +409,7 @@ def test_every_command_that_reads_or_writes_the_record_takes_db():
     """What goes on running has the variable alone, as the commands that ask about it."""
     without = {name for name, command in leaves(cli) if all(p.name != "db" for p in command.params)}
     assert without == {"demo", "up", "start", "stop", "running", "alerts test", "datasets",
-                       "datasets discover"}  # fmt: skip
+                       "datasets discover", "follow"}  # fmt: skip
 
 
 def test_db_goes_before_the_variable_and_for_that_command_alone(ask, path, monkeypatch, tmp_path):

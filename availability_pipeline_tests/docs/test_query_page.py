@@ -104,7 +104,7 @@ def test_the_pages_show_every_question():
     for name, command in cli.commands["query"].commands.items():
         for full in [f"{name} {sub}" for sub in getattr(command, "commands", {})] or [name]:
             assert f"$ {PROGRAM} query {full}" in PAGE
-    assert len(list(snippets())) == 6
+    assert len(list(snippets())) == 7
     assert len([p for p in calls() if "|" in p.values[0]]) == 5
 
 

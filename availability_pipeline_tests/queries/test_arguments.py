@@ -134,15 +134,17 @@ def test_no_public_function_lets_a_wrong_type_through(name, record):
     function = PUBLIC[name]
     good = {
         "date": DAY, "start": DAY, "end": DAY, "symbol": "BTCUSDT", "today": DAY,
+        "text": "SELECT 1 AS one",
         "path": record.path.with_suffix(".csv"), "folder": record.path.parent / "rankings",
         "now": dt.datetime(2024, 3, 1, tzinfo=dt.UTC),
     }  # fmt: skip
     with record.connection() as con:
-        for wrong in inspect.signature(function).parameters:
+        parameters = inspect.signature(function).parameters
+        for wrong in (p.name for p in parameters.values() if p.kind is not p.VAR_KEYWORD):
             required = {
                 p.name: con if p.name == "con" else good[p.name]
                 for p in inspect.signature(function).parameters.values()
-                if p.default is p.empty
+                if p.default is p.empty and p.kind is not p.VAR_KEYWORD
             }
             with pytest.raises(TypeError, match=f"^{wrong} must be") as error:
                 function(**{**required, wrong: WRONG})

@@ -22,6 +22,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DUCKDB15 = ROOT / ".venv-duckdb15" / "bin" / "python"
+FRAMES = ROOT / ".venv-frames" / "bin" / "python"
 READER = ROOT / ".venv-reader" / "bin" / "python"
 
 
@@ -97,6 +98,11 @@ def _compose() -> str | None:
     return None
 
 
+def _r() -> str | None:
+    path = shutil.which("Rscript")
+    return path if path and _works(path, "-e", "library(jsonlite); library(arrow)") else None
+
+
 def _file(path: str | Path) -> Callable[[], str | None]:
     return lambda: str(path) if Path(path).exists() else None
 
@@ -137,10 +143,37 @@ REQUIREMENTS = {
         "make duckdb15",
         lambda: str(DUCKDB15) if _works(str(DUCKDB15), "-c", "import duckdb") else None,
     ),
+    "duckdb15-httpfs": Requirement(
+        "DuckDB 1.5 with its extension httpfs",
+        "make duckdb15",
+        lambda: (
+            str(DUCKDB15) if _works(str(DUCKDB15), "-c", "import duckdb_extension_httpfs") else None
+        ),
+    ),
+    "curl": Requirement(
+        "curl",
+        "Debian: apt-get install curl",
+        lambda: shutil.which("curl"),
+    ),
+    "aria2": Requirement(
+        "aria2c",
+        "Debian: apt-get install aria2; macOS: brew install aria2",
+        lambda: shutil.which("aria2c"),
+    ),
+    "r": Requirement(
+        "R with the packages jsonlite and arrow",
+        'install R, then: Rscript -e \'install.packages(c("jsonlite", "arrow"))\'',
+        _r,
+    ),
     "reader": Requirement(
         "an environment that only reads the record",
         "make reader",
         lambda: str(READER) if _works(str(READER), "-c", "import duckdb, pandas, rich") else None,
+    ),
+    "frames": Requirement(
+        "a reader's environment with polars and pyarrow",
+        "make frames",
+        lambda: str(FRAMES) if _works(str(FRAMES), "-c", "import polars, pyarrow") else None,
     ),
     "proc": Requirement("/proc", "Linux only", _file("/proc/self/environ")),
     "dev-full": Requirement("/dev/full", "Linux only", _file("/dev/full")),
@@ -155,10 +188,10 @@ REQUIREMENTS = {
 }
 
 # Known only from trying: a fixture tries and says `skip`.
-TRIED = {"index", "small-disk"}
+TRIED = {"index", "small-disk", "r"}
 
-# A container may not mount, not even as root.
-OPTIONAL = {"small-disk"}
+# A container may not mount, not even as root; R and its packages take an hour to build.
+OPTIONAL = {"small-disk", "r"}
 
 _found = cache(lambda name: REQUIREMENTS[name].find())
 

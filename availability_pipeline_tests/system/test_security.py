@@ -257,6 +257,7 @@ OWN_WORDS = {
     "named": "in status: a condition of our own, values bound",
     "_name": "in connection: a database's name from DuckDB, quoted",
     "_text": "in connection: the path of a file of our own, quoted",
+    "users_select": "in own: what the caller asks, parsed and judged before it is bound",
     "chosen_ones": "in revisions: of answers.Chosen, values bound",
     "statement": "DDL of our own, or Dagster's own statement",
     "key": "in derived and _snapshot: columns of our own tables",
