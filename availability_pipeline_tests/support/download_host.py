@@ -115,13 +115,23 @@ def download_host() -> Iterator[Host]:
             else:
                 self._body(key, content, fault)
 
+        def do_HEAD(self) -> None:
+            content = host.files.get(unquote(self.path.lstrip("/")))
+            self.send_response(404 if content is None else 200)
+            self.send_header("Content-Length", str(len(content or b"")))
+            self.send_header("Accept-Ranges", "bytes")
+            self.end_headers()
+
         def _body(self, key: str, content: bytes, fault: Fault | None) -> None:
             etag, status, more = hashlib.md5(content).hexdigest(), 200, {}
-            if (asked := self.headers.get("Range")) and self.headers.get("If-Range") == f'"{etag}"':
-                start = int(asked.removeprefix("bytes=").rstrip("-"))
+            asked, only_if = self.headers.get("Range"), self.headers.get("If-Range")
+            if asked and only_if in (None, f'"{etag}"'):
+                first, _, last = asked.removeprefix("bytes=").partition("-")
+                start = int(first) if first else len(content) - int(last)
+                end = min(int(last), len(content) - 1) if first and last else len(content) - 1
                 host.ranges.append(asked)
-                more = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
-                content, status = content[start:], 206
+                more = {"Content-Range": f"bytes {start}-{end}/{len(content)}"}
+                content, status = content[start : end + 1], 206
             whole = len(content)
             if fault and fault.kind == "flip":
                 content = bytes([content[0] ^ 1]) + content[1:]
