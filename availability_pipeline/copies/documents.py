@@ -59,7 +59,8 @@ class Described:
     """A dataset's documents, and its entry among all datasets.
 
     Attributes:
-        documents: `symbols`, `holes`, `revisions`, `days`, `news`.
+        documents: `symbols`, `holes`, `revisions`, `days`, `news`; not `files`, whose paths are
+            known once they are written.
         entry: of `datasets.json`, without the paths.
     """
 

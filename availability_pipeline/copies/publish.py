@@ -331,10 +331,6 @@ class _Run:
             entry["documents"] = {
                 name: _path(mine, f"{dataset}/{name}.json") for name in _DOCUMENTS
             }
-            entry["parquet"] = {
-                "files": [f.path for f in mine if "/files/" in f.name],
-                "revisions": next((f.path for f in mine if f.name.endswith(_REVISIONS)), None),
-            }
             entries.append(entry)
         return entries
 
@@ -357,6 +353,8 @@ class _Run:
             name=f"{name}/feed.atom", address=self.form.address, root="../" * (name.count("/") + 1),
         )  # fmt: skip
         found.append(self._document(f"{name}/feed.atom", feed, name, state))
+        parquet: list[documents.Json] = []
+        revisions: documents.Json | None = None
         for part in _parts(con, t):
             known = before.get(part.content)
             if known is None or known.name != part.name or not self._holds(known):
@@ -370,6 +368,16 @@ class _Run:
                 if not self._holds(known):
                     self._put(known.path, staged)
             found.append(known)
+            told = {"path": known.path, "bytes": known.bytes, "sha256": known.sha256, **part.told}
+            if part.name.endswith(_REVISIONS):
+                revisions = told
+            else:
+                parquet.append(told)
+        files = {
+            "format": FORMAT, "dataset": name, "last_probe": made.entry["last_probe"],
+            "files": parquet, "revisions": revisions,
+        }  # fmt: skip
+        found.append(self._document(f"{name}/files.json", documents.dumps(files), name, state))
         return made.entry, found
 
     def _roots(self, con: duckdb.DuckDBPyConnection, entries: list[documents.Json]) -> Documents:
@@ -406,8 +414,8 @@ class _Run:
 
     def _state(self, con: duckdb.DuckDBPyConnection, t: Scope) -> str:
         """The same as long as the dataset's documents would be the same."""
-        mine = (__version__, FORMAT, duckdb.__version__, self.form.title, self.form.address,
-                self.form.threshold)  # fmt: skip
+        mine = (__version__, FORMAT, _DOCUMENTS, duckdb.__version__, self.form.title,
+                self.form.address, self.form.threshold)  # fmt: skip
         told = hashlib.sha256(repr(mine).encode()).hexdigest()[:8]
         return f"{told}-{_snapshot.state(con, t)}"
 
@@ -594,7 +602,7 @@ def has_copy(name: str) -> bool:
     return not name.endswith(".parquet") and not name.startswith("symbols/")
 
 
-_DOCUMENTS = ("symbols", "holes", "revisions", "days", "news")
+_DOCUMENTS = ("symbols", "holes", "revisions", "days", "news", "files")
 _REVISIONS = "/revisions.parquet"
 
 
@@ -604,11 +612,19 @@ def _path(files: list[File], name: str) -> str:
 
 @dataclass(frozen=True)
 class _Part:
-    """Rows of one Parquet file: its name, their SQL, and what shows that they have changed."""
+    """Rows of one Parquet file.
+
+    Attributes:
+        name: of the file.
+        sql: the rows.
+        content: another one once they have changed.
+        told: what `files.json` says of them.
+    """
 
     name: str
     sql: str
     content: str
+    told: documents.Json
 
 
 def _parts(con: duckdb.DuckDBPyConnection, t: Scope) -> Iterator[_Part]:
@@ -634,6 +650,7 @@ def _parts(con: duckdb.DuckDBPyConnection, t: Scope) -> Iterator[_Part]:
             f"{t.dataset}{_REVISIONS}",
             f"{revisions} ORDER BY observed_at, symbol, period",
             f"{duckdb.__version__}-{rows}-{mixed:x}",
+            {"rows": rows},
         )
 
 
@@ -649,4 +666,5 @@ def _hashed_parts(
             f"{t.dataset}/files/{part}/files.parquet",
             f"{files} WHERE date BETWEEN DATE '{first}' AND DATE '{last}' ORDER BY symbol, date",
             f"{duckdb.__version__}-{n}-{mixed:x}-{int(total):x}",
+            {"first": t.dataset.text(first), "last": t.dataset.text(last), "rows": n},
         )

@@ -109,7 +109,8 @@ def test_every_link_of_a_page_leads_to_a_file_of_the_site(
 def published() -> set[str]:
     """The plain names that a publication has besides the pages."""
     names = {"datasets.json", "symbols.json", "news.json", "feed.atom", "latest.json"}
-    kinds = ("symbols.json", "holes.json", "revisions.json", "days.json", "news.json", "feed.atom")
+    kinds = ("symbols.json", "holes.json", "revisions.json", "days.json", "news.json",
+             "files.json", "feed.atom")  # fmt: skip
     return names | {f"{dataset}/{kind}" for dataset in DATASETS for kind in kinds}
 
 
@@ -225,6 +226,7 @@ DOCUMENTS = {
     "symbols": "symbols.json", "shard": "symbols/*.json", "news": "news.json",
     "dataset-symbols": "*/*/**/symbols.json", "holes": "*/*/**/holes.json",
     "revisions": "*/*/**/revisions.json", "days": "*/*/**/days.json",
+    "files": "*/*/**/files.json",
 }  # fmt: skip
 
 

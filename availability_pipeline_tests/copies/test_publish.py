@@ -20,7 +20,7 @@ import pytest
 from hypothesis import strategies as st
 
 from availability_pipeline import queries
-from availability_pipeline.archive.datasets import UM_KLINES_1M
+from availability_pipeline.archive.datasets import UM_KLINES_1M, Dataset
 from availability_pipeline.copies import destinations, publish
 from availability_pipeline.copies.destinations import Folder, destination
 from availability_pipeline.copies.publication import Latest, Manifest, is_hashed, piece_path
@@ -215,8 +215,11 @@ class TestContents:
             2, 1, "2024-01-20", "2024-01-21",
         )  # fmt: skip
         # All of them, those of the usual time too, as Parquet.
-        [path] = [p for p in everything(site) if "/revisions-" in p and p.endswith(".parquet")]
-        assert duckdb.sql(f"SELECT count(*) FROM '{site / path}'").fetchall() == [(2,)]
+        files = document(site, f"{UM_KLINES_1M}/files.json")
+        path = site / files["revisions"]["path"]
+        assert duckdb.sql(f"SELECT count(*) FROM '{path}'").fetchall() == [(2,)]
+        assert files["revisions"]["rows"] == 2
+        assert document(site, f"{TRADES}/files.json")["revisions"] is None
 
     def test_what_is_left_out_of_the_revisions_is_counted(self, record, site, monkeypatch):
         monkeypatch.setattr("availability_pipeline.copies.documents.MOST_REVISIONS", 3)
@@ -230,7 +233,8 @@ class TestContents:
     def test_parquet_has_each_file_once_by_year_and_month(self, record, site):
         run(record, site)
         for entry in document(site, "datasets.json")["datasets"]:
-            paths = [str(site / path) for path in entry["parquet"]["files"]]
+            files = document(site, f"{entry['dataset']}/files.json")["files"]
+            paths = [str(site / one["path"]) for one in files]
             told = duckdb.execute(
                 "SELECT symbol, period, file_size_bytes, last_modified, etag, recorded_at "
                 "FROM read_parquet($1, hive_partitioning = false) ORDER BY ALL", [paths],
@@ -245,7 +249,22 @@ class TestContents:
                 entry["dataset"],
             )
             assert told == asked
-            assert len(told) == entry["files"]
+            assert len(told) == entry["files"] == sum(one["rows"] for one in files)
+            periods = [one["first"] for one in files] + [files[-1]["last"]]
+            assert periods == sorted(periods)
+            dataset = Dataset.parse(entry["dataset"])
+            assert (periods[0], periods[-1]) == (
+                dataset.text(min(row[1] for row in told)),
+                dataset.text(max(row[1] for row in told)),
+            )  # fmt: skip
+            for one, path in zip(files, paths, strict=True):
+                assert duckdb.execute(
+                    "SELECT min(period), max(period), count(*) "
+                    "FROM read_parquet($1, hive_partitioning = false)", [path],
+                ).fetchall() == [
+                    (dataset.parse_period(one["first"]), dataset.parse_period(one["last"]),
+                     one["rows"])
+                ]  # fmt: skip
         names = {p.rpartition("/")[0] for p in everything(site) if p.endswith(".parquet")}
         assert names == {
             f"{UM_KLINES_1M}/files/year=2024/month=01", f"{TRADES}/files/year=2024/month=01",

@@ -254,7 +254,7 @@ class Site:
 def parquet(symbols: Iterable[str], folder: Path) -> bytes:
     """A file with a row of each."""
     staged = folder / "part.parquet"
-    rows = [(symbol, "2024-01-01", 52_345) for symbol in symbols]
+    rows = [(symbol, PERIOD, 52_345) for symbol in symbols]
     with duckdb.connect() as con:
         con.execute("CREATE TABLE t (symbol VARCHAR, period DATE, file_size_bytes BIGINT)")
         con.executemany("INSERT INTO t VALUES (?, ?, ?)", rows)
@@ -267,6 +267,9 @@ def parquet(symbols: Iterable[str], folder: Path) -> bytes:
 PARTS = [f"files/year={year}/files" for year in range(2019, 2026)]
 PARTS += [f"files/year=2026/month={month:02}/files" for month in range(1, 12)]
 """Parquet files of a dataset: of the last year a file a month."""
+
+ROWS, PERIOD = 9, dt.date(2024, 1, 1)
+"""Of each of them: their content is the same."""
 
 
 def small(name: str) -> Made:
@@ -295,7 +298,7 @@ def write_site(folder: Path, *, symbols: int = 1_000, datasets: int = 97) -> Sit
                   market(300, 82), unknown=((10, 12),))  # fmt: skip
     spot = Made(Dataset.parse(SPOT), dt.date(2017, 1, 1), end, market(600, 3615, seed=2, idle=228))
     made = [large, months, spot, *map(small, intervals()[:datasets])]
-    content = parquet(list(large.symbols)[:9], folder)
+    content = parquet(list(large.symbols)[:ROWS], folder)
     entries, news = [], []
     shards: dict[str, dict[str, Json]] = {}
     for one in made:
@@ -307,13 +310,19 @@ def write_site(folder: Path, *, symbols: int = 1_000, datasets: int = 97) -> Sit
             for kind, document in found.items()
         }
         site.document(f"{name}/feed.atom", b"<feed/>", name)
-        rows = {
-            part: site.document(f"{name}/{part}.parquet", content, name, copied=False)
-            for part in (*PARTS, "revisions")
-        }
-        revisions = rows.pop("revisions")
-        files = {"files": list(rows.values()), "revisions": revisions}
-        entries.append(entry | {"documents": paths, "parquet": files})
+        held = []
+        for part in (*PARTS, "revisions"):
+            site.document(f"{name}/{part}.parquet", content, name, copied=False)
+            held.append({key: site.files[-1][key] for key in ("path", "bytes", "sha256")})
+            held[-1]["rows"] = ROWS
+        period = one.dataset.text(PERIOD)
+        files = {
+            "format": 1, "dataset": name, "last_probe": PROBED,
+            "files": [part | {"first": period, "last": period} for part in held[:-1]],
+            "revisions": held[-1],
+        }  # fmt: skip
+        paths["files"] = site.document(f"{name}/files.json", files, name)
+        entries.append(entry | {"documents": paths})
         for symbol, member in one.symbols.items():
             shards.setdefault(symbol, {})[name] = listing(one, member)
     entries[2]["lifecycle"] = "stopped"

@@ -208,7 +208,7 @@ def test_no_page_is_wider_than_the_window(
 
 
 def test_what_a_page_fetches_is_small(chromium: Browser, site: Served) -> None:
-    for path, most in (("index.html", 300_000), (f"{LARGE}/index.html", 1_500_000)):
+    for path, most in (("index.html", 160_000), (f"{LARGE}/index.html", 1_500_000)):
         with visited(chromium, site, path) as visit:
             assert sum(visit.fetched.values()) < most, visit.fetched
             assert all(visit.fetched.values()), "the server says every length"

@@ -742,7 +742,7 @@ async function datasetPageShown() {
     [`Last 30 ${unit}s`, `${percent(mine.completeness)} complete`]]);
   const documents = mine.documents ?? {};
   const read = {};
-  for (const name of ["symbols", "days", "holes", "revisions", "news"]) {
+  for (const name of ["symbols", "days", "holes", "revisions", "news", "files"]) {
     read[name] = load(documents[name]);
     read[name].catch(() => {});         // said in the part that shows it
   }
@@ -758,7 +758,7 @@ async function datasetPageShown() {
     part("holes", async () => holesTable(await read.holes, unit)),
     part("revisions", async () => revisionsTables(await read.revisions)),
     part("news", async () => newsList(list((await read.news).news), 20, true)),
-    part("downloads", async () => downloads(mine)),
+    part("downloads", async () => downloads(mine, await read.files)),
   ]);
 }
 
@@ -980,19 +980,21 @@ function yearOf(path) {
   return found ? [found[1], found[2]].filter(Boolean).join("-") : text(path);
 }
 
-function downloads(mine) {
+function downloads(mine, parquet) {
   const plain = ["symbols.json", "holes.json", "revisions.json", "days.json", "news.json",
-    "feed.atom"];
+    "files.json", "feed.atom"];
   const links = pairs => h("p", null, ...pairs.flatMap(([name, path], n) =>
     [n ? ", " : null, h("a", {href: address(path)}, name)]));
-  const files = list(mine.parquet?.files), revisions = mine.parquet?.revisions;
+  const files = list(parquet.files), {revisions} = parquet;
+  const all = revisions ? [...files, revisions] : files;
   const made = [h("h3", null, "JSON and feed"),
     links(plain.map(name => [name, `${mine.dataset}/${name}`]))];
-  if (files.length || revisions) {
-    made.push(h("h3", null, "Parquet"), h("p", null, "Each file of the archive with its size " +
-      "and time, by year; and all changes."));
-    made.push(links([...files.map(path => [yearOf(path), path]),
-      ...(revisions ? [["revisions", revisions]] : [])]));
+  if (all.length) {
+    made.push(h("h3", null, "Parquet"), h("p", null, "Each file of the archive with its size and " +
+      `time, by year; and all changes: ${counted(all.length, "file")}, ` +
+      `${size(all.reduce((sum, one) => sum + one.bytes, 0))}.`));
+    made.push(links(all.map(one => [one === revisions ? "revisions" : yearOf(one.path),
+      one.path])));
   }
   made.push(h("p", null, "How to read them: ", h("a", {href: `${ROOT}about.html`},
     "About and format"), "."));
