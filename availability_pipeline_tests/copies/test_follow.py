@@ -1,22 +1,32 @@
 """A copy of a published record: the same bytes, only what is new fetched, and never half of it."""
 
+import base64
 import datetime as dt
 import hashlib
+import ipaddress
 import json
 import os
 import re
+import select
 import shutil
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import threading
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import ClassVar
 
 import duckdb
 import pytest
 from click.testing import CliRunner
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -42,6 +52,7 @@ from availability_pipeline_tests.support.helpers import (
 )
 from availability_pipeline_tests.support.published import NOON
 from availability_pipeline_tests.support.requirements import skip
+from availability_pipeline_tests.support.servers import Server
 from benchmarks import faults
 
 ROOT = Path(__file__).parents[2]
@@ -983,3 +994,146 @@ def test_another_user_follows_and_asks_without_dagster(site, tmp_path):
         "symbol", "S0USDT", "S1USDT", "S2USDT",
     ]  # fmt: skip
     assert not (home / ".dagster").exists()
+
+
+# TLS and proxies
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """Of 127.0.0.1, signed by itself: its file, and its key's."""
+    folder = tmp_path_factory.mktemp("certificate")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - HOUR)
+        .not_valid_after(now + 24 * HOUR)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    form, none = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (folder / "certificate").write_bytes(made.public_bytes(pem))
+    (folder / "key").write_bytes(key.private_bytes(pem, form, none))
+    return folder / "certificate", folder / "key"
+
+
+@pytest.fixture
+def secure(site, certificate):
+    """The same site behind TLS: what is asked there is handed on to the host."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    with relay(site.host, context) as address:
+        yield f"https://{address}/register"
+
+
+class Relay(BaseHTTPRequestHandler):
+    """A server before the host: with TLS, or as a proxy."""
+
+    protocol_version = "HTTP/1.1"
+    host: Host
+    seen: ClassVar[list[tuple[str, str, str | None]]]
+
+    def do_GET(self):
+        self.seen.append(("GET", self.path, self.headers.get("Proxy-Authorization")))
+        path = re.sub("^http://[^/]+", "", self.path)
+        content = self.host.files.get(path.lstrip("/"))
+        self.send_response(404 if content is None else 200)
+        self.send_header("Content-Length", str(len(content or b"")))
+        self.end_headers()
+        self.wfile.write(content or b"")
+
+    def do_CONNECT(self):
+        self.seen.append(("CONNECT", self.path, self.headers.get("Proxy-Authorization")))
+        host, _, port = self.path.partition(":")
+        with socket.create_connection((host, int(port))) as there:
+            self.send_response(200)
+            self.end_headers()
+            pairs = {self.connection: there, there: self.connection}
+            while ready := select.select(list(pairs), [], [], PATIENCE)[0]:
+                for one in ready:
+                    if not (data := one.recv(65536)):
+                        self.close_connection = True
+                        return
+                    pairs[one].sendall(data)
+
+    def log_message(self, *args):
+        pass
+
+
+@contextmanager
+def relay(host, context=None):
+    handler = type("Handler", (Relay,), {"host": host, "seen": []})
+    server = Server(("127.0.0.1", 0), handler)
+    if context:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.handle_error = lambda *_: None  # a client that does not trust it
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        address = Address(f"127.0.0.1:{server.server_port}")
+        address.seen = handler.seen
+        yield address
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class Address(str):
+    seen: list
+
+
+def test_a_certificate_that_is_trusted_is_needed_for_https(site, secure, certificate, monkeypatch):
+    line = "has a certificate that is not good: self-signed certificate"
+    assert line in refused(site, url=secure)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    found = site.follow(url=secure)
+    assert (found.changed, found.url) == (True, secure)
+    assert site.target.read_bytes() == site.record.read_bytes()
+    other = {"url": secure.replace("127.0.0.1", "localhost"), "to": site.target.with_name("other")}
+    assert "Hostname mismatch" in refused(site, **other)
+
+
+@pytest.fixture
+def proxied(monkeypatch):
+    for name in ("http_proxy", "https_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("login", ["", "me:s%40cret@"])
+def test_a_proxy_is_asked_for_the_whole_address(site, proxied, login):
+    with relay(site.host) as proxy:
+        proxied.setenv("http_proxy", f"http://{login}{proxy}")
+        assert site.follow(url="http://register.example/register").changed
+        seen = list(proxy.seen)
+    assert seen[0][:2] == ("GET", f"http://register.example/register/{LATEST}")
+    expected = f"Basic {base64.b64encode(b'me:s@cret').decode()}" if login else None
+    assert {one[2] for one in seen} == {expected}
+
+
+def test_a_proxy_only_passes_tls_on(site, secure, certificate, proxied):
+    proxied.setenv("SSL_CERT_FILE", str(certificate[0]))
+    with relay(site.host) as proxy:
+        proxied.setenv("https_proxy", f"http://me:secret@{proxy}")
+        assert site.follow(url=secure, in_flight=2).changed
+        seen = list(proxy.seen)
+    assert {one[0] for one in seen} == {"CONNECT"}
+    assert len(seen) <= 3
+    assert f"https://{seen[0][1]}/register" == secure
+    proxied.setenv("no_proxy", "127.0.0.1")
+    assert not site.follow(url=secure).changed
+    with relay(site.host) as gone:
+        pass
+    proxied.setenv("https_proxy", f"http://me:secret@{gone}")
+    proxied.delenv("no_proxy")
+    text = refused(site, url=secure)
+    assert "cannot reach" in text
+    assert "secret" not in text
