@@ -213,6 +213,7 @@ def _days(con: duckdb.DuckDBPyConnection, t: Scope, threshold: float) -> Json:
     return {
         "unit": "month" if t.dataset.monthly else "day",
         "first": _text(t.dataset, first),
+        "threshold": threshold,
         "states": "".join(_LETTERS[DayState(state)] for state in states),
         **told,
     }

@@ -198,6 +198,14 @@ class TestContents:
                 names = ("available", "expected", "pending", "absent", "bytes")
                 assert told == list(zip(*(days[name] for name in names), strict=True))
 
+    def test_states_are_those_of_the_threshold_that_is_said(self, record, site):
+        run(record, site)
+        days = document(site, f"{UM_KLINES_1M}/days.json")
+        assert (days["threshold"], days["states"][4]) == (0.95, "s")  # 2 of 3 files
+        run(record, site, form=Form(threshold=0.6))
+        days = document(site, f"{UM_KLINES_1M}/days.json")
+        assert (days["threshold"], days["states"][4]) == (0.6, "m")
+
     def test_revisions_are_those_that_changes_answers(self, record, site):
         one_more(record, size=100)
         replaced = {SHARED: flat(START, END + DAY, 777), "AUSDT": flat(START, END + DAY),

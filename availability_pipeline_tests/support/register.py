@@ -24,6 +24,7 @@ NOW = dt.datetime(2026, 11, 25, 2, 5, 12, tzinfo=dt.UTC)
 PROBED = "2026-11-25T02:00:05Z"
 PER_FILE = 32
 SETTLE = 3
+THRESHOLD = 0.96  # not the default
 
 HOSTILE = (
     "<script>document.title='broken'</script>",
@@ -132,7 +133,7 @@ def documents(made: Made) -> tuple[dict[str, Json], Json]:
         there = expected[n] - absent[n] - pending[n]
         share = there / expected[n] if expected[n] else 1
         states += ("i" if not expected[n] else "p" if pending[n] else "c" if share >= 1
-                   else "m" if share >= 0.95 else "s" if share >= 0.5 else "e")  # fmt: skip
+                   else "m" if share >= THRESHOLD else "s" if share >= 0.5 else "e")  # fmt: skip
         row = (max(0, there), expected[n], pending[n], absent[n], there * 52_345,
                round(7 + n % 5 / 10, 1) if there else None)  # fmt: skip
         for column, value in zip(columns.values(), row, strict=True):
@@ -186,7 +187,7 @@ def documents(made: Made) -> tuple[dict[str, Json], Json]:
         "revisions": head | {"groups": groups, "revisions": revisions, "left_out": 17},
         "days": head
         | {"unit": "month" if made.dataset.monthly else "day", "first": periods[0],
-           "states": states, **columns},
+           "threshold": THRESHOLD, "states": states, **columns},
         "news": {"format": 1, "news": news},
     }  # fmt: skip
     recent = [n for n in range(total) if n not in unknown][-30:]

@@ -463,7 +463,7 @@ def test_the_calendar_keeps_unknown_absent_and_pending_apart(
         title = page.locator("#calendar .s-u title").first.evaluate("e => e.textContent")
         assert title == f"{date}: unknown: never probed"
         key = text(page, "#calendar .key")
-        for words in ("unknown: never probed", "too early to say", "short: below 95%"):
+        for words in ("unknown: never probed", "too early to say", "short: below 96%"):
             assert words in key
         year = page.locator("#calendar figure svg").last
         assert "unknown" not in (year.get_attribute("aria-label") or "")

@@ -480,8 +480,8 @@ function runsOf(days, wanted) {
 }
 
 function legend(days) {
-  const present = new Set(days.states), share = isNumber(days.threshold) ? days.threshold : 0.95;
-  const words = statesOf(`${Math.round(share * 1000) / 10}%`);
+  const present = new Set(days.states);
+  const words = statesOf(`${Math.round(days.threshold * 1000) / 10}%`);
   return h("div", {class: "key"}, ...Object.keys(words).filter(state => present.has(state))
     .map(state => h("span", null, s("svg", {viewBox: "0 0 13 13", "aria-hidden": "true"},
       s("rect", {width: 13, height: 13, rx: 2, class: `s-${state}`})), words[state])));
