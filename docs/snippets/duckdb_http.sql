@@ -3,9 +3,8 @@
 --          -cmd "SET VARIABLE dataset = 'um/daily/klines/1m'" < duckdb_http.sql
 LOAD httpfs;
 SET VARIABLE files = (
-    SELECT list_transform(d.parquet.files, lambda path: getvariable('site') || '/' || path)
-    FROM (SELECT unnest(datasets) AS d FROM read_json(getvariable('site') || '/datasets.json'))
-    WHERE d.dataset = getvariable('dataset'));
+    SELECT list_transform(files, lambda file: getvariable('site') || '/' || file.path)
+    FROM read_json(getvariable('site') || '/' || getvariable('dataset') || '/files.json'));
 SELECT symbol, count(*) AS files, sum(file_size_bytes)::BIGINT AS bytes
 FROM read_parquet(getvariable('files'))
 GROUP BY symbol ORDER BY bytes DESC, symbol LIMIT 3;

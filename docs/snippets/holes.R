@@ -10,7 +10,7 @@ one <- datasets[datasets$dataset == dataset, ]
 holes <- read(one$documents$holes)$holes
 print(head(holes[order(-holes$periods), ], 3))
 
-files <- do.call(rbind, lapply(one$parquet$files[[1]], function(path) {
+files <- do.call(rbind, lapply(read(one$documents$files)$files$path, function(path) {
   local <- tempfile(fileext = ".parquet")
   download.file(paste0(site, "/", path), local, mode = "wb", quiet = TRUE)
   as.data.frame(arrow::read_parquet(local))

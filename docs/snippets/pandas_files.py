@@ -19,6 +19,7 @@ def read(path):
 
 documents = read("latest.json")["documents"]
 [one] = [d for d in read(documents["datasets"])["datasets"] if d["dataset"] == dataset]
-files = pd.concat(pd.read_parquet(f"{site}/{path}") for path in one["parquet"]["files"])
+parts = read(one["documents"]["files"])["files"]
+files = pd.concat(pd.read_parquet(f"{site}/{part['path']}") for part in parts)
 
 print(files.groupby("symbol")["period"].agg(["min", "max", "count"]).head(3))

@@ -20,7 +20,8 @@ def read(path):
 
 documents = json.loads(read("latest.json"))["documents"]
 [one] = [d for d in json.loads(read(documents["datasets"]))["datasets"] if d["dataset"] == dataset]
-files = pl.concat(pl.read_parquet(io.BytesIO(read(path))) for path in one["parquet"]["files"])
+parts = json.loads(read(one["documents"]["files"]))["files"]
+files = pl.concat(pl.read_parquet(io.BytesIO(read(part["path"]))) for part in parts)
 
 print(
     files.group_by(pl.col("period").dt.truncate("1mo").alias("month"))
