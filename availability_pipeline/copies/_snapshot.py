@@ -16,12 +16,7 @@ from availability_pipeline import files
 from availability_pipeline.errors import DamagedDatabaseError
 from availability_pipeline.record import apart, connection
 from availability_pipeline.record.connection import LOG_SUFFIXES, with_suffix
-from availability_pipeline.record.schema import (
-    SPARSE,
-    get_meta,
-    refuse_strange,
-    views_of_others,
-)
+from availability_pipeline.record.schema import SPARSE, get_meta
 from availability_pipeline.record.status import Scope
 
 
@@ -88,20 +83,14 @@ def take(source: Path, target: Path, wait_seconds: float) -> None:
     files.sync(target)
 
 
-def examine(path: Path, *, other_views: bool = True) -> Contents:
+def examine(path: Path) -> Contents:
     """Read a database of ours whole, so that a damaged block is met, and verify its rows unique.
-
-    Args:
-        path: the database, which no connection of this process has open.
-        other_views: whether it may have views of others, which no question of ours evaluates.
 
     Raises:
         StoreError: it is damaged, foreign, newer than this package, or has a row twice.
     """
     # Whatever its catalog says, nothing but the file itself is read (`schema.require_ours`).
     with connection.reader(path, 0, older_too=True, only_in=()) as con:
-        if not other_views:
-            refuse_strange(con, views_of_others(con))
         try:
             return _contents(con, path)
         except duckdb.CatalogException as error:

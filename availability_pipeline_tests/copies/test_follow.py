@@ -558,7 +558,6 @@ def doctored(site, sql):
         ("CREATE OR REPLACE VIEW availability AS SELECT 1 AS one", "the view availability"),
         ("UPDATE meta SET value = '99' WHERE key = 'schema_version'", "schema version 99"),
         ("DROP VIEW availability; DROP VIEW daily_availability; DROP TABLE files", "its record"),
-        ("INSERT INTO files SELECT * FROM files LIMIT 1", "its record has 61 rows for 60"),
     ],
 )
 def test_a_record_that_is_not_ours_alone_is_refused(behind, sql, what):
