@@ -4,6 +4,7 @@ import functools
 import hashlib
 import html
 import json
+import os
 import posixpath
 import re
 import subprocess
@@ -23,6 +24,7 @@ from availability_pipeline.quality.days import DayState
 from availability_pipeline.report import style
 from availability_pipeline_tests.support import register
 from availability_pipeline_tests.support.helpers import PATIENCE
+from availability_pipeline_tests.support.httpfs import python_with_httpfs
 from availability_pipeline_tests.support.servers import Server
 
 DATASETS = ("um/daily/klines/1m", "um/monthly/fundingRate", "spot/daily/trades")
@@ -285,8 +287,9 @@ def examples(kind: str, address: str) -> list[str]:
 
 def run(*command: str, cwd: Path) -> str:
     done = subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
+        command, cwd=cwd, capture_output=True, text=True, timeout=PATIENCE, check=False,
+        env=os.environ | {"HOME": str(cwd)},
+    )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -315,6 +318,12 @@ def test_the_python_examples_give_what_they_say(address: str, site: Path, tmp_pa
 
 
 def test_the_duckdb_example_reads_the_parquet_files(site: Path, tmp_path: Path) -> None:
-    """From files: DuckDB would have to fetch its extension for HTTP first."""
+    """From files: our DuckDB would have to fetch its extension for HTTP first."""
     [example] = examples("duckdb", site.as_uri())
     assert "│ BTCUSDT" in run(sys.executable, "-c", example, cwd=tmp_path)
+
+
+def test_the_duckdb_example_reads_the_parquet_files_over_http(address: str, tmp_path: Path) -> None:
+    python = python_with_httpfs(tmp_path)
+    [example] = examples("duckdb", address)
+    assert "│ BTCUSDT" in run(python, "-c", example, cwd=tmp_path)

@@ -12,6 +12,7 @@ from availability_pipeline.copies import destinations, publish
 from availability_pipeline_tests.support import mirrored, published
 from availability_pipeline_tests.support.download_host import download_host
 from availability_pipeline_tests.support.helpers import PATIENCE, D
+from availability_pipeline_tests.support.httpfs import python_with_httpfs
 from availability_pipeline_tests.support.requirements import need
 
 ROOT = Path(__file__).parents[2]
@@ -90,29 +91,19 @@ def test_polars(site, tmp_path):
     assert "2024-01-01  55     213000" in said
 
 
-# The package has the extension; a network would bring it by INSTALL.
 DUCKDB = """
-import pathlib, shutil, sys
-import duckdb, duckdb_extension_httpfs
-con = duckdb.connect(config={"extension_directory": "extensions"})
-[(version,)] = con.execute("SELECT library_version FROM pragma_version()").fetchall()
-[(platform,)] = con.execute("PRAGMA platform").fetchall()
-[file] = pathlib.Path(duckdb_extension_httpfs.__path__[0]).rglob("httpfs.duckdb_extension")
-there = pathlib.Path("extensions", version, platform)
-there.mkdir(parents=True)
-shutil.copy(file, there)
+import pathlib, sys, duckdb
+con = duckdb.connect()
 con.execute("SET VARIABLE site = '" + sys.argv[2] + "'")
 con.execute("SET VARIABLE dataset = '" + sys.argv[3] + "'")
-text = pathlib.Path(sys.argv[1]).read_text()
-for statement in con.extract_statements(text):
+for statement in con.extract_statements(pathlib.Path(sys.argv[1]).read_text()):
     con.execute(statement)
 print(con.fetchall())
 """
 
 
-@pytest.mark.requires("duckdb15-httpfs")
 def test_duckdb_over_http(site, tmp_path):
-    said = run(need("duckdb15-httpfs"), "-c", DUCKDB, SNIPPETS / "duckdb_http.sql",
+    said = run(python_with_httpfs(tmp_path), "-c", DUCKDB, SNIPPETS / "duckdb_http.sql",
                f"{site.url}/register", DATASET, cwd=tmp_path)  # fmt: skip
     assert said == "[('BUSDT', 63, 315000), ('AUSDT', 70, 210000)]\n"
 
