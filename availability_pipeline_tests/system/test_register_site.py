@@ -523,6 +523,13 @@ def test_monthly_files_are_shown_in_months(chromium: Browser, site: Served) -> N
     with visited(chromium, site, f"{MONTHS}/index.html") as visit:
         page = visit.page
         assert page.locator("#calendar figure rect").count() == len(days["states"])
+        names = page.locator("#calendar figure").first.locator("text")
+        assert names.all_text_contents()[::11] == ["Jan", "Dec"]
+        lefts = [
+            [one.evaluate("e => e.getAttribute('x')") for one in parts.all()]
+            for parts in (names, page.locator("#calendar figure").first.locator("rect"))
+        ]
+        assert lefts[0] == lefts[1]
         first = page.locator("#calendar title").first.evaluate("e => e.textContent")
         assert first.startswith("2020-01: ")
         assert "First month" in text(page, "#holes thead")

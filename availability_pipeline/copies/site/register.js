@@ -613,7 +613,7 @@ function growth(days, periods) {
     figure, said];
 }
 
-const MONTHS = "JFMAMJJASOND";
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 // A square for each period; a year's squares are weeks of seven dates, or twelve months in a row.
 function calendarOf(days, periods) {
@@ -638,14 +638,15 @@ function calendarOf(days, periods) {
       const day = (Date.parse(periods[n]) - first.getTime()) / DAY + shift;
       return [Math.floor(day / 7), day % 7];
     };
-    const pitch = monthly(days) ? 45 : 10, top = monthly(days) ? 0 : 19;
+    const pitch = monthly(days) ? 45 : 10, top = 19;
     const height = monthly(days) ? 20 : 70;
     const tally = {};
     const svg = s("svg", {viewBox: `0 0 540 ${top + height}`, role: "img", tabindex: "0"});
-    [...MONTHS].forEach((name, month) => {
-      const [column] = monthly(days) ? [month]
-        : [Math.floor(((Date.UTC(Number(year), month, 1) - first.getTime()) / DAY + shift) / 7)];
-      if (!monthly(days)) svg.append(s("text", {x: column * pitch, y: 13, "font-size": 14}, name));
+    MONTHS.forEach((name, month) => {
+      const column = monthly(days) ? month
+        : Math.floor(((Date.UTC(Number(year), month, 1) - first.getTime()) / DAY + shift) / 7);
+      svg.append(s("text", {x: column * pitch, y: 13, "font-size": 14},
+        monthly(days) ? name : name[0]));
     });
     const cells = new Map(), at = new Map();
     for (const n of all) {
@@ -689,7 +690,7 @@ function calendarOf(days, periods) {
   });
   const bad = runsOf(days, "pmseu").reverse();
   const unit = monthly(days) ? "months" : "dates";
-  return [h("p", null, monthly(days) ? "A square a month, January at the left." :
+  return [h("p", null, monthly(days) ? "A square a month." :
     "A square a date, a column a week from Monday down."),
     legend(days),
     h("div", {class: monthly(days) ? "years months" : "years"}, ...figures), said,
