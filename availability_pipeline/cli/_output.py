@@ -54,7 +54,10 @@ def same_record(text: str) -> str:
     if not path:
         return text
     more = f" --db {shlex.quote(path)}"
-    return re.sub(f"`{PROGRAM} [^`]*", lambda found: found[0].removesuffix(more) + more, text)
+    # `follow` is about no record but the one that it names.
+    return re.sub(
+        f"`{PROGRAM} (?!follow )[^`]*", lambda found: found[0].removesuffix(more) + more, text
+    )
 
 
 def utf8_streams() -> None:

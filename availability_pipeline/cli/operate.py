@@ -510,7 +510,7 @@ def next_step(
         # What is late or was never probed, only who publishes it can mend.
         url, path = shlex.quote(copy["url"]), shlex.quote(str(Path(answer["database"]).absolute()))
         command = f"{PROGRAM} follow {url} --to {path}"
-        return Step("follow", f"This is a copy; bring it up to date with: {command}", command)
+        return Step("follow", f"This is a copy; `{command}` brings it up to date.", command)
     if not answer["history"]:
         return Step("never_ran", NEVER)
     if not answer["daemon"]["running"]:

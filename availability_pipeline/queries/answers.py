@@ -13,10 +13,12 @@ LookupError
 import datetime as dt
 import inspect
 import os
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, get_args
 
 import duckdb
@@ -24,7 +26,8 @@ import duckdb
 from availability_pipeline import PROGRAM, extras
 from availability_pipeline.archive.datasets import CATALOGUE, UM_KLINES_1M, ContractType, Dataset
 from availability_pipeline.dates import AsOf, as_date, as_moment, said, today_utc
-from availability_pipeline.record import derived
+from availability_pipeline.masking import printable
+from availability_pipeline.record import derived, followed
 from availability_pipeline.record.status import Scope, recorded_datasets, scope
 
 if TYPE_CHECKING:
@@ -362,6 +365,11 @@ def remedy(t: Scope, gaps: Sequence[dt.date], today: dt.date | None = None) -> s
         return f"the record begins with {dataset.text(t.first_period)}, when the market opened"
     if entry and entry.last and first > entry.last:
         return f"the archive has files of {dataset} until {dataset.text(entry.last)} only"
+    if t.path and (copy := followed.read(Path(t.path))):
+        url, path = shlex.quote(printable(copy.url)), shlex.quote(t.path)
+        return (
+            f"this is a copy: `{PROGRAM} follow {url} --to {path}` brings what was published since"
+        )
     if first > last:
         what = "month" if dataset.monthly else "date"
         return f"a {what} can be probed once it is over, the last one now is {dataset.text(over)}"

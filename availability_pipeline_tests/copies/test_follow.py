@@ -930,11 +930,24 @@ def test_status_says_what_it_is_a_copy_of_and_of_when(behind, monkeypatch, tmp_p
     done = CliRunner().invoke(cli, ["status", "--db", str(behind.target)])
     assert done.exit_code == 0, done.output
     assert f"Copy of   {behind.url}, published 2024-03-01 13:00 UTC, last probe" in done.output
-    assert f"with: binance-availability follow {behind.url} --to {behind.target}\n" in done.output
+    assert f"`binance-availability follow {behind.url} --to {behind.target}` brings" in done.output
     said = CliRunner().invoke(cli, ["status", "--db", str(behind.target), "--json"])
     answer = json.loads(said.stdout)
     assert answer["copy_of"]["url"] == behind.url
     assert answer["next_step"]["kind"] == "follow"
+
+
+def test_what_a_copy_does_not_hold_is_to_be_followed_and_not_probed(behind):
+    command = f"`binance-availability follow {behind.url} --to {behind.target}` brings"
+    with pytest.raises(queries.NotProbedError, match="this is a copy: ") as raised:
+        queries.open(behind.target).snapshot(END + 24 * HOUR)
+    assert command in str(raised.value)
+    asked = ["query", "snapshot", "2024-01-21", "--db", str(behind.target)]
+    done = CliRunner().invoke(cli, asked)
+    assert done.exit_code == 1
+    assert command in done.output
+    with pytest.raises(queries.NotProbedError, match="`binance-availability update manual"):
+        queries.open(behind.record).snapshot(END + 24 * HOUR)
 
 
 def test_a_notebook_opens_an_address(site):
