@@ -100,4 +100,6 @@ def test_each_test_that_is_called_slow_is_there() -> None:
         file, _, test = name.partition("::")
         tree = ast.parse((TESTS / file).read_text(encoding="utf-8"))
         if test:
-            assert test in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+            assert test in {
+                node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)
+            }
