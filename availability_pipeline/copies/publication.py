@@ -33,7 +33,8 @@ Path = Annotated[str, StringConstraints(pattern=rf"^{_PART}(/{_PART})*$", max_le
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A later version may add fields to format 1; what is not known is passed over.
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Link(_Model):

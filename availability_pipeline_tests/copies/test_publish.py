@@ -23,6 +23,7 @@ from availability_pipeline import queries
 from availability_pipeline.archive.datasets import UM_KLINES_1M, Dataset
 from availability_pipeline.copies import destinations, publish
 from availability_pipeline.copies.destinations import Folder, destination
+from availability_pipeline.copies.follow import follow
 from availability_pipeline.copies.publication import Latest, Manifest, is_hashed, piece_path
 from availability_pipeline.copies.publish import KEEP_DAYS, Form
 from availability_pipeline.errors import ExportError, ProtectedFileError
@@ -444,6 +445,21 @@ class TestSwitching:
         one_more(record, END + 2 * DAY)
         third = run(record, site, NOW + 31 * DAY, Form(snapshot=True))
         assert third.manifest.snapshot.sha256 == third.manifest.database.sha256
+
+    def test_fields_that_a_later_version_added_are_passed_over(self, record, site, tmp_path):
+        done = run(record, site)
+        path = site / done.latest.manifest.path
+        content = path.read_bytes().replace(b'{"format":1,', b'{"format":1,"later":{"a":1},', 1)
+        path.write_bytes(content)
+        latest = document(site, "latest.json") | {"later": [1]}
+        latest["manifest"] |= {
+            "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(), "later": None,
+        }  # fmt: skip
+        (site / "latest.json").write_text(json.dumps(latest), encoding="utf-8")
+        assert not run(record, site).changed
+        copy = tmp_path / "copy.duckdb"
+        assert follow(site, copy, now=NOW).changed
+        assert copy.read_bytes() == require(site, done.manifest)
 
     def test_another_address_makes_the_feeds_anew(self, record, site):
         run(record, site)
