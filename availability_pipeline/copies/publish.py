@@ -10,7 +10,9 @@ few new pieces of it: followers have a copy of the file itself, not of some of i
 """
 
 import datetime as dt
+import errno
 import hashlib
+import os
 import time
 import uuid
 from collections import deque
@@ -137,12 +139,21 @@ def publish(
             finally:
                 pool.shutdown(cancel_futures=True)
     except OSError as error:
-        raise ExportError(
-            f"{to}: {error.strerror}; nothing was switched. Choose another destination, or make "
-            "room and give permission there"
-        ) from None
+        raise _refused(to, error.strerror) from None
     except duckdb.Error as error:
+        if FULL in str(error):  # in the middle of a line of JSON
+            raise _refused(to, FULL) from None
         raise ExportError(f"cannot publish to {to}: {str(error).splitlines()[0][:300]}") from None
+
+
+FULL = os.strerror(errno.ENOSPC)
+
+
+def _refused(to: Destination, reason: str | None) -> ExportError:
+    return ExportError(
+        f"{to}: {reason}; nothing was switched. Choose another destination, or make room and give "
+        "permission there"
+    )
 
 
 def read(to: Destination) -> tuple[Latest, Manifest, Stored] | None:

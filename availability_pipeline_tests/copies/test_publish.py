@@ -612,6 +612,21 @@ class TestRefused:
             run(record, tmp_path / "file")
         assert "\n" not in str(error.value)
 
+    def test_a_disk_that_is_full_while_parquet_is_written_is_one_line(
+        self, record, site, monkeypatch
+    ):
+        """DuckDB says so in a line of JSON."""
+        said = {"exception_message": "Could not write file: No space left on device", "errno": "28"}
+
+        def full(*_):
+            raise duckdb.IOException(f"IO Error: Async write failed: {json.dumps(said)}")
+
+        monkeypatch.setattr("availability_pipeline.copies.publish._parts", full)
+        with pytest.raises(ExportError) as error:
+            run(record, site)
+        assert str(error.value).startswith(f"{site}: No space left on device; nothing was switched")
+        assert "{" not in str(error.value)
+
     def test_a_manifest_that_is_gone_is_said(self, record, site):
         done = run(record, site)
         (site / done.latest.manifest.path).unlink()
