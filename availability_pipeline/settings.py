@@ -107,8 +107,7 @@ class Settings(BaseSettings):
     log_file: str | None = None
     """Log of what runs did; `log/availability.log` in DAGSTER_HOME when unset."""
     cache_dir: str | None = None
-    """Folder of copies of published records; `binance-availability` in XDG_CACHE_HOME, else
-    ~/.cache."""
+    """Folder of copies of published records; one of ours in XDG_CACHE_HOME, else in ~/.cache."""
     backup_dir: str | None = None
     """Folder of backups, for `backup` and the schedule."""
     backup_keep_daily: int = Field(default=7, ge=0, le=10_000)

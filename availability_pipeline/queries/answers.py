@@ -315,7 +315,7 @@ def require_any(con: Connection, t: Scope) -> None:
         raise NotProbedError(f"no date of {t.dataset} had been probed by {t.as_of:%Y-%m-%d %H:%M}")
     raise NotProbedError(
         "no date was probed yet, so nothing is known; "
-        f"{remedy(t, [t.first_period, today_utc() - dt.timedelta(1)])} first"
+        f"{remedy(con, t, [t.first_period, today_utc() - dt.timedelta(1)])} first"
     )
 
 
@@ -323,13 +323,13 @@ def require_probed(con: Connection, t: Scope, date: dt.date) -> None:
     """Raise NotProbedError when the date was never probed."""
     if not ask(con, f"SELECT 1 FROM {t.probes} WHERE date = ?", [date]).rows:
         text = f"{t.dataset.text(date)} was not probed: whether files exist is unknown"
-        raise NotProbedError(with_remedy(t, text, [date]))
+        raise NotProbedError(with_remedy(con, t, text, [date]))
 
 
 def require_range_probed(con: Connection, t: Scope, start: dt.date, end: dt.date) -> None:
     """Raise NotProbedError when a date of the range was never probed."""
     if gaps := unknown_dates(con, t, start, end):
-        raise NotProbedError(with_remedy(t, say_unknown(t, gaps, start, end), gaps))
+        raise NotProbedError(with_remedy(con, t, say_unknown(t, gaps, start, end), gaps))
 
 
 def unknown_dates(con: Connection, t: Scope, start: dt.date, end: dt.date) -> list[dt.date]:
@@ -348,12 +348,12 @@ def say_unknown(t: Scope, gaps: Sequence[dt.date], start: dt.date, end: dt.date)
     return f"{len(gaps)} of {dates} {'was' if len(gaps) == 1 else 'were'} not probed ({named})"
 
 
-def with_remedy(t: Scope, text: str, gaps: Sequence[dt.date]) -> str:
+def with_remedy(con: Connection, t: Scope, text: str, gaps: Sequence[dt.date]) -> str:
     """A text on dates that were not probed, with what to do; about the past there is nothing."""
-    return text if t.as_of else f"{text}; {remedy(t, gaps)}"
+    return text if t.as_of else f"{text}; {remedy(con, t, gaps)}"
 
 
-def remedy(t: Scope, gaps: Sequence[dt.date], today: dt.date | None = None) -> str:
+def remedy(con: Connection, t: Scope, gaps: Sequence[dt.date], today: dt.date | None = None) -> str:
     """What to do about ascending periods that were never probed: a command that is not refused.
 
     `today` replaces the clock. A period can be probed once it is over.
@@ -365,8 +365,11 @@ def remedy(t: Scope, gaps: Sequence[dt.date], today: dt.date | None = None) -> s
         return f"the record begins with {dataset.text(t.first_period)}, when the market opened"
     if entry and entry.last and first > entry.last:
         return f"the archive has files of {dataset} until {dataset.text(entry.last)} only"
-    if t.path and (copy := followed.read(Path(t.path))):
-        url, path = shlex.quote(printable(copy.url)), shlex.quote(t.path)
+    [(path,)] = con.execute(
+        "SELECT path FROM duckdb_databases() WHERE database_name = current_database()"
+    ).fetchall()
+    if path and (copy := followed.read(Path(path))):
+        url, path = shlex.quote(printable(copy.url)), shlex.quote(path)
         return (
             f"this is a copy: `{PROGRAM} follow {url} --to {path}` brings what was published since"
         )

@@ -144,7 +144,7 @@ def timeline(
         found = _timeline(con, t, symbol, first, last)
     rows = _with_gaps(con, t, sorted(found.rows), first, last)
     if gaps := [row[0] for row in rows if row[2] == "unknown"]:
-        text = with_remedy(t, say_unknown(t, gaps, rows[0][0], rows[-1][0]), gaps)
+        text = with_remedy(con, t, say_unknown(t, gaps, rows[0][0], rows[-1][0]), gaps)
         if status not in {None, "unknown"} and len(gaps) == len(rows):
             raise NotProbedError(text)
         notes = (*notes, text)
@@ -179,10 +179,10 @@ def _with_gaps(
             require_any(con, t)
         if first and first > high:
             text = f"no date from {first} on was probed, the record ends with {high}"
-            raise NotProbedError(with_remedy(t, text, [first, max(first, today_utc() - _DAY)]))
+            raise NotProbedError(with_remedy(con, t, text, [first, max(first, today_utc() - _DAY)]))
         if last and last < low:
             text = f"no date up to {last} was probed, the record begins with {low}"
-            raise NotProbedError(with_remedy(t, text, [min(t.first_period, last), last]))
+            raise NotProbedError(with_remedy(con, t, text, [min(t.first_period, last), last]))
         first, last = first or low, last or high
     days = t.dataset.periods(first, last)
     if len(rows) == len(days):  # each date has one row at most
@@ -323,7 +323,7 @@ def _gaps_note(con: Connection, t: Scope) -> tuple[str, ...]:
         return ()
     gaps = unknown_dates(con, t, first, last)
     text = f"{say_unknown(t, gaps, first, last)}, so they may hold more holes"
-    return (with_remedy(t, text, gaps),)
+    return (with_remedy(con, t, text, gaps),)
 
 
 @checked()

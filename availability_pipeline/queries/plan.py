@@ -462,7 +462,7 @@ def _fill(
         {"periods": main.dataset.periods(start, end)} | given,
     )
     gaps = unknown_dates(con, main, first, last)
-    return [with_remedy(main, say_unknown(main, gaps, first, last), gaps)] if gaps else []
+    return [with_remedy(con, main, say_unknown(main, gaps, first, last), gaps)] if gaps else []
 
 
 # What no chosen month stands for.

@@ -237,13 +237,13 @@ def summary(
         gaps.append(last or max(gaps[0], (today or today_utc()) - _DAY))
         raise NotProbedError(
             f"no date {_said_range(first, last)} was probed: what they hold is unknown"
-            f"{'' if t.as_of else f'; {remedy(t, gaps, today)}'}"
+            f"{'' if t.as_of else f'; {remedy(con, t, gaps, today)}'}"
         )
     first, last = first or found.rows[0][0], last or found.rows[-1][0]
     if len(t.dataset.periods(first, last)) == len(found.rows):
         return found
     gaps = unknown_dates(con, t, first, last)
-    notes = (with_remedy(t, say_unknown(t, gaps, first, last), gaps),) if gaps else ()
+    notes = (with_remedy(con, t, say_unknown(t, gaps, first, last), gaps),) if gaps else ()
     return Rows(found.columns, found.rows, notes)
 
 
@@ -284,4 +284,4 @@ def _require_with_day_before(con: Connection, t: Scope, day: dt.date) -> None:
     if before >= t.first_period and unknown_dates(con, t, before, before):
         said = t.dataset.text
         text = f"{said(before)} was not probed, so what changed on {said(day)} is unknown"
-        raise NotProbedError(with_remedy(t, text, [before]))
+        raise NotProbedError(with_remedy(con, t, text, [before]))

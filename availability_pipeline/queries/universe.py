@@ -177,7 +177,7 @@ def _matrix(
     if unknown == "refuse":
         require_range_probed(con, t, first, last)
     elif gaps := unknown_dates(con, t, first, last):
-        notes = (with_remedy(t, f"{say_unknown(t, gaps, first, last)} and are null", gaps),)
+        notes = (with_remedy(con, t, f"{say_unknown(t, gaps, first, last)} and are null", gaps),)
     chosen = of.chosen(con, t)
     if top is not None:
         notes += _read_top(con, t, first, last, top, unknown)

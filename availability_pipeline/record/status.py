@@ -79,7 +79,6 @@ class Scope:
         ended_before: a symbol whose last file is before this date publishes no more, unless it is
             in an outage: the first of the last three settled dates that were published; None
             while there are fewer.
-        path: of the database; empty of one in memory.
     """
 
     dataset: Dataset
@@ -95,7 +94,6 @@ class Scope:
     summary: str
     ended_before: dt.date | None
     as_of: dt.datetime | None = None
-    path: str = ""
 
     @property
     def cells(self) -> str:
@@ -178,9 +176,6 @@ def scope(con: duckdb.DuckDBPyConnection, dataset: Dataset | None = None) -> Sco
         FROM datasets WHERE {named} ORDER BY {_DEFAULT_FIRST} LIMIT 1""",
         parts(dataset) if dataset else {},
     ).fetchall()
-    [(path,)] = con.execute(
-        "SELECT path FROM duckdb_databases() WHERE database_name = current_database()"
-    ).fetchall()
     number, settle_days, ended_before = -1, 0, None
     if found:
         *name, number, settle_days, ended_before = found[0]
@@ -212,7 +207,6 @@ def scope(con: duckdb.DuckDBPyConnection, dataset: Dataset | None = None) -> Sco
         listings=of("symbol_spans", "* EXCLUDE (dataset)"),
         summary=of("daily_summary", renamed),
         ended_before=ended_before,
-        path=path or "",
     )
 
 
