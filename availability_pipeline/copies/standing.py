@@ -44,10 +44,13 @@ def current(con: "DuckDBPyConnection", limits: Settings, now: dt.datetime) -> Ve
         published = {one["dataset"]: one["last"] for one in loads(content[0])["datasets"]}
     behind = []
     for dataset in recorded_datasets(con):
-        probes = scope(con, dataset).probes
+        t = scope(con, dataset)
+        # `probes` has the last probe of a date only: the look-back of 09:00 probes the last twenty
+        # dates again, half an hour before the check.
         [(last,)] = con.execute(
-            f"SELECT max(date) FROM {probes} WHERE probed_at < $1",
-            [now - WITHIN],
+            """SELECT max(last_period) FROM probe_ranges
+            WHERE dataset = $1 AND symbol IS NULL AND probed_at < $2""",
+            [t.id, now - WITHIN],
         ).fetchall()
         if last is None:
             continue

@@ -72,6 +72,17 @@ def test_a_date_that_is_not_published_two_hours_later_is_a_breach(record, limits
     assert current(record, limits, SETTLED + DAY + 3 * HOUR).passed
 
 
+def test_a_date_that_was_probed_again_a_moment_ago_is_still_due(record, limits):
+    """The look-back of 09:00 probes the last twenty dates again, and the check is at 09:30."""
+    run(record, limits)
+    day = END + DAY
+    files = {name: flat(START, day) for name in ("BTCUSDT", "AUSDT", "BUSDT")}
+    write_dataset(record, UM_KLINES_1M, files, day, day, SETTLED + DAY)
+    again = SETTLED + DAY + 7 * HOUR
+    write_dataset(record, UM_KLINES_1M, files, START, day, again)
+    assert current(record, limits, again + HOUR / 2).breached
+
+
 def test_files_are_there_and_some_are_read_others_each_day(record, limits, tmp_path, monkeypatch):
     done = run(record, limits)
     monkeypatch.setattr(standing, "FILES_A_DAY", 5)

@@ -277,7 +277,7 @@ OWN_WORDS = {
     "columns": "in status: columns of our own tables",
     "number": "in status: of a SMALLINT column",
     "range_before": "in write: a condition of our own, its dates bound",
-    "probes": "in derived: a temporary table of ours; in standing: a relation of a Scope",
+    "probes": "in derived: a temporary table of ours",
     "all_probes": "in derived: a temporary table of ours",
     "symbols": "in derived: a temporary table of ours",
     "version_1_sql": "in schema: SQL of our own",
