@@ -8,7 +8,6 @@ import re
 import shutil
 import threading
 import time
-import uuid
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -31,7 +30,7 @@ from availability_pipeline.quality.acknowledgements import acknowledge
 from availability_pipeline.record.connection import reader, writer
 from availability_pipeline.record.status import recorded_datasets, scope
 from availability_pipeline_tests.support.helpers import D, flat
-from availability_pipeline_tests.support.s3 import local_archive
+from availability_pipeline_tests.support.s3 import local_archive, own_bucket
 from availability_pipeline_tests.support.several import (
     END,
     FUNDING,
@@ -670,14 +669,7 @@ def endpoint():
 class TestBucket:
     @pytest.fixture
     def bucket(self, endpoint, monkeypatch):
-        for name, value in {
-            "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x",
-            "AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL": endpoint,
-        }.items():  # fmt: skip
-            monkeypatch.setenv(name, value)
-        name = f"site-{uuid.uuid4().hex}"
-        boto3.client("s3").create_bucket(Bucket=name)
-        return name
+        return own_bucket(monkeypatch, endpoint)
 
     def test_a_bucket_holds_the_same(self, record, site, bucket):
         run(record, site)
@@ -723,7 +715,6 @@ class TestBucket:
         assert publish.damaged(destination(f"s3://{bucket}/here")) == []
 
 
-@pytest.mark.usefixtures("monkeypatch")
 class TestModel:
     @hypothesis.settings(max_examples=6)
     @hypothesis.given(data=st.data())

@@ -9,11 +9,9 @@ import os
 import signal
 import subprocess
 import sys
-import uuid
 from pathlib import Path
 from queue import SimpleQueue
 
-import boto3
 import duckdb
 import pytest
 
@@ -35,7 +33,7 @@ from availability_pipeline_tests.support.mirrored import (
     publish,
     record,
 )
-from availability_pipeline_tests.support.s3 import local_archive
+from availability_pipeline_tests.support.s3 import local_archive, own_bucket
 
 LAST = D(2024, 1, 6)
 NOW = dt.datetime(2024, 7, 1, tzinfo=dt.UTC)
@@ -459,14 +457,7 @@ def endpoint():
 class TestBuckets:
     @pytest.fixture
     def bucket(self, endpoint, monkeypatch):
-        for name, value in {
-            "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x",
-            "AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL": endpoint,
-        }.items():  # fmt: skip
-            monkeypatch.setenv(name, value)
-        name = f"mirror-{uuid.uuid4().hex}"
-        boto3.client("s3").create_bucket(Bucket=name)
-        return f"s3://{name}/here"
+        return f"s3://{own_bucket(monkeypatch, endpoint)}/here"
 
     def test_a_bucket_holds_the_same(self, db, host, bucket, keys):
         host.faults[keys[5]] = Fault("flip", times=1)

@@ -2,10 +2,12 @@
 
 import datetime as dt
 import urllib.request
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import boto3
+import pytest
 from moto.server import ThreadedMotoServer
 
 from availability_pipeline.archive.datasets import UM_KLINES_1M, Dataset
@@ -40,6 +42,18 @@ class LocalArchive:
     def remove(self, symbol: str, dates: Iterable[dt.date]) -> None:
         for date in dates:
             self.client.delete_object(Bucket=BUCKET, Key=UM_KLINES_1M.key(symbol, date))
+
+
+def own_bucket(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> str:
+    """A new bucket that boto3 finds with the environment alone; its name."""
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL": endpoint,
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    bucket = f"own-{uuid.uuid4().hex}"
+    boto3.client("s3").create_bucket(Bucket=bucket)
+    return bucket
 
 
 @contextmanager

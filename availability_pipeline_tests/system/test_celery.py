@@ -9,11 +9,9 @@ import shutil
 import subprocess
 import sys
 import threading
-import uuid
 from collections import Counter
 from pathlib import Path
 
-import boto3
 import dagster as dg
 import duckdb
 import pytest
@@ -37,7 +35,7 @@ from availability_pipeline_tests.support.download_host import download_host
 from availability_pipeline_tests.support.helpers import PATIENCE, D, wait_for
 from availability_pipeline_tests.support.mirrored import START, publish, record
 from availability_pipeline_tests.support.postgresql import postgres
-from availability_pipeline_tests.support.s3 import local_archive
+from availability_pipeline_tests.support.s3 import local_archive, own_bucket
 
 ROOT = Path(__file__).parents[2]
 WORKER = ROOT / "deploy" / "celery" / "worker.yaml"
@@ -54,7 +52,7 @@ def test_the_workers_have_the_configuration_of_the_executor():
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
     """All but the workers, in the environment; yields it with the host and the mirror."""
-    home, name = tmp_path / "home", f"mirror-{uuid.uuid4().hex}"
+    home = tmp_path / "home"
     home.mkdir()
     shutil.copy(ROOT / "deploy" / "postgres" / "dagster.yaml", home)
     with (
@@ -63,22 +61,20 @@ def cluster(tmp_path, monkeypatch):
         local_archive() as objects,
         download_host() as host,
     ):
+        mirror = f"s3://{own_bucket(monkeypatch, objects.endpoint)}/here"
         for variable, value in {
             "DAGSTER_HOME": str(home),
             "DAGSTER_POSTGRES_URL": url,
             "AVAILABILITY_EXECUTOR": "celery",
             "AVAILABILITY_CELERY_BROKER": f"redis://127.0.0.1:{port}/0",
             "AVAILABILITY_CELERY_BACKEND": f"redis://127.0.0.1:{port}/1",
-            "AVAILABILITY_MIRROR_URL": f"s3://{name}/here",
+            "AVAILABILITY_MIRROR_URL": mirror,
             "AVAILABILITY_DOWNLOAD_URL": host.url,
             "AVAILABILITY_DOWNLOADS": "2",
-            "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x",
-            "AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL": objects.endpoint,
-        }.items():  # fmt: skip
+        }.items():
             monkeypatch.setenv(variable, value)
         monkeypatch.delenv("AVAILABILITY_LOG_FILE", raising=False)
-        boto3.client("s3").create_bucket(Bucket=name)
-        yield host, f"s3://{name}/here"
+        yield host, mirror
 
 
 # The workers and the run are processes of their own, in which nothing can be patched from here.
