@@ -24,6 +24,7 @@ import duckdb
 from pydantic import BaseModel, ValidationError
 
 from availability_pipeline import PROGRAM, files
+from availability_pipeline.copies import _snapshot
 from availability_pipeline.copies._site import (
     Folder,
     UnreachableError,
@@ -305,7 +306,7 @@ class _Run:
                 wanted = self._room(part, database)
                 self._fetch(part, wanted)
                 os.fsync(part.fileno())
-                if _sha256(part) != database.sha256:
+                if _snapshot.sha256(self.part) != database.sha256:
                     raise FollowError(
                         f"{self.name} has pieces that are not the record that its manifest names "
                         "(SHA-256); tell who runs it"
@@ -536,14 +537,6 @@ def _write(part: BinaryIO, content: bytes, start: int) -> None:
     while content:
         written = os.pwrite(part.fileno(), content, start)
         content, start = content[written:], start + written
-
-
-def _sha256(part: BinaryIO) -> str:
-    found, start = hashlib.sha256(), 0
-    while chunk := os.pread(part.fileno(), 2**20, start):
-        found.update(chunk)
-        start += len(chunk)
-    return found.hexdigest()
 
 
 def _minute(time: dt.datetime) -> str:

@@ -11,11 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from availability_pipeline import PROGRAM
-
-GENERATOR = f'<meta name="generator" content="{PROGRAM}">'
-"""In every page: by it a publication knows the pages as its own."""
-
 _SITE = Path(__file__).parent / "site"
 
 _ABOUT = "Which files exist in Binance's public archive, and which are missing, late or replaced"
