@@ -266,8 +266,8 @@ def publish(dest: str | None, verify: bool, snapshot: bool) -> None:
     """Publish the record to DEST, a static site for any web server.
 
     Pages, JSON, Parquet, news as Atom, and the record itself in pieces, for `follow`. Only what
-    changed is uploaded; latest.json, replaced last, switches to it. What is no longer needed stays
-    for 7 days. docs/register.md has the format.
+    changed is uploaded; latest.json is replaced last, and names it. Files of earlier publications
+    stay for 7 days. docs/register.md has the format.
 
     DEST is a folder, a file:// or an s3://bucket/prefix URL; AVAILABILITY_SITE_URL when left out.
 

@@ -61,7 +61,7 @@ def show(
         MissingExtraError: the extra `report` is not installed.
         EmptyRecordError: no date was probed yet.
         QueryError: that dataset has no such picture.
-        ValueError: there is no picture of that name.
+        ValueError: `picture` is not one of these names.
     """
     if picture not in get_args(Name):
         raise ValueError(f"picture must be one of {', '.join(get_args(Name))}, not {picture!r}")
