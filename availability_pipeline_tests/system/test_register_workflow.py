@@ -64,16 +64,16 @@ def test_every_variable_is_a_setting_of_the_package():
 
 
 class Site(SimpleHTTPRequestHandler):
-    """What Pages serves; `fails` has it refuse all."""
+    """What Pages serves; `fails` has it answer everything so."""
 
-    fails = False
+    fails = 0
 
     def log_message(self, *_):
         """Nothing."""
 
     def do_GET(self):
         if type(self).fails:
-            self.send_error(503)
+            self.send_error(type(self).fails)
         else:
             super().do_GET()
 
@@ -175,11 +175,19 @@ def test_two_days_of_a_register(tmp_path):
         again = json.loads((public / "um/daily/klines/1m/revisions.json").read_bytes())
         assert again["revisions"] == found["revisions"]
         # A site that does not answer is not one that has nothing: the record must not begin anew.
-        server.fails = True
+        server.fails = 503
         runner.job()
         done = runner.step("restore")
         assert done.returncode != 0
         assert not (runner.workspace / "record.duckdb").exists()
+        # Nor is one that answers 404, while the cache has what was published.
+        server.fails = 404
+        runner.job(cached=public)
+        runner.ok("restore", "publish")
+        found = json.loads((runner.workspace / "site" / "latest.json").read_bytes())
+        assert (
+            found["publication"] == json.loads((public / "latest.json").read_bytes())["publication"]
+        )
 
 
 def test_an_update_that_fails_publishes_nothing(tmp_path):
