@@ -76,8 +76,9 @@ def entry(con: duckdb.DuckDBPyConnection, t: Scope) -> Json:
         FROM {t.probes}"""
     ).fetchall()
     [(symbols, live, holes)] = con.execute(
-        f"""SELECT count(first_available), count(*) FILTER (state = 'live'),
-            coalesce(sum(hole_days), 0)::BIGINT FROM {t.listings}"""
+        f"""SELECT count(*), count(*) FILTER (state = 'live'),
+            coalesce(sum(hole_days), 0)::BIGINT FROM {t.listings}
+        WHERE first_available IS NOT NULL"""
     ).fetchall()
     [(files, size, pending)] = con.execute(
         f"""SELECT coalesce(sum(available), 0)::BIGINT, coalesce(sum(bytes), 0)::BIGINT,
@@ -380,7 +381,7 @@ def shards(con: duckdb.DuckDBPyConnection) -> tuple[list[str], list[Json]]:
         listings = scope(con, dataset).listings
         rows = con.execute(
             f"""SELECT symbol, first_available, last_available, days_available, hole_days, state
-            FROM {listings} WHERE first_available IS NOT NULL"""
+            FROM {listings}"""
         ).fetchall()
         for symbol, *listing in rows:
             of[symbol][str(dataset)] = _listing(dataset, *listing)

@@ -296,6 +296,27 @@ class TestContents:
             for dataset in (UM_KLINES_1M, FUNDING, TRADES)
         }
 
+    def test_a_symbol_without_any_file_is_recorded_too(self, record, site):
+        """The page of a symbol says of others that they are not recorded."""
+        files = {SHARED: flat(START, END), "AUSDT": flat(START, END), "BUSDT": flat(START, END),
+                 "EMPTYUSDT": {}}  # fmt: skip
+        write_dataset(record, UM_KLINES_1M, files, END, END, SETTLED + DAY)
+        run(record, site)
+        index = document(site, "symbols.json")
+        shard = index["files"][index["symbols"].index("EMPTYUSDT") // index["per_file"]]
+        assert document(site, shard)["symbols"]["EMPTYUSDT"] == {
+            str(UM_KLINES_1M): {
+                "first": None, "last": None, "files": 0, "holes": 0, "state": "live",
+            }
+        }  # fmt: skip
+        # Counted are those with files, as in the report: no more are live than there are.
+        [entry] = [
+            one
+            for one in document(site, "datasets.json")["datasets"]
+            if one["dataset"] == str(UM_KLINES_1M)
+        ]
+        assert (entry["symbols"], entry["live"]) == (3, 3)
+
     def test_an_acknowledged_hole_is_shown_with_its_reason(self, record, site):
         with writer(record) as con:
             acknowledge(con, [D(2024, 1, 5)], reason="<b>never came</b>", at=NOW, symbols=[SHARED])

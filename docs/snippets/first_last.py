@@ -2,7 +2,7 @@
 
     python first_last.py https://example.org/register um/daily/klines/1m SOLUSDT
 
-`null` is unknown: such a period was never probed. It is not "no file".
+`None` is a symbol that has no file yet, as far as was probed (`last_probe`).
 """
 
 import json
@@ -24,5 +24,5 @@ if dataset not in of:
     sys.exit(f"{dataset} is not recorded there; {', '.join(of)} are")
 symbols = read(of[dataset]["documents"]["symbols"])["symbols"]
 if symbol not in symbols:
-    sys.exit(f"{symbol} has no files in {dataset}")
+    sys.exit(f"{symbol} is not recorded in {dataset}")
 print(symbols[symbol]["first"], symbols[symbol]["last"])
