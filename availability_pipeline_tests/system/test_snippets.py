@@ -2,6 +2,7 @@
 
 import datetime as dt
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from availability_pipeline.copies import destinations, publish
+from availability_pipeline.record.connection import reader
 from availability_pipeline_tests.support import mirrored, published
 from availability_pipeline_tests.support.download_host import download_host
 from availability_pipeline_tests.support.helpers import PATIENCE, D
@@ -51,6 +53,19 @@ def run(*command, cwd, **more):
 
 
 @pytest.mark.requires("jq")
+def test_the_pieces_are_joined_by_hand_as_the_document_says(site, tmp_path):
+    need("curl")
+    page = (ROOT / "docs" / "register.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"```sh\n(base=.*?)```", page, re.DOTALL)
+    script = block.replace("https://register.example.org", f"{site.url}/register")
+    assert script != block
+    said = run("bash", "-euo", "pipefail", "-c", script, cwd=tmp_path)
+    assert said == "record.duckdb: OK\n"
+    with reader(tmp_path / "record.duckdb") as con:
+        assert con.execute("SELECT count(*) FROM files").fetchall() == [(133,)]
+
+
+@pytest.mark.requires("jq")
 def test_curl_and_jq(site, tmp_path):
     need("curl")
     url = f"{site.url}/register"
@@ -66,7 +81,7 @@ def test_first_and_last_date_with_python_alone(site, tmp_path):
     assert run(*call, DATASET, "BUSDT", cwd=tmp_path) == "2024-01-05 2024-03-10\n"
     for dataset, symbol, why in (
         ("um/daily/trades", "BUSDT", f"um/daily/trades is not recorded there; {DATASET}"),
-        (DATASET, "CUSDT", f"CUSDT has no files in {DATASET}"),
+        (DATASET, "CUSDT", f"CUSDT is not recorded in {DATASET}"),
     ):
         done = subprocess.run([*call, dataset, symbol], capture_output=True, text=True, check=False)
         assert done.returncode == 1
