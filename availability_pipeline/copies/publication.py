@@ -19,9 +19,8 @@ LATEST = "latest.json"
 RECORD = "record.duckdb"
 
 HEADER_BYTES, PIECE_BYTES = 12_288, 262_144
-"""A DuckDB file is three headers of 4,096 bytes and blocks of 262,144, written to new places: of 12
-datasets of 756,000 files each (242 MB) a day of all changes 2.5 % of the blocks, and would change
-5 % of pieces of four blocks."""
+"""A DuckDB file is three headers of 4,096 bytes and blocks of 262,144, written to new places: a day
+in each of 100 datasets makes 1 % of the pieces new (`python -m benchmarks.register`)."""
 
 _HASHED = re.compile(r"-[0-9a-f]{16}(?=\.[a-z]+\Z)")
 

@@ -608,7 +608,7 @@ class _Run:
 def has_copy(name: str) -> bool:
     """Whether a file is there under its plain name, too: pages, and documents for tools.
 
-    Not Parquet, nor what only an index leads to: it would be a tenth of each update.
+    Not Parquet, nor what only an index leads to.
     """
     return not name.endswith(".parquet") and not name.startswith("symbols/")
 

@@ -19,8 +19,7 @@ WITHIN = dt.timedelta(hours=2)
 """An update is published so soon: within minutes, or an hour where other updates follow it."""
 
 FILES_A_DAY = 200
-"""So many files are read each day, others the next: 50 MB of pieces. With 100 datasets each of the
-11,000 is read once in two months."""
+"""So many files are read each day, others the next: at most 50 MB of pieces."""
 
 
 def current(con: "DuckDBPyConnection", limits: Settings, now: dt.datetime) -> Verdict:
