@@ -421,7 +421,7 @@ class _Run:
     def _examine(self) -> None:
         """See that it is a record of ours, and nothing in it is of others.
 
-        Its hash is the manifest's: reading each row again would not prove anything else.
+        Its hash is the manifest's: reading each row again would show nothing else.
         """
         try:
             with connection.reader(self.part, 0, older_too=True, only_in=()) as con:
