@@ -208,7 +208,6 @@ class _Work:
     def __init__(self, folder: Path, path: Path, market: str, wait_seconds: float) -> None:
         self._folder, self._path, self._market, self._wait = folder, path, market, wait_seconds
         self.jobs = folder / "jobs.parquet"
-        self._pending: list[tuple[dt.date, str | None, int]] = []
 
     def look(self, con: "DuckDBPyConnection", of: Selection) -> None:
         """Write down what the record has: all files, those planned, symbols, what is pending."""
