@@ -43,7 +43,8 @@ def acknowledge(
     """Accept what is missing on a date for good.
 
     Of one symbol or of all. It is shown and not hidden: verdicts count it as acknowledged. On a
-    date of an outage it says that the symbols missing there have ended.
+    date of an outage it says that the symbols missing there have ended. With a symbol of daily 1d
+    klines also that its daily and monthly file differ, until one of them is read again.
 
     Example: binance-availability slo acknowledge --date 2023-11-09 --symbol NMRUSDT
     --reason "never published"
@@ -51,9 +52,18 @@ def acknowledge(
     now = dt.datetime.now(dt.UTC)
     names = [text_argument(symbol) for symbol in symbols]
     with _writing(dataset) as (con, of):
+        from availability_pipeline.mirror import volume_checks
+
+        differing = volume_checks.differing(settings.load(), of, names)
         try:
             written = acknowledgements.acknowledge(
-                con, dates, reason=text_argument(reason), at=now, symbols=names, dataset=of
+                con,
+                dates,
+                reason=text_argument(reason),
+                at=now,
+                symbols=names,
+                dataset=of,
+                differing=differing,
             )
         except ValueError as error:
             raise click.UsageError(str(error)) from None

@@ -420,10 +420,14 @@ def _judge_volume(
         with connection.reader(s.db, s.db_wait_seconds) as con:
             return volume_checks.complete(con, s, now, busy=busy, chosen=chosen)
 
+    def matches() -> Verdict:
+        with connection.reader(s.db, s.db_wait_seconds) as con:
+            return volume_checks.matches_monthly(con, s, chosen)
+
     return _judged(
         {
             checks.VOLUME_COMPLETE_CHECK: complete,
-            checks.VOLUME_MATCHES_CHECK: lambda: volume_checks.matches_monthly(s, chosen),
+            checks.VOLUME_MATCHES_CHECK: matches,
             checks.VOLUME_PLAUSIBLE_CHECK: lambda: volume_checks.plausible(s, now, chosen),
         }
     )

@@ -19,6 +19,7 @@ from availability_pipeline.mirror.store import scratch
 from availability_pipeline.quality import rules
 from availability_pipeline.quality.rules import Verdict
 from availability_pipeline.record import volumes
+from availability_pipeline.record.status import scope
 from availability_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -59,21 +60,57 @@ def complete(
     return rules.combined(found)
 
 
-def matches_monthly(limits: Settings, chosen: Sequence[Dataset] | None = None) -> Verdict:
-    """Whether a day's daily and monthly file say the same; as `complete`."""
+def matches_monthly(
+    con: "DuckDBPyConnection", limits: Settings, chosen: Sequence[Dataset] | None = None
+) -> Verdict:
+    """Whether a day's daily and monthly file say the same, or it is acknowledged; as `complete`."""
     found: dict[str, Verdict] = {}
-    with _opened(limits) as con:
+    with _opened(limits) as read:
         for market in markets(limits, chosen):
-            [(compared,)] = con.execute(
-                f"SELECT count(*) FROM ({_BOTH})", {"market": market}
+            daily = daily_of(market)
+            t = scope(con, daily)
+            args = {"market": market}
+            [(compared,)] = read.execute(f"SELECT count(*) FROM ({_BOTH})", args).fetchall()
+            # As lists, for the two files are not open in one connection.
+            said = con.execute(
+                f"""SELECT coalesce(list(date), []), coalesce(list(symbol), []),
+                    coalesce(list(acknowledged_at), [])
+                FROM {t.acknowledgements} WHERE symbol IS NOT NULL"""
+            ).fetchall()[0]
+            args |= dict(zip(("dates", "symbols", "instants"), said, strict=True))
+            [(accepted,)] = read.execute(
+                f"SELECT count(*) FROM ({_DIFFERENT}) WHERE accepted", args
             ).fetchall()
-            rows = con.execute(_DIFFER, {"market": market, "named": rules.SAMPLE + 1}).fetchall()
-            found[str(daily_of(market))] = rules.volume_matches_monthly(
+            rows = read.execute(_DIFFER, args | {"named": rules.SAMPLE + 1}).fetchall()
+            found[str(daily)] = rules.volume_matches_monthly(
                 [rules.Difference(*row[:-1]) for row in rows],
                 rows[0][-1] if rows else 0,
                 compared,
+                accepted,
+                rules.Subject(daily, named=True),
             )
     return rules.combined(found)
+
+
+def differing(
+    limits: Settings, dataset: Dataset, symbols: Sequence[str]
+) -> set[tuple[dt.date, str]]:
+    """The days of these symbols of which a daily and a monthly file were read that differ.
+
+    Nothing of a dataset that is not the daily 1d klines of a configured market.
+
+    Raises:
+        StoreError: the volumes cannot be read.
+    """
+    if not symbols or dataset not in map(daily_of, markets(limits)):
+        return set()
+    with _opened(limits) as con:
+        return set(
+            con.execute(
+                f"SELECT date, symbol FROM ({_BOTH}) WHERE ({_ANY}) AND symbol IN $symbols",
+                {"market": dataset.market, "symbols": list(symbols)},
+            ).fetchall()
+        )
 
 
 def plausible(
@@ -144,8 +181,16 @@ _BOTH = f"""SELECT d.date, d.symbol, {_EACH}
 FROM klines d JOIN klines m ON m.market = d.market AND m.symbol = d.symbol AND m.date = d.date
 WHERE d.market = $market AND NOT d.monthly AND m.monthly"""
 _ANY = " OR ".join(f"d_{name} <> m_{name}" for name in volumes.NUMBERS)
+# An acknowledgement is of the two files that were read by then, and of no later versions.
+_DIFFERENT = f"""SELECT b.*, EXISTS (
+        FROM (SELECT unnest($dates) AS date, unnest($symbols) AS symbol, unnest($instants) AS at) k
+        WHERE k.date = b.date AND k.symbol = b.symbol AND k.at >= (
+            SELECT max(read_at) FROM files f WHERE f.market = $market AND f.symbol = b.symbol
+                AND f.period = CASE WHEN f.monthly THEN date_trunc('month', b.date) ELSE b.date END
+        )) AS accepted
+    FROM ({_BOTH}) b WHERE {_ANY}"""
 _DIFFER = f"""SELECT date, symbol, n.name, n.daily, n.monthly, count(*) OVER ()
-FROM (SELECT date, symbol, unnest([{_NUMBERS}]) AS n FROM ({_BOTH}) WHERE {_ANY})
+FROM (SELECT date, symbol, unnest([{_NUMBERS}]) AS n FROM ({_DIFFERENT}) WHERE NOT accepted)
 WHERE n.daily <> n.monthly ORDER BY date, symbol, n.name LIMIT $named"""
 
 # A day without any volume is a state and not a jump, of contracts that were delisted on each day;

@@ -189,11 +189,16 @@ def volume_is_complete(
 
 
 @_standing(checks.VOLUME_MATCHES_CHECK)
-def volume_matches_monthly(limits: dg.ResourceParam[Settings]) -> Result:
+def volume_matches_monthly(
+    duckdb: dg.ResourceParam[AvailabilityDuckDB], limits: dg.ResourceParam[Settings]
+) -> Result:
     """What the daily and the monthly files say, of the days of which both were read."""
-    yield from _judged(
-        checks.VOLUME_MATCHES_CHECK, None, lambda: volume_checks.matches_monthly(limits)
-    )
+
+    def judge() -> Verdict:
+        with duckdb.get_reader() as con:
+            return volume_checks.matches_monthly(con, limits)
+
+    yield from _judged(checks.VOLUME_MATCHES_CHECK, duckdb, judge)
 
 
 @_standing(checks.VOLUME_PLAUSIBLE_CHECK)

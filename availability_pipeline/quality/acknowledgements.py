@@ -1,14 +1,15 @@
-"""Acknowledge missing files that will never come, list what was acknowledged, take it back.
+"""Acknowledge what cannot be mended here, list what was acknowledged, take it back.
 
+That is files that will never come, and 1d klines of which a day's daily and monthly file differ.
 An acknowledgement is of a date of one dataset (of monthly files, of the month that the date is in),
-or of one symbol on it. It hides nothing: the rows stay absent,
-the holes stay holes, and every verdict says how many were acknowledged. What is missing on the date
-is taken as final, so a symbol whose last file is earlier has ended and is in no outage. It changes
-back by itself when files appear.
+or of one symbol on it. It hides nothing: the rows stay absent, the holes stay holes, and every
+verdict says how many were acknowledged. What is missing on the date is taken as final, so a symbol
+whose last file is earlier has ended and is in no outage. It changes back by itself when files
+appear, or are read again.
 """
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from availability_pipeline import PROGRAM
 from availability_pipeline.dates import aware
@@ -44,6 +45,7 @@ def acknowledge(
     at: dt.datetime,
     symbols: Sequence[str] = (),
     dataset: DatasetLike | None = None,
+    differing: Collection[tuple[dt.date, str]] = (),
 ) -> int:
     """Acknowledge what is missing on these dates, of all symbols or of some.
 
@@ -56,6 +58,8 @@ def acknowledge(
         at: when, aware.
         symbols: those it is about; all that are missing when left out.
         dataset: whose files are missing; the default one when left out.
+        differing: dates and symbols that may be acknowledged though the file is there, because it
+            differs from the monthly one, as `mirror.volume_checks.differing` says.
 
     Returns:
         How many acknowledgements were written.
@@ -76,7 +80,8 @@ def acknowledge(
     pairs = _pairs(t, dates, names)
     with transaction(con):
         for date, symbol in pairs:
-            _require_missing(con, t, date, symbol)
+            if (date, symbol) not in differing:
+                _require_missing(con, t, date, symbol)
             this = {"dataset": t.id, "date": date, "symbol": symbol}
             con.execute(f"DELETE FROM acknowledgements WHERE {_IS}", this)
             con.execute(

@@ -824,14 +824,19 @@ class Difference:
     monthly: float
 
 
-def volume_matches_monthly(differences: Sequence[Difference], count: int, compared: int) -> Verdict:
+def volume_matches_monthly(
+    differences: Sequence[Difference], count: int, compared: int, acknowledged: int, of: Subject
+) -> Verdict:
     """Where both files of a day were read, they say the same.
 
     Args:
-        differences: the first ones.
-        count: all of them.
+        differences: the first ones that were not acknowledged.
+        count: all of those.
         compared: days of which both were read.
+        acknowledged: days on which they differ, which was acknowledged.
+        of: the daily files.
     """
+    first = (differences[0].date, differences[0].symbol) if differences else ()
     return verdict_on(
         [f"{one.date} {one.symbol} {one.column}: {one.daily:.17g} in the daily file, "
          f"{one.monthly:.17g} in the monthly one" for one in differences],
@@ -844,7 +849,9 @@ def volume_matches_monthly(differences: Sequence[Difference], count: int, compar
         threshold=0,
         recovery="One of the two files is wrong; answers have the daily one's numbers. Compare "
         "both with the exchange's candles, and report it to Binance: a file that is replaced is "
-        "read again.",
+        "read again." + (f" If it stays so, acknowledge it: {acknowledge(*first, of=of)}."
+                         if first else ""),
+        acknowledged=acknowledged,
         note=f"{compared} days were compared" if compared else "no day was read of both files yet",
     )  # fmt: skip
 

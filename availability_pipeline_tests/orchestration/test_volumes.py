@@ -13,13 +13,16 @@ import duckdb
 import pytest
 from click.testing import CliRunner
 
+from availability_pipeline import settings
 from availability_pipeline.cli.main import cli
+from availability_pipeline.mirror import volume_checks
 from availability_pipeline.orchestration.code_location import build_defs
 from availability_pipeline.orchestration.resources import Clock
 from availability_pipeline.orchestration.schedules import volume_sensor
 from availability_pipeline.orchestration.volumes import RANKINGS, key_of, recent
+from availability_pipeline.quality import acknowledgements
 from availability_pipeline.queries.volume import ALL_NAME, PREDECESSOR_NAME
-from availability_pipeline.record import volumes
+from availability_pipeline.record import connection, volumes
 from availability_pipeline_tests.support import klines, mirrored
 from availability_pipeline_tests.support.download_host import Fault, download_host
 from availability_pipeline_tests.support.helpers import PATIENCE, D, days
@@ -36,7 +39,7 @@ class World:
 
     def __init__(self, host, folder, instance):
         self.host, self.folder, self.instance = host, folder, instance
-        self.values = {}
+        self.values, self.now = {}, NOW
 
     def trade(self, *symbols, start=START, end=LAST):
         self.values |= {(s, date): kline(s, date) for s in symbols for date in days(start, end)}
@@ -52,7 +55,7 @@ class World:
         )  # fmt: skip
 
     def defs(self):
-        return build_defs(resources={"clock": Clock(stopped_at=NOW)})
+        return build_defs(resources={"clock": Clock(stopped_at=self.now)})
 
     def materialise(self, start, end, *keys):
         job = self.defs().resolve_implicit_global_asset_job_def()
@@ -400,6 +403,50 @@ class TestChecks:
         ]
         assert found.metadata["count"].value == 2
         assert "58 days were compared" in found.description
+
+        # Neither file may ever be replaced: then the check would be red for good.
+        def acknowledge(*arguments):
+            command = ["slo", "acknowledge", "--reason", "the month is wrong", *arguments]
+            return CliRunner().invoke(cli, [*command, "--dataset", str(DAILY)])
+
+        of_that_day = ["--date", str(wrong), "--symbol", "ETHUSDT"]
+        said = " ".join(["slo acknowledge --dataset", str(DAILY), *of_that_day, "--reason TEXT`"])
+        assert said in found.metadata["recovery"].value
+        for other in (
+            ["--date", str(wrong), "--symbol", "BTCUSDT"],
+            ["--date", str(wrong + dt.timedelta(1)), "--symbol", "ETHUSDT"],
+            ["--date", str(wrong)],
+        ):
+            refused = acknowledge(*other)
+            assert refused.exit_code == 1
+            assert "there is nothing to acknowledge" in refused.stderr
+        with connection.writer(settings.load().db) as con:
+            acknowledgements.acknowledge(
+                con,
+                [wrong],
+                reason="the month is wrong",
+                at=NOW + dt.timedelta(minutes=1),
+                symbols=["ETHUSDT"],
+                dataset=DAILY,
+                differing=volume_checks.differing(settings.load(), DAILY, ["ETHUSDT"]),
+            )
+        found = self.verdict(world, name)
+        assert found.passed
+        assert found.metadata["acknowledged"].value == 1
+        assert "1 acknowledged" in found.description
+        # It was of these two files.
+        world.values["ETHUSDT", wrong] = day._replace(trades=day.trades + 2)
+        klines.publish(world.host, world.values)
+        world.now = NOW + dt.timedelta(hours=1)
+        world.probe(at=world.now)
+        assert world.job().success
+        found = self.verdict(world, name)
+        assert (found.passed, found.metadata["count"].value) == (False, 2)
+        assert acknowledge(*of_that_day).output == "1 acknowledgement written\n"
+        assert self.verdict(world, name).passed
+        taken_back = ["slo", "forget", "--dataset", str(DAILY), *of_that_day]
+        assert CliRunner().invoke(cli, taken_back).exit_code == 0
+        assert not self.verdict(world, name).passed
 
     @pytest.mark.parametrize(
         ("times", "jumps"), [(1001.0, True), (0.0009, True), (900.0, False), (0.0, False)]
