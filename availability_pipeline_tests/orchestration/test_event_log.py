@@ -15,7 +15,7 @@ from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 
 from availability_pipeline.orchestration import launch
 from availability_pipeline.orchestration.instance.event_log import BatchingSqliteEventLogStorage
-from availability_pipeline_tests.support.gate import gate
+from availability_pipeline_tests.support.gate import PATIENT, gate
 from availability_pipeline_tests.support.helpers import PATIENCE, D, days
 from availability_pipeline_tests.support.s3 import local_archive
 from availability_pipeline_tests.support.shell import Shell
@@ -81,7 +81,7 @@ def test_the_partitions_of_a_run_are_shown_as_in_progress_until_it_ends(home):
     with local_archive() as archive, gate(archive.endpoint) as door:
         archive.put("AUSDT", days(START, END))
         shell = Shell(home, door.endpoint)
-        shell.env["AVAILABILITY_S3_TIMEOUT_SECONDS"] = "300"  # the gate may take long
+        shell.env |= PATIENT
         command = [*(sys.executable, "-W", "ignore", "-m", "availability_pipeline.cli"),
                    *("backfill", "--start", str(START), "--end", str(END))]  # fmt: skip
         running = subprocess.Popen(command, env=shell.env, stdout=subprocess.DEVNULL)

@@ -22,7 +22,7 @@ from availability_pipeline.definitions import defs
 from availability_pipeline.orchestration import sensors
 from availability_pipeline.orchestration.resources import Clock
 from availability_pipeline.record.connection import reader
-from availability_pipeline_tests.support.gate import gate
+from availability_pipeline_tests.support.gate import PATIENT, gate
 from availability_pipeline_tests.support.helpers import PATIENCE, wait_for
 from availability_pipeline_tests.support.receiver import receiving
 from availability_pipeline_tests.support.s3 import local_archive
@@ -40,8 +40,7 @@ class Home:
     def __init__(self, folder, door):
         shutil.copy(ROOT / "dagster.yaml", folder)
         self.folder, self.door, self.shell = folder, door, Shell(folder, door.endpoint)
-        self.shell.env["AVAILABILITY_S3_TIMEOUT_SECONDS"] = "300"
-        self.shell.env["PYTHONFAULTHANDLER"] = "1"
+        self.shell.env |= PATIENT | {"PYTHONFAULTHANDLER": "1"}
         self.update()
         self.before = self.rows()
 

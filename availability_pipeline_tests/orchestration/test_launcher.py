@@ -19,7 +19,7 @@ from dagster._utils.error import SerializableErrorInfo
 from availability_pipeline import logs
 from availability_pipeline.orchestration.instance.launcher import WHY, is_alive
 from availability_pipeline.record.connection import reader
-from availability_pipeline_tests.support.gate import gate
+from availability_pipeline_tests.support.gate import PATIENT, gate
 from availability_pipeline_tests.support.helpers import PATIENCE, days, wait_for
 from availability_pipeline_tests.support.receiver import receiving
 from availability_pipeline_tests.support.s3 import local_archive
@@ -29,8 +29,6 @@ from availability_pipeline_tests.system.test_daemon import TICKS
 
 ROOT = Path(__file__).parents[2]
 UPDATE = ("update", "manual", "--date", YESTERDAY)
-# The gate may keep a run waiting for longer than a request usually may take.
-PATIENT = {"AVAILABILITY_S3_TIMEOUT_SECONDS": "300"}
 
 RUN = """mutation($tags: [ExecutionTag!]) { launchRun(executionParams: {
     selector: {repositoryLocationName: "availability_pipeline.definitions",

@@ -19,7 +19,7 @@ from availability_pipeline.orchestration.schedules import (
     full_reconcile_schedule,
     late_arrivals_schedule,
 )
-from availability_pipeline_tests.support.gate import gate
+from availability_pipeline_tests.support.gate import PATIENT, gate
 from availability_pipeline_tests.support.helpers import D, days
 from availability_pipeline_tests.support.receiver import receiving
 from availability_pipeline_tests.support.s3 import local_archive
@@ -69,7 +69,7 @@ def test_runs_of_every_way_say_their_dates_and_scheduled_ones_go_first(tmp_path)
     apart = [END - dt.timedelta(n) for n in (3, 7, 12)]
     with local_archive() as archive, gate(archive.endpoint) as door, receiving() as receiver:
         archive.put("BTCUSDT", days(START, END))
-        ui = Ui(tmp_path, door.endpoint, receiver.url, AVAILABILITY_ARCHIVE_RUNS="1")
+        ui = Ui(tmp_path, door.endpoint, receiver.url, AVAILABILITY_ARCHIVE_RUNS="1", **PATIENT)
         try:
             ui.wait(lambda state: state)
             first = launch(ui, range_tags(START, END) | {"dates": "written by hand"})

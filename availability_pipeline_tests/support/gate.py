@@ -11,6 +11,10 @@ from http.server import BaseHTTPRequestHandler
 from availability_pipeline_tests.support.helpers import PATIENCE
 from availability_pipeline_tests.support.servers import Server
 
+PATIENT = {"AVAILABILITY_S3_TIMEOUT_SECONDS": str(PATIENCE)}
+"""Settings of whoever asks at a gate: else the request would be given up after 30 s, while a busy
+machine still starts what the test needs before it opens."""
+
 
 class Gate:
     """In front of another endpoint.
