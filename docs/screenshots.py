@@ -28,7 +28,8 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"
 
 def asset_graph(page: Page) -> None:
     """All assets, with their groups open, large enough for each to show its kinds."""
-    page.set_viewport_size({"width": 2000, "height": 1120})
+    # What does not fit is not drawn at all: with volume it is 1,750 pixels high.
+    page.set_viewport_size({"width": 2000, "height": 1900})
     groups = "%2C".join(f"global%40global%3A{name}" for name in GROUPS)
     page.goto(f"{ADDRESS}/asset-groups?expanded={groups}")
     page.get_by_text("Hide navigation").click()
@@ -37,9 +38,9 @@ def asset_graph(page: Page) -> None:
     page.mouse.click(340, 64)  # hides the list of groups
     page.wait_for_timeout(2000)
     # Dagster fits the graph without the groups' titles: pull it down by those.
-    page.mouse.move(400, 900)
+    page.mouse.move(150, 1750)
     page.mouse.down()
-    page.mouse.move(440, 930, steps=5)
+    page.mouse.move(190, 1780, steps=5)
     page.mouse.up()
     page.mouse.move(5, 5)
     page.wait_for_timeout(4000)
@@ -106,9 +107,10 @@ def checks(page: Page) -> None:
 
 
 def save(page: Page, name: str) -> None:
-    """Without alpha and packed hard: about half the bytes of chromium's own PNG."""
+    """With 256 colours: 40 % of the bytes of the same with 24 bits."""
     path = IMAGES / f"{name}.png"
-    Image.open(io.BytesIO(page.screenshot())).convert("RGB").save(path, optimize=True)
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
     sys.stdout.write(f"{path} {path.stat().st_size // 1024} kB\n")
 
 
