@@ -51,10 +51,13 @@ def acknowledge(
     """
     now = dt.datetime.now(dt.UTC)
     names = [text_argument(symbol) for symbol in symbols]
-    with _writing(dataset) as (con, of):
+    with one_line_errors():
         from availability_pipeline.mirror import volume_checks
 
-        differing = volume_checks.differing(settings.load(), of, names)
+        # Before the record is open for writing: the volumes may have a writer to wait for.
+        s = settings.load()
+        differing = volume_checks.differing(s, _meant(dataset, s), dates) if names else set()
+    with _writing(dataset) as (con, of):
         try:
             written = acknowledgements.acknowledge(
                 con,
@@ -98,6 +101,10 @@ def forget(dates: Sequence[dt.date], symbols: Sequence[str], dataset: str | None
     click.echo(f"{count(gone, 'acknowledgement')} forgotten")
 
 
+def _meant(dataset: str | None, s: settings.Settings) -> Dataset:
+    return Dataset.parse(dataset) if dataset else datasets.configured(s)[0]
+
+
 @contextmanager
 def _writing(dataset: str | None) -> Iterator[tuple[Connection, Dataset]]:
     """A read-write connection to a record that there is, and the dataset that is meant.
@@ -106,7 +113,7 @@ def _writing(dataset: str | None) -> Iterator[tuple[Connection, Dataset]]:
     """
     with one_line_errors():
         s = settings.load()
-        of = Dataset.parse(dataset) if dataset else datasets.configured(s)[0]
+        of = _meant(dataset, s)
         with connection.reader(s.db, s.db_wait_seconds):
             pass
         with connection.writer(s.db, s.db_wait_seconds) as con:

@@ -93,22 +93,23 @@ def matches_monthly(
 
 
 def differing(
-    limits: Settings, dataset: Dataset, symbols: Sequence[str]
+    limits: Settings, dataset: Dataset, dates: Sequence[dt.date]
 ) -> set[tuple[dt.date, str]]:
-    """The days of these symbols of which a daily and a monthly file were read that differ.
+    """The symbols, on these dates, of which a daily and a monthly file were read that differ.
 
     Nothing of a dataset that is not the daily 1d klines of a configured market.
 
     Raises:
         StoreError: the volumes cannot be read.
     """
-    if not symbols or dataset not in map(daily_of, markets(limits)):
+    if dataset not in map(daily_of, markets(limits)):
         return set()
     with _opened(limits) as con:
         return set(
             con.execute(
-                f"SELECT date, symbol FROM ({_BOTH}) WHERE ({_ANY}) AND symbol IN $symbols",
-                {"market": dataset.market, "symbols": list(symbols)},
+                f"""SELECT date, symbol FROM ({_BOTH})
+                WHERE ({_ANY}) AND list_contains($dates, date)""",
+                {"market": dataset.market, "dates": list(dates)},
             ).fetchall()
         )
 

@@ -428,7 +428,7 @@ class TestChecks:
                 at=NOW + dt.timedelta(minutes=1),
                 symbols=["ETHUSDT"],
                 dataset=DAILY,
-                differing=volume_checks.differing(settings.load(), DAILY, ["ETHUSDT"]),
+                differing=volume_checks.differing(settings.load(), DAILY, [wrong]),
             )
         found = self.verdict(world, name)
         assert found.passed
