@@ -5,8 +5,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from availability_pipeline_tests.support import requirements
 from availability_pipeline_tests.support.requirements import (
-    pytest_addoption,
     pytest_configure,
     pytest_make_collect_report,
     pytest_runtest_makereport,
@@ -14,12 +14,19 @@ from availability_pipeline_tests.support.requirements import (
 )
 
 __all__ = [
-    "pytest_addoption",
     "pytest_configure",
     "pytest_make_collect_report",
     "pytest_runtest_makereport",
     "pytest_runtest_setup",
 ]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    requirements.pytest_addoption(parser)
+    parser.addoption(
+        "--walks", type=int, default=4, help="how many random walks record/test_model.py takes"
+    )
+
 
 # A busy machine is no fault of the code.
 hypothesis.settings.register_profile(
@@ -32,7 +39,7 @@ SLOW = (
     "cli/test_cli.py",
     "cli/test_terminal.py",
     "demo/test_demo.py",
-    "system/test_browser.py",
+    "demo/test_ui.py",
     "system/test_daemon.py",
     "system/test_celery.py",
     "orchestration/test_launcher.py",

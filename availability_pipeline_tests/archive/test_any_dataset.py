@@ -58,7 +58,7 @@ def expected(keys: list[str], dataset: Dataset, start: D, end: D) -> list[tuple[
     )
 
 
-@hypothesis_settings(max_examples=80)
+@hypothesis_settings(max_examples=30)
 @given(st.data())
 def test_a_range_of_any_dataset_is_exactly_its_files(data):
     """Whatever else is in the bucket: other intervals, types and markets, and junk."""

@@ -249,7 +249,7 @@ def tick(instance, name, status, outcome=None, where="here", ago=5, since=None):
 def test_a_daemon_that_lives_and_evaluates_nothing_is_not_said_to_run(home):
     """Its code server was killed: it said "Runs yes" and "next 15:00" for days."""
     home.write()
-    home.ran(days(FIRST_DATE, YESTERDAY))
+    home.ran()
     with dg.DagsterInstance.get() as instance:
         tick(
             instance, "late_arrivals_schedule", InstigatorStatus.DECLARED_IN_CODE,

@@ -60,14 +60,16 @@ def test_two_backups_in_one_second_are_two(record, folder):
 
 
 WRITER = """
-import sys, datetime as dt
+import sys, time, datetime as dt
 from availability_pipeline_tests.support.backups import HOUR, NOW, write
 size = 100
 while True:
     size += 1
     write(sys.argv[1], size, NOW + size * HOUR)
     print(size, flush=True)
+    time.sleep(0.1)
 """
+"""It pauses, for what asks for the record again at once gets it before who has waited for it."""
 
 
 def test_a_backup_taken_while_another_process_writes_is_one_moment(record, folder):

@@ -232,7 +232,7 @@ actions = st.lists(
 
 
 @settings(
-    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(actions=actions)
 def test_whatever_changes_the_copy_is_the_file_and_nothing_is_fetched_twice(

@@ -737,7 +737,7 @@ class TestBucket:
 
 
 class TestModel:
-    @hypothesis.settings(max_examples=6)
+    @hypothesis.settings(max_examples=4)
     @hypothesis.given(data=st.data())
     def test_a_publication_after_others_is_as_a_first_one(self, data, tmp_path_factory):
         """Whatever is written in between, only what changed is made anew, and nothing is missed."""

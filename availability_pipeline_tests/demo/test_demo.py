@@ -6,8 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import urllib.request
-from collections.abc import Iterable
 from pathlib import Path
 
 import duckdb
@@ -23,10 +21,11 @@ from availability_pipeline.record.status import scope
 from availability_pipeline_tests.support import demo_record
 from availability_pipeline_tests.support.demo_process import (
     COMMAND,
-    demo_with_ui,
     environment,
     free_port,
     left_of,
+    run_as_printed,
+    run_demo,
 )
 from availability_pipeline_tests.support.helpers import PATIENCE, wait_for
 
@@ -34,18 +33,6 @@ COMMAND_OF_UPDATE = "binance-availability update manual"
 LAST = demo_record.DATE - dt.timedelta(1)
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 needs_proc = pytest.mark.requires("proc")
-
-
-def run_demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=folder,
-        env=environment(folder),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
 
 
 def normal(line: str) -> str:
@@ -138,30 +125,6 @@ def test_the_volumes_of_the_documents_are_the_demo_s(
     assert [len(rows) for rows in fast][1:] == [27, 0]
 
 
-def run_as_printed(folder: Path, printed: Iterable[str]) -> dict[str, str]:
-    """Paste what stands below "Ask it" into a shell that knows nothing of us."""
-    lines = [line.strip() for line in printed]
-    first = next(n for n, line in enumerate(lines) if line.startswith("Ask it")) + 1
-    commands = []
-    for line in lines[first:]:
-        if not line or line.startswith("Ctrl-C"):
-            break
-        commands.append(line)
-    source, *asks = commands
-    assert source == ". demo-home/env"
-    answers = {}
-    for ask in asks:
-        done = subprocess.run(
-            ["sh", "-c", f"{source}\n{ask}"],
-            cwd=folder,
-            env={"PATH": "/usr/bin:/bin", "HOME": str(folder), "AVAILABILITY_SETTLE_DAYS": "9"},
-            capture_output=True, text=True, timeout=PATIENCE, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, (ask, done.stderr)
-        answers[ask.removeprefix("binance-availability ")] = done.stdout
-    return answers
-
-
 def test_what_it_tells_to_ask_works_as_it_stands(past: tuple[Path, str]) -> None:
     answers = run_as_printed(past[0], past[1].splitlines())
     assert set(answers) == {
@@ -233,23 +196,6 @@ def test_a_date_that_makes_no_sense_is_wrong_usage(
     assert done.returncode == 2
     assert says in done.stderr
     assert not (tmp_path / "demo-home").exists()
-
-
-@needs_proc
-def test_ctrl_c_ends_the_ui_and_all_it_started(tmp_path: Path) -> None:
-    with demo_with_ui(tmp_path) as (address, lines):
-        with urllib.request.urlopen(f"{address}/server_info", timeout=PATIENCE) as answer:
-            assert b"dagster_version" in answer.read()
-        assert f"Dagster UI: {address}/asset-groups" in lines
-        wait_for(lambda: len(left_of(tmp_path, patience=0)) >= 3)
-        answers = run_as_printed(tmp_path, lines)
-        yesterday = dt.datetime.now(dt.UTC).date() - dt.timedelta(1)
-        assert f"query snapshot {yesterday}" in answers
-        assert "never ran here" not in answers["status"]
-        assert "ETHUSDT" in answers[f"query rankings {yesterday} --quote USDT"]
-        second = run_demo(tmp_path, "--no-ui")
-        assert second.returncode == 1
-        assert "another demo is running" in second.stderr
 
 
 @needs_proc

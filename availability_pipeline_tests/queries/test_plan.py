@@ -295,7 +295,7 @@ def expected(found, start, end):
 
 
 @given(archives())
-@hypothesis(max_examples=12, deadline=None)
+@hypothesis(max_examples=6, deadline=None)
 def test_a_plan_is_what_the_model_says(tmp_path_factory, drawn):
     found, start, end = drawn
     host = Host()

@@ -500,7 +500,7 @@ class Model:
         return sum(self.telling(d, outage) for d in self.settled if d > own[-1]) >= 3
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(looks=looks)
 def test_answers_are_those_of_a_naive_model_whatever_the_history(looks):
     model = Model()

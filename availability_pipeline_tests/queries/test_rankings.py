@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from availability_pipeline.queries import rankings, write_rankings
@@ -90,6 +90,7 @@ cells = st.tuples(st.sampled_from(SYMBOLS), dates)
 amounts = st.sampled_from([0.0, 1.0, 2.0, 5.0, 1e12])
 
 
+@settings(max_examples=30)
 @given(
     values=st.dictionaries(cells, amounts, min_size=1, max_size=60),
     lacking=st.sets(st.tuples(dates, st.sampled_from(["USDT", "USDC"]))),

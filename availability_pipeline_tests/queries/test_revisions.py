@@ -349,7 +349,7 @@ class Model:
         )
 
 
-@settings(max_examples=25)
+@settings(max_examples=8)
 @given(st.integers(0, 2**32))
 def test_renames_and_news_are_those_of_an_independent_model(seed):
     model = Model(seed)

@@ -711,7 +711,7 @@ looks = st.lists(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(looks)
 def test_any_probes_end_at_the_last_of_each_cell_and_revisions_lead_there(looks):
     """Cells of a symbol seen for the first time, and of its settlings, are probed on all dates."""

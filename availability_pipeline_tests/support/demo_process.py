@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,41 +34,90 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-@contextmanager
-def demo_with_ui(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Run the demo until its UI stands; yields its address and the lines printed so far.
+class DemoWithUi:
+    """The demo up to where its UI stands: its `folder`, the UI's `address`, the printed `lines`."""
 
-    Ends it with Ctrl-C and checks the exit code and that nothing is left.
-    """
-    port = free_port()
-    command = [*COMMAND, "--port", str(port)]
-    errors = folder / "stderr.txt"
-    with errors.open("w") as stderr:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment(folder),
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-        )
-    try:
-        lines: list[str] = []
-        for line in process.stdout or ():
-            lines.append(line.rstrip())
+    def __init__(self, folder: Path) -> None:
+        port = free_port()
+        self.folder, self.address = folder, f"http://127.0.0.1:{port}"
+        errors = folder / "stderr.txt"
+        with errors.open("w") as stderr:
+            self.process = subprocess.Popen(
+                [*COMMAND, "--port", str(port)],
+                cwd=folder,
+                env=environment(folder),
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+            )
+        self.lines: list[str] = []
+        for line in self.process.stdout or ():
+            self.lines.append(line.rstrip())
             if "Ctrl-C ends everything" in line:
-                break
-        else:
-            raise AssertionError(f"no UI: {errors.read_text()[-2000:]}")
-        yield f"http://127.0.0.1:{port}", lines
-        process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE) == 0
-        assert left_of(folder) == []
+                return
+        self.close()
+        raise AssertionError(f"no UI: {errors.read_text()[-2000:]}")
+
+    def ctrl_c(self) -> int:
+        """The exit code after it."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(PATIENCE)
+
+    def close(self) -> None:
+        """End it, if it did not end by itself; what it started is then left behind."""
+        self.process.kill()
+        self.process.wait()
+        if self.process.stdout:
+            self.process.stdout.close()
+
+
+@contextmanager
+def demo_with_ui(folder: Path) -> Iterator[DemoWithUi]:
+    """Run it, and end it with Ctrl-C unless that has happened."""
+    demo = DemoWithUi(folder)
+    try:
+        yield demo
+        if demo.process.poll() is None:
+            demo.ctrl_c()
     finally:
-        process.kill()
-        process.wait()
-        if process.stdout:
-            process.stdout.close()
+        demo.close()
+
+
+def run_demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The demo to its end."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def run_as_printed(folder: Path, printed: Iterable[str]) -> dict[str, str]:
+    """Paste what stands below "Ask it" into a shell that knows nothing of us."""
+    lines = [line.strip() for line in printed]
+    first = next(n for n, line in enumerate(lines) if line.startswith("Ask it")) + 1
+    commands = []
+    for line in lines[first:]:
+        if not line or line.startswith("Ctrl-C"):
+            break
+        commands.append(line)
+    source, *asks = commands
+    assert source == ". demo-home/env"
+    answers = {}
+    for ask in asks:
+        done = subprocess.run(
+            ["sh", "-c", f"{source}\n{ask}"],
+            cwd=folder,
+            env={"PATH": "/usr/bin:/bin", "HOME": str(folder), "AVAILABILITY_SETTLE_DAYS": "9"},
+            capture_output=True, text=True, timeout=PATIENCE, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, (ask, done.stderr)
+        answers[ask.removeprefix("binance-availability ")] = done.stdout
+    return answers
 
 
 def left_of(folder: Path, patience: float = PATIENCE) -> list[str]:

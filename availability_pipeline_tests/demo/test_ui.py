@@ -1,18 +1,26 @@
-"""What a person sees: the Dagster UI on the demo's data, in a real browser."""
+"""What a person sees after `make demo`: the Dagster UI on its data, in a real browser."""
 
+import datetime as dt
 import json
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
 from availability_pipeline_tests.support.browser import browser, patient
-from availability_pipeline_tests.support.demo_process import demo_with_ui
-from availability_pipeline_tests.support.helpers import PATIENCE
+from availability_pipeline_tests.support.demo_process import (
+    DemoWithUi,
+    demo_with_ui,
+    left_of,
+    run_as_printed,
+    run_demo,
+)
+from availability_pipeline_tests.support.helpers import PATIENCE, wait_for
 from availability_pipeline_tests.support.servers import Server
 
 GROUPS = "%2C".join(
@@ -20,19 +28,50 @@ GROUPS = "%2C".join(
     for name in ("archive", "um", "spot", "record", "answers", "published")
 )
 
-pytestmark = pytest.mark.requires("browser")
+needs_proc = pytest.mark.requires("proc")
 
 
 @pytest.fixture(scope="module")
-def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with demo_with_ui(tmp_path_factory.mktemp("browser")) as (address, _lines):
-        yield address
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoWithUi]:
+    with demo_with_ui(tmp_path_factory.mktemp("demo")) as made:
+        yield made
+
+
+@needs_proc
+def test_the_ui_stands_and_what_it_tells_to_ask_works_beside_it(demo: DemoWithUi) -> None:
+    with urllib.request.urlopen(f"{demo.address}/server_info", timeout=PATIENCE) as answer:
+        assert b"dagster_version" in answer.read()
+    assert f"Dagster UI: {demo.address}/asset-groups" in demo.lines
+    wait_for(lambda: len(left_of(demo.folder, patience=0)) >= 3)
+    answers = run_as_printed(demo.folder, demo.lines)
+    yesterday = dt.datetime.now(dt.UTC).date() - dt.timedelta(1)
+    assert f"query snapshot {yesterday}" in answers
+    assert "never ran here" not in answers["status"]
+    assert "ETHUSDT" in answers[f"query rankings {yesterday} --quote USDT"]
+
+
+def test_a_second_demo_in_the_same_folder_is_refused(demo: DemoWithUi) -> None:
+    second = run_demo(demo.folder, "--no-ui")
+    assert second.returncode == 1
+    assert "another demo is running" in second.stderr
 
 
 @pytest.fixture
-def page(ui: str) -> Iterator[Page]:
-    with browser() as chromium:
-        yield patient(chromium.new_page(viewport={"width": 1640, "height": 900}))
+def ui(demo: DemoWithUi) -> str:
+    return demo.address
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with browser() as made:
+        yield made
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    page = patient(chromium.new_page(viewport={"width": 1640, "height": 900}))
+    yield page
+    page.close()
 
 
 def test_the_asset_graph_shows_every_asset(ui: str, page: Page) -> None:
@@ -182,3 +221,9 @@ def page_at(html: str) -> Iterator[str]:
 def test_the_schedules_run_by_default(ui: str, page: Page) -> None:
     page.goto(f"{ui}/automation")
     page.get_by_text("daily_update_schedule").first.wait_for()
+
+
+@needs_proc
+def test_ctrl_c_ends_the_ui_and_all_it_started(demo: DemoWithUi) -> None:
+    assert demo.ctrl_c() == 0
+    assert left_of(demo.folder) == []
