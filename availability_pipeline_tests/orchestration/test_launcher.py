@@ -7,7 +7,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -179,6 +181,28 @@ def test_a_run_that_is_marked_from_outside_gets_the_reason_of_the_event_before(
     assert reasons(tmp_path) == [why]
     [line] = logs.tail_errors(tmp_path / "log" / "availability.log", 5)
     assert line.endswith(f"a_job | the run failed: {why} (run {run.run_id[:8]})")
+
+
+def test_a_run_that_several_notice_at_once_is_marked_once(tmp_path, monkeypatch):
+    """Code server and run monitoring did on a busy machine: two failures, two lines in the log."""
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    monkeypatch.delenv("AVAILABILITY_LOG_FILE", raising=False)
+    shutil.copy(ROOT / "dagster.yaml", tmp_path)
+    start = threading.Barrier(4)
+
+    def notice(_):
+        with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+            [run] = instance.get_runs()
+            start.wait()
+            return instance.report_run_failed(run, WHY).message
+
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        instance.create_run_for_job(a_job)
+    with ThreadPoolExecutor(4) as pool, pytest.warns(dg.BetaWarning, match="yaml-defined"):
+        said = list(pool.map(notice, range(4)))
+    assert said == [WHY] * 4
+    assert reasons(tmp_path) == [WHY]
+    assert len(logs.tail_errors(tmp_path / "log" / "availability.log", 5)) == 1
 
 
 @dg.job

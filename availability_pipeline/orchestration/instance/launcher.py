@@ -258,11 +258,26 @@ class WatchfulInstance(dg.DagsterInstance):
         message: str | None = None,
         job_failure_data: JobFailureData | None = None,
     ) -> dg.DagsterEvent:
-        """Called by whoever notices that a run failed; never by the run's own steps."""
-        why = message or _cause(self, dagster_run.run_id)
-        event = super().report_run_failed(dagster_run, why, job_failure_data)
+        """Called by whoever notices that a run failed; never by the run's own steps.
+
+        Code server, run monitoring and commands may notice it in the same moment, each in its
+        process. The first one's reason stays.
+        """
+        with files.one_at_a_time(Path(self.root_directory)):
+            if before := self._failure(dagster_run.run_id):
+                return before
+            why = message or _cause(self, dagster_run.run_id)
+            event = super().report_run_failed(dagster_run, why, job_failure_data)
         say_failed(self, dagster_run, why or failure_reason(event))
         return event
+
+    def _failure(self, run_id: str) -> dg.DagsterEvent | None:
+        """What marked the run as failed, if it is."""
+        run = self.get_run_by_id(run_id)
+        if run is None or run.status != dg.DagsterRunStatus.FAILURE:
+            return None
+        marks = self.all_logs(run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+        return marks[-1].get_dagster_event() if marks else None
 
     def create_run_for_job(
         self, job_def: dg.JobDefinition, *args: Any, **kwargs: Any
