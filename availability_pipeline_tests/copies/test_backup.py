@@ -69,7 +69,7 @@ while True:
     print(size, flush=True)
     time.sleep(0.1)
 """
-"""It pauses, for what asks for the record again at once gets it before who has waited for it."""
+"""It pauses: else it would have the record again before the backup, which waits, asks for it."""
 
 
 def test_a_backup_taken_while_another_process_writes_is_one_moment(record, folder):

@@ -267,8 +267,8 @@ class Walk:
             "SELECT symbol, left_out_at FROM symbols WHERE left_out_at IS NOT NULL"
         ).fetchall()
         assert dict(left_out) == model.left_at
-        # The tables at each step. The answers take four times as long as the step itself, and what
-        # is wrong in them seldom rights itself with the next one.
+        # The tables at each step. All answers take more than twice as long as the step itself, and
+        # what is wrong in them seldom rights itself with the next one.
         if self.compared % 3 == 0:
             self.compare_answers()
 
@@ -509,10 +509,10 @@ def pytest_generate_tests(metafunc):
 
 
 def test_many_random_steps_lead_to_the_answers_of_the_model(tmp_path, seed):
-    first = FIRST_DATE if seed % 5 == 0 else dt.date(2024, 1, 1)
+    first = FIRST_DATE if seed % 4 == 0 else dt.date(2024, 1, 1)
     walked = walk(tmp_path / "record.duckdb", seed, 60, first)
     assert walked.written > 30
-    assert walked.light > 8
+    assert walked.light > 0
     assert walked.refused > 0
     assert walked.asked_of_past > 3
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from availability_pipeline_tests.support.helpers import PATIENCE
@@ -34,53 +35,52 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+@dataclass
 class DemoWithUi:
-    """The demo up to where its UI stands: its `folder`, the UI's `address`, the printed `lines`."""
+    """A demo whose UI stands at `address`; `lines` are what it has printed so far."""
 
-    def __init__(self, folder: Path) -> None:
-        port = free_port()
-        self.folder, self.address = folder, f"http://127.0.0.1:{port}"
-        errors = folder / "stderr.txt"
-        with errors.open("w") as stderr:
-            self.process = subprocess.Popen(
-                [*COMMAND, "--port", str(port)],
-                cwd=folder,
-                env=environment(folder),
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
-            )
-        self.lines: list[str] = []
-        for line in self.process.stdout or ():
-            self.lines.append(line.rstrip())
-            if "Ctrl-C ends everything" in line:
-                return
-        self.close()
-        raise AssertionError(f"no UI: {errors.read_text()[-2000:]}")
+    folder: Path
+    address: str
+    process: subprocess.Popen[str]
+    lines: list[str]
 
     def ctrl_c(self) -> int:
         """The exit code after it."""
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(PATIENCE)
 
-    def close(self) -> None:
-        """End it, if it did not end by itself; what it started is then left behind."""
-        self.process.kill()
-        self.process.wait()
-        if self.process.stdout:
-            self.process.stdout.close()
-
 
 @contextmanager
 def demo_with_ui(folder: Path) -> Iterator[DemoWithUi]:
-    """Run it, and end it with Ctrl-C unless that has happened."""
-    demo = DemoWithUi(folder)
+    """Run the demo until its UI stands; ends it with Ctrl-C, unless that has happened."""
+    port = free_port()
+    errors = folder / "stderr.txt"
+    with errors.open("w") as stderr:
+        process = subprocess.Popen(
+            [*COMMAND, "--port", str(port)],
+            cwd=folder,
+            env=environment(folder),
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
     try:
+        lines: list[str] = []
+        for line in process.stdout or ():
+            lines.append(line.rstrip())
+            if "Ctrl-C ends everything" in line:
+                break
+        else:
+            raise AssertionError(f"no UI: {errors.read_text()[-2000:]}")
+        demo = DemoWithUi(folder, f"http://127.0.0.1:{port}", process, lines)
         yield demo
-        if demo.process.poll() is None:
+        if process.poll() is None:
             demo.ctrl_c()
     finally:
-        demo.close()
+        process.kill()
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
 
 
 def run_demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
