@@ -317,20 +317,22 @@ def main() -> None:
     arguments = parser.parse_args()
     quick, repeats = arguments.quick, arguments.repeat or (1 if arguments.quick else 3)
     files = 300 if quick else 5000
+    latencies = (20,) if quick else (20, 60)
+    sizes = ((SIZE, 4e8),) if quick else ((SIZE, 4e8), (200_000, 2e9))
     rows: list[Row] = []
     if arguments.clients:
-        for latency in (20, 60):
+        for latency in latencies:
             rows += clients(latency, files, 32, repeats)
     else:
         with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
             folder, only = Path(name), arguments.only.split(",")
             if "rates" in only:
-                for latency in (20, 60):
+                for latency in latencies:
                     rows += rates(folder, latency, files, 32, repeats)
             if "plan" in only:
                 rows += large_plan(folder, 20_000 if quick else 1_000_000, 5 if quick else 30)
             if "verify" in only:
-                for size, total in ((SIZE, 4e8), (200_000, 2e9)):
+                for size, total in sizes:
                     rows += verifying(folder, 200 if quick else int(total / size), size)
     common.show("Downloading verified files", rows, quick=quick)
 

@@ -759,15 +759,16 @@ def main() -> None:
     """Live and print."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--short", action="store_true", help="the same in 40 days")
-    options.add_argument("--quick", action="store_true", help="the first 8 of these")
+    options.add_argument("--quick", action="store_true", help="the first 4 of these")
     options.add_argument("--symbols", type=int, help=argparse.SUPPRESS)  # the life has its own
     options.add_argument("--seed", type=int, default=7)
     arguments = options.parse_args()
     plan = SHORT if arguments.short or arguments.quick else LONG
     if arguments.quick:
-        plan = replace(plan, days=8)
+        plan = replace(plan, days=4)
     with tempfile.TemporaryDirectory() as folder:
-        outcome = Simulation(Path(folder), arguments.seed, plan).live()
+        kept = {"keep_every": 4, "turns": 3} if arguments.quick else {}
+        outcome = Simulation(Path(folder), arguments.seed, plan, **kept).live()
     show(f"{plan.days} days from {START}", table(outcome), quick=arguments.quick)
     for judgement in outcome.wrong()[:20]:
         print(judgement)
