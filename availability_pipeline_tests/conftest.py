@@ -100,7 +100,7 @@ SLOW = (
     "copies/test_export.py",
     "copies/test_backup.py",
     "copies/test_restore.py",
-    # More than half a second a test, on an idle machine.
+    # Half a second a test, or five seconds a file, on an idle machine.
     "system/test_register_workflow.py",
     "record/test_foreign_catalog.py",
     "quality/test_datasets.py",

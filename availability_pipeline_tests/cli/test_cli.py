@@ -48,8 +48,8 @@ def shell(tmp_path_factory):
 
 def inside(shell, *args, **env):
     """A command in this process: its second start costs what the first one took to import."""
-    ours = {name: None for name in os.environ if name.startswith("AVAILABILITY")}
-    return CliRunner().invoke(cli, [*map(str, args)], env=ours | shell.env | env)
+    unset = {name: None for name in os.environ if name.startswith("AVAILABILITY")}
+    return CliRunner().invoke(cli, [*map(str, args)], env=unset | shell.env | env)
 
 
 def test_a_snapshot_has_the_shape_of_the_contract(shell):
